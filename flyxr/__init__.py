@@ -1,0 +1,1 @@
+"""What the fly's visual system does with a stimulus: labelled, lazy, chunked."""

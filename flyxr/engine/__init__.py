@@ -1,0 +1,1 @@
+"""The integrators: plain arrays in and out, never xarray."""

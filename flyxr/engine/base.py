@@ -1,0 +1,155 @@
+"""What all engines share: the arrays of a network, of its parameters and of a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FADE_IN = 1.0
+"""Duration of the fade-in and of the grey before a steady state, s."""
+GREY = 0.5
+"""Luminance of the grey that the contrast of a fade-in is relative to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Cells and edges of a connectome on a lattice, as plain arrays.
+
+    Attributes
+    ----------
+    cell_type, column : (cell,) int
+        Cell type and column of each cell; cells in the order of types, then columns.
+    is_input : (cell,) bool
+        Whether the cell receives the luminance of its column.
+    source, target, pair : (edge,) int
+        Source cell, target cell, and position of the edge's pair of types in the synapse strengths.
+    signed_synapses : (edge,) float
+        Sign times number of synapses.
+    pairs, synapses : (pair,), (synapse,) int
+        Positions, in the tables of the connectome, of the pairs and columnar offsets that connect any cells.
+    n_columns : int
+        Columns of the lattice.
+    """
+
+    cell_type: NDArray[np.int32]
+    column: NDArray[np.int32]
+    is_input: NDArray[np.bool_]
+    source: NDArray[np.int32]
+    target: NDArray[np.int32]
+    pair: NDArray[np.int32]
+    signed_synapses: NDArray[np.float32]
+    pairs: NDArray[np.int64]
+    synapses: NDArray[np.int64]
+    n_columns: int
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return self.cell_type.size
+
+
+class Parameters(NamedTuple):
+    """Free parameters of some models.
+
+    ``bias`` and ``time_constant`` (s) are (model, cell_type), ``synapse_strength`` is (model, pair).
+    """
+
+    bias: NDArray[np.floating]
+    time_constant: NDArray[np.floating]
+    synapse_strength: NDArray[np.floating]
+
+
+class Integrated(NamedTuple):
+    """Responses (model, sample, frame, recorded cell) and the last state (model, sample, cell)."""
+
+    responses: NDArray[np.floating]
+    state: NDArray[np.floating]
+
+
+class Engine(Protocol):
+    """The call that every engine answers.
+
+    Parameters
+    ----------
+    network, parameters
+        The models; explicit Euler with the equations of Lappalainen et al. 2024.
+    stimulus : (sample, frame, column) float
+        Luminance, one integration step a frame.
+    dt : float
+        Step, s.
+    state : (model, sample or 1, cell) float, optional
+        State before the first frame; without it rest, where the potential is the bias.
+    cells : (recorded cell,) int, optional
+        Cells to record; without it all.
+    frames : (recorded frame,) int, optional
+        Frames to record, ascending; without it all. A response is the state after its frame.
+    device : str
+        Where to compute, for engines that know several places.
+    """
+
+    def __call__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        stimulus: NDArray[np.floating],
+        dt: float,
+        *,
+        state: NDArray[np.floating] | None = None,
+        cells: NDArray[np.integer] | None = None,
+        frames: NDArray[np.integer] | None = None,
+        device: str = "cpu",
+    ) -> Integrated:
+        """Integrate all models for all samples."""
+        ...
+
+
+def n_frames(duration: float, dt: float) -> int:
+    """Whole frames in a duration, as flyvis counts them.
+
+    Examples
+    --------
+    >>> n_frames(1.0, 1 / 100), n_frames(1.0, 1 / 93)
+    (100, 92)
+    """
+    return int(duration / dt)  # quirk: truncation, so 1/(1/93) gives 92 frames
+
+
+def fade_in(first_frame: NDArray[np.floating], dt: float) -> NDArray[np.floating]:
+    """One second in which the contrast of a frame grows linearly from 0 to 1 around grey.
+
+    Parameters
+    ----------
+    first_frame : (sample, column)
+        What the ramp ends with.
+    dt : float
+        Step, s.
+
+    Returns
+    -------
+    (sample, frame, column)
+        Both ends of the ramp are frames of it (``flyvis.network.Network.fade_in_state``).
+
+    Examples
+    --------
+    >>> fade_in(np.ones((1, 1)), 1 / 3).ravel()
+    array([0.5 , 0.75, 1.  ])
+    """
+    contrast = np.linspace(0, 1, n_frames(FADE_IN, dt), dtype=first_frame.dtype)
+    ramp: NDArray[np.floating] = GREY + contrast[:, None] * (first_frame[:, None] - GREY)
+    return ramp
+
+
+def grey(n_columns: int, dt: float) -> NDArray[np.float32]:
+    """One second of grey, (sample 1, frame, column).
+
+    Examples
+    --------
+    >>> grey(7, 1 / 100).shape
+    (1, 100, 7)
+    """
+    return np.full((1, n_frames(FADE_IN, dt), n_columns), GREY, dtype=np.float32)

@@ -1,0 +1,66 @@
+"""Explicit Euler in NumPy, in float64: slow, short, and the truth that other engines are held to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flyxr.engine.base import Integrated, Network, Parameters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def integrate(
+    network: Network,
+    parameters: Parameters,
+    stimulus: NDArray[np.floating],
+    dt: float,
+    *,
+    state: NDArray[np.floating] | None = None,
+    cells: NDArray[np.integer] | None = None,
+    frames: NDArray[np.integer] | None = None,
+    device: str = "cpu",
+) -> Integrated:
+    """Integrate all models for all samples; see :class:`flyxr.engine.base.Engine`.
+
+    Each step adds ``dt / max(tau, dt) * (-V + bias + sum_j w_ij max(V_j, 0) + x)`` to the potential V
+    (Lappalainen et al. 2024, Methods; flyvis ``PPNeuronIGRSynapses``).
+
+    Raises
+    ------
+    ValueError
+        If ``device`` is not the CPU.
+
+    Examples
+    --------
+    >>> from flyxr import testing
+    >>> network, parameters = testing.tiny_network()
+    >>> integrate(network, parameters, np.zeros((1, 5, network.n_columns)), 0.01).responses.shape
+    (1, 1, 5, 21)
+    """
+    if device != "cpu":
+        raise ValueError(f"the reference engine computes on the CPU, got device={device!r}: use engine='sparse'")
+    cells = np.arange(network.n_cells) if cells is None else cells
+    frames = np.arange(stimulus.shape[1]) if frames is None else frames
+    n_models, n_samples = len(parameters.bias), len(stimulus)
+    responses = np.empty((n_models, n_samples, len(frames), len(cells)))
+    last = np.empty((n_models, n_samples, network.n_cells))
+    x = np.where(network.is_input, stimulus.astype(float)[:, :, network.column], 0)
+    for model in range(n_models):
+        bias = parameters.bias[model].astype(float)[network.cell_type]
+        rate = dt / np.maximum(parameters.time_constant[model].astype(float), dt)[network.cell_type]
+        weight = network.signed_synapses * parameters.synapse_strength[model].astype(float)[network.pair]
+        for sample in range(n_samples):
+            potential = bias if state is None else state[model, sample % state.shape[1]].astype(float)
+            recorded = 0
+            for frame in range(stimulus.shape[1]):
+                active = np.maximum(potential, 0)
+                current = np.bincount(network.target, weight * active[network.source], network.n_cells)
+                potential = potential + rate * (-potential + bias + current + x[sample, frame])
+                if recorded < len(frames) and frames[recorded] == frame:
+                    responses[model, sample, recorded] = potential[cells]
+                    recorded += 1
+            last[model, sample] = potential
+    return Integrated(responses, last)

@@ -1,0 +1,122 @@
+"""Axial coordinates of the hexagonal lattice of columns.
+
+A lattice of extent ``e`` holds the columns with ``|u|, |v|, |u + v| <= e``, in the order u ascending, then v
+ascending, and the column ``u = v = 0`` in its middle. NumPy only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def n_columns(extent: int) -> int:
+    """Number of columns of a lattice.
+
+    Examples
+    --------
+    >>> n_columns(15)
+    721
+    """
+    return 1 + 3 * extent * (extent + 1)
+
+
+def extent_of(count: int) -> int:
+    """Extent of the lattice that a number of columns fills.
+
+    Raises
+    ------
+    ValueError
+        If no lattice has that many columns; names the two nearest that exist.
+
+    Examples
+    --------
+    >>> extent_of(721)
+    15
+    """
+    extent = round((np.sqrt(max(12 * count - 3, 9)) - 3) / 6)
+    if n_columns(extent) != count:
+        below = max(extent - (n_columns(extent) > count), 0)
+        raise ValueError(
+            f"{count} columns fill no hexagonal lattice: extent {below} has {n_columns(below)}, "
+            f"extent {below + 1} has {n_columns(below + 1)}"
+        )
+    return int(extent)
+
+
+def columns(extent: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Axial coordinates of all columns of a lattice.
+
+    Returns
+    -------
+    u, v : (column,) int
+        u ascending, then v ascending (``flyvis.utils.hex_utils.get_hex_coords``).
+
+    Examples
+    --------
+    >>> columns(1)
+    (array([-1, -1,  0,  0,  0,  1,  1]), array([ 0,  1, -1,  0,  1, -1,  0]))
+    """
+    axis = np.arange(-extent, extent + 1)
+    u, v = (grid.ravel() for grid in np.meshgrid(axis, axis, indexing="ij"))
+    inside = np.abs(u + v) <= extent
+    return u[inside], v[inside]
+
+
+def column_index(u: ArrayLike, v: ArrayLike, extent: int) -> NDArray[np.int64]:
+    """Position of axial coordinates in the order of :func:`columns`; -1 outside the lattice.
+
+    Examples
+    --------
+    >>> column_index([0, 2], [0, 0], extent=1)
+    array([ 3, -1])
+    """
+    u, v = np.asarray(u), np.asarray(v)
+    width = 2 * extent + 1
+    table = np.full((width, width), -1)
+    lattice_u, lattice_v = columns(extent)
+    table[lattice_u + extent, lattice_v + extent] = np.arange(lattice_u.size)
+    inside = (np.abs(u) <= extent) & (np.abs(v) <= extent)
+    found = table[np.where(inside, u, 0) + extent, np.where(inside, v, 0) + extent]
+    return np.where(inside, found, -1)
+
+
+def positions(u: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where columns lie in the plane, in units of the distance between neighbours.
+
+    Returns
+    -------
+    x, y : float
+        x to the right, y upward, as the eye sees the scene (``flyvis.utils.hex_utils.hex_to_pixel``, mode
+        "default", divided by the distance sqrt(3) of neighbours there).
+
+    Examples
+    --------
+    >>> x, y = positions([0, 1, 0], [0, 0, 1])
+    >>> x.round(3), y
+    (array([0.   , 0.   , 0.866]), array([ 0. , -1. , -0.5]))
+    """
+    u, v = np.asarray(u, dtype=float), np.asarray(v, dtype=float)
+    return np.sqrt(3) / 2 * v, 0.0 - (u + v / 2)  # 0 - x: no negative zero in the middle
+
+
+def hexagon() -> NDArray[np.float64]:
+    """Corners of the hexagon that a column covers, relative to its middle.
+
+    Returns
+    -------
+    (corner, axis) float
+        Six corners x, y in column pitch, counter-clockwise; neighbours' hexagons share their edges.
+
+    Examples
+    --------
+    >>> float(abs(hexagon()[:, 1]).max().round(6))
+    0.5
+    """
+    angle = np.arange(6) * np.pi / 3
+    corners: NDArray[np.float64] = np.stack([np.cos(angle), np.sin(angle)], axis=1) / np.sqrt(3)
+    return corners

@@ -1,0 +1,366 @@
+"""Names of dims and variables, declared once, and the check that a Dataset follows them.
+
+The records below validate what enters a public function, write ``long_name`` and ``units``, and print the
+schema page (``python -m flyxr.schema``).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from flyxr import hexgrid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KIND_ATTR = "flyxr_dataset"
+"""Attribute that names the kind of a Dataset, e.g. ``"responses"``."""
+
+_KIND_NAMES = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "str", "U": "str", "T": "str"}
+
+
+class SchemaError(ValueError):
+    """A Dataset does not follow the schema; the message lists everything that is wrong."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable or coordinate: its dims in order, numpy dtype kinds, units and a sentence."""
+
+    name: str
+    dims: tuple[str, ...]
+    kinds: str
+    units: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of Dataset: what it must hold and what it may hold."""
+
+    name: str
+    description: str
+    variables: tuple[Variable, ...]
+    coords: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    whole_lattice: bool = True
+
+
+DIMS: Mapping[str, str] = {
+    "sample": "one stimulus sequence; stimulus parameters are coords on it",
+    "time": "s, 0 at stimulus onset, uniform step",
+    "y": "row of a movie frame, pixel, downward",
+    "x": "column of a movie frame, pixel",
+    "column": "hexagonal column, in the order u ascending, then v ascending",
+    "cell_type": "cell type, in connectome order",
+    "model": "ensemble member",
+    "pair": "one (source cell type, target cell type)",
+    "synapse": "one columnar offset of a pair",
+    "axis": "axial axis, u or v",
+}
+
+_TEXT = "OUT"
+COORDS: Mapping[str, Variable] = {
+    variable.name: variable
+    for variable in (
+        Variable("sample", ("sample",), "iu", "", "stimulus sequence"),
+        Variable("time", ("time",), "f", "s", "time since stimulus onset"),
+        Variable("column", ("column",), "iu", "", "column"),
+        Variable("u", ("column",), "iu", "", "axial coordinate u"),
+        Variable("v", ("column",), "iu", "", "axial coordinate v"),
+        Variable("x_column", ("column",), "f", "column pitch", "position to the right"),
+        Variable("y_column", ("column",), "f", "column pitch", "position upward"),
+        Variable("cell_type", ("cell_type",), _TEXT, "", "cell type"),
+        Variable("model", ("model",), "iu", "", "ensemble member, rank by task error where it is known"),
+        Variable("model_name", ("model",), _TEXT, "", "name of the model"),
+        Variable("task_error", ("model",), "f", "a.u.", "validation error of the task; NaN where unknown"),
+        Variable("pair", ("pair",), "iu", "", "pair of cell types"),
+        Variable("source", ("pair",), _TEXT, "", "source cell type"),
+        Variable("target", ("pair",), _TEXT, "", "target cell type"),
+        Variable("synapse", ("synapse",), "iu", "", "columnar offset of a pair"),
+        Variable("synapse_pair", ("synapse",), "iu", "", "the pair a columnar offset belongs to"),
+        Variable("du", ("synapse",), "iu", "column", "u of the target minus u of the source"),
+        Variable("dv", ("synapse",), "iu", "column", "v of the target minus v of the source"),
+        Variable("axis", ("axis",), _TEXT, "", "axial axis"),
+    )
+}
+
+_COLUMN_COORDS = ("column", "u", "v")
+_MODEL_COORDS = ("model", "model_name", "task_error")
+_LUMINANCE = Variable("luminance", ("sample", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright")
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "movie",
+            "sequences of frames, before the eye",
+            (Variable("luminance", ("sample", "time", "y", "x"), "f", "1", "luminance, 0 dark to 1 bright"),),
+            ("sample", "time"),
+        ),
+        Kind("rendering", "what the columns of the eye receive", (_LUMINANCE,), ("sample", "time", *_COLUMN_COORDS)),
+        Kind(
+            "connectome",
+            "cell types and their connections",
+            (
+                Variable("stride", ("cell_type", "axis"), "iu", "column", "a cell in each stride-th column"),
+                Variable("role", ("cell_type",), _TEXT, "", "input, intermediate or output"),
+                Variable("sign", ("pair",), "iuf", "", "+1 excitatory, -1 inhibitory"),
+                Variable("n_synapses", ("synapse",), "f", "synapse", "mean number of synapses"),
+                Variable("filled", ("synapse",), "b", "", "assumed, in a gap of a receptive field"),
+            ),
+            ("cell_type", "axis", "pair", "source", "target", "synapse", "synapse_pair", "du", "dv"),
+        ),
+        Kind(
+            "ensemble",
+            "free parameters of models",
+            (
+                Variable("bias", ("model", "cell_type"), "f", "a.u.", "resting potential"),
+                Variable("time_constant", ("model", "cell_type"), "f", "s", "membrane time constant"),
+                Variable("synapse_strength", ("model", "pair"), "f", "a.u.", "strength of one synapse"),
+            ),
+            (*_MODEL_COORDS, "cell_type", "pair", "source", "target"),
+        ),
+        Kind(
+            "responses",
+            "simulated responses of models to renderings",
+            (
+                Variable(
+                    "response",
+                    ("model", "sample", "time", "cell_type", "column"),
+                    "f",
+                    "a.u.",
+                    "membrane potential after the frame; NaN where a cell type has no cell",
+                ),
+                _LUMINANCE,
+            ),
+            (*_MODEL_COORDS, "sample", "time", "cell_type", *_COLUMN_COORDS),
+            optional=("luminance",),
+            whole_lattice=False,
+        ),
+    )
+}
+
+
+def as_dataset(data: xr.Dataset | xr.DataArray, kind: str) -> xr.Dataset:
+    """Take a DataArray for the Dataset whose one variable it is; a Dataset passes through."""
+    if isinstance(data, xr.Dataset):
+        return data
+    main = KINDS[kind].variables[0].name
+    if isinstance(data, xr.DataArray):
+        return data.to_dataset(name=main)
+    raise SchemaError(
+        f"expected a {kind} (an xarray Dataset with '{main}'), got {type(data).__name__}: "
+        + (
+            "wrap the array with fx.stimuli.from_array(array, frame_rate=...)"
+            if kind == "movie"
+            else f"build it with flyxr or open it with fx.open(path); its dims are {KINDS[kind].variables[0].dims}"
+        )
+    )
+
+
+def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: bool = False) -> xr.Dataset:
+    """Check names, dims, dtypes, lengths, time and columns; values are not looked at.
+
+    Parameters
+    ----------
+    data
+        A DataArray counts as the first variable of the kind.
+    kind
+        A name in :data:`KINDS`.
+    integer_luminance
+        Also accept ``luminance`` as uint8, which a reader has to scale.
+
+    Returns
+    -------
+    Dataset
+        The same data with dims in the order of the schema; nothing is computed.
+
+    Raises
+    ------
+    SchemaError
+        One error with a line for each thing that is wrong.
+
+    Examples
+    --------
+    >>> validate(xr.Dataset(), "rendering")
+    Traceback (most recent call last):
+        ...
+    flyxr.schema.SchemaError: not a rendering:
+    - expected variable 'luminance' (sample, time, column), got no variables
+    """
+    dataset, record = as_dataset(data, kind), KINDS[kind]
+    problems = []
+    for variable in record.variables:
+        if variable.name not in dataset:
+            if variable.name not in record.optional:
+                present = ", ".join(map(repr, map(str, dataset.data_vars))) or "no variables"
+                problems.append(f"expected variable '{variable.name}' {_dims(variable.dims)}, got {present}")
+            continue
+        uint8_accepted = integer_luminance and dataset[variable.name].dtype == np.uint8
+        problems += _check_variable(dataset[variable.name], variable, uint8_accepted)
+    if not problems:
+        problems += [
+            f"expected coordinate '{name}' {_dims(COORDS[name].dims)} ({COORDS[name].description}), got none"
+            for name in record.coords
+            if name not in dataset.coords
+        ]
+    if not problems:
+        for name in record.coords:
+            problems += _check_variable(dataset[name], COORDS[name], False)
+        if "time" in record.coords:
+            problems += _check_time(dataset["time"].values)
+        if "column" in record.coords:
+            problems += _check_columns(dataset, record.whole_lattice)
+        for name in ("cell_type", "model", "sample", "pair"):
+            if name in record.coords and not dataset.indexes[name].is_unique:
+                twice = dataset.indexes[name][dataset.indexes[name].duplicated()].unique().tolist()
+                problems.append(f"expected each {name} once, got more than one of {twice}")
+    if problems:
+        raise SchemaError("\n- ".join([f"not a {kind}:", *problems]))
+    order = dict.fromkeys(dim for variable in record.variables for dim in variable.dims)
+    return dataset.transpose(*(dim for dim in order if dim in dataset.dims), ...)
+
+
+def _dims(dims: tuple[object, ...]) -> str:
+    return f"({', '.join(map(str, dims))})"
+
+
+def _check_variable(array: xr.DataArray, variable: Variable, uint8_accepted: bool) -> list[str]:
+    problems = []
+    if set(array.dims) != set(variable.dims):
+        missing = [dim for dim in variable.dims if dim not in array.dims]
+        extra = [str(dim) for dim in array.dims if dim not in variable.dims]
+        ways = [f"add {dim!r} with .expand_dims" for dim in missing] + [
+            f"select one {dim!r} with .isel" for dim in extra
+        ]
+        problems.append(
+            f"expected '{variable.name}' with dims {_dims(variable.dims)}, got {_dims(array.dims)}: {'; '.join(ways)}"
+        )
+    if array.dtype.kind not in variable.kinds and not uint8_accepted:
+        expected = "/".join(dict.fromkeys(_KIND_NAMES[kind] for kind in variable.kinds))
+        way = (
+            "convert it with fx.stimuli.from_array(array, frame_rate=..., rescale=True)"
+            if variable.name == "luminance"
+            else "convert it with .astype"
+        )
+        problems.append(f"expected '{variable.name}' as {expected}, got {array.dtype}: {way}")
+    empty = [str(dim) for dim, length in array.sizes.items() if length == 0]
+    if empty:
+        problems.append(f"expected at least one of each dim of '{variable.name}', got none along {', '.join(empty)}")
+    return problems
+
+
+def _check_time(time: np.ndarray) -> list[str]:
+    steps = np.diff(time)
+    if not np.isfinite(time).all() or (steps <= 0).any():
+        return ["expected 'time' finite and increasing, in s, got another order or NaN: sort it with .sortby('time')"]
+    if steps.size and not np.allclose(steps, steps.mean(), rtol=1e-3, atol=0):
+        return [
+            f"expected 'time' with a uniform step, got steps from {steps.min():.6g} s to {steps.max():.6g} s: "
+            "interpolate onto a uniform axis with .interp(time=...)"
+        ]
+    return []
+
+
+def _check_columns(dataset: xr.Dataset, whole_lattice: bool) -> list[str]:
+    u, v = dataset["u"].values, dataset["v"].values
+    if not whole_lattice:
+        return []
+    try:
+        lattice = hexgrid.columns(hexgrid.extent_of(u.size))
+    except ValueError as error:
+        return [f"{error}: keep all columns that BoxEye(extent).render gives"]
+    if not (np.array_equal(u, lattice[0]) and np.array_equal(v, lattice[1])):
+        return [
+            f"expected the {u.size} columns in the order u ascending, then v ascending, got another order: "
+            "sort them with .sortby(['u', 'v'])"
+        ]
+    return []
+
+
+def annotate(dataset: xr.Dataset, kind: str) -> xr.Dataset:
+    """Copy of a Dataset with its kind named and ``long_name`` and ``units`` on every variable of the schema.
+
+    Examples
+    --------
+    >>> annotate(xr.Dataset({"bias": ("cell_type", [0.5])}), "ensemble").bias.attrs["units"]
+    'a.u.'
+    """
+    dataset = dataset.assign_attrs({KIND_ATTR: kind})
+    for variable in (*KINDS[kind].variables, *COORDS.values()):
+        if variable.name in dataset.variables:
+            attrs = {"long_name": variable.description, **({"units": variable.units} if variable.units else {})}
+            dataset[variable.name].attrs.update({**attrs, **dataset[variable.name].attrs})
+    return dataset
+
+
+def column_coords(extent: int) -> dict[str, tuple[str, np.ndarray]]:
+    """Coordinates of the dim ``column`` for a whole lattice, ready for ``assign_coords``.
+
+    Examples
+    --------
+    >>> sorted(column_coords(1))
+    ['column', 'u', 'v', 'x_column', 'y_column']
+    """
+    u, v = hexgrid.columns(extent)
+    x, y = hexgrid.positions(u, v)
+    named = {"column": np.arange(u.size), "u": u, "v": v, "x_column": x, "y_column": y}
+    return {name: ("column", values) for name, values in named.items()}
+
+
+def time_coord(n_frames: int, step: float) -> xr.Variable:
+    """Time axis that starts at 0, with its step in s kept beside it for the case of one frame.
+
+    Examples
+    --------
+    >>> time_coord(3, 0.5).values
+    array([0. , 0.5, 1. ])
+    """
+    return xr.Variable("time", np.arange(n_frames) * step, {"step": step})
+
+
+def time_step(dataset: xr.Dataset) -> float:
+    """Step of the time axis in s.
+
+    Raises
+    ------
+    SchemaError
+        If there is one frame only and no ``step`` in the attributes of ``time``.
+
+    Examples
+    --------
+    >>> time_step(xr.Dataset(coords={"time": [0.0, 0.01, 0.02]}))
+    0.01
+    """
+    time = dataset["time"]
+    if time.size > 1:
+        mean = float(time[-1] - time[0]) / (time.size - 1)
+        stated = float(time.attrs.get("step", mean))
+        return stated if np.isclose(stated, mean, rtol=1e-9) else round(mean, 12)
+    if "step" not in time.attrs:
+        raise SchemaError("expected a time step, got a single frame without one: set data.time.attrs['step'] in s")
+    return float(time.attrs["step"])
+
+
+def page() -> str:
+    """Schema as a markdown page, for people."""
+    lines = ["# Dimensions, coordinates and variables", "", "| dim | meaning |", "| --- | --- |"]
+    lines += [f"| `{name}` | {text} |" for name, text in DIMS.items()]
+    lines += ["", "## Coordinates", "", "| coordinate (dims) | units | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{c.name}` {_dims(c.dims)} | {c.units} | {c.description} |" for c in COORDS.values()]
+    for kind in KINDS.values():
+        lines += ["", f"## {kind.name}", "", kind.description[0].upper() + kind.description[1:] + ".", ""]
+        lines += ["| variable (dims) | units | meaning |", "| --- | --- | --- |"]
+        lines += [f"| `{v.name}` {_dims(v.dims)} | {v.units} | {v.description} |" for v in kind.variables]
+        lines += ["", "Coordinates: " + ", ".join(f"`{name}`" for name in kind.coords) + "."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

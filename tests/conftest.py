@@ -1,0 +1,84 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dask
+import hypothesis
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
+hypothesis.settings.register_profile(
+    "ci",
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference data beside the checkout; absent for most people, never absent in CI."""
+    if not SHARED.is_dir():
+        reason = f"reference data is not at {SHARED}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """Reference arrays of one file, computed with flyvis 1.2.0."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(shared / "golden" / name) as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def pretrained(shared: Path) -> Path:
+    """Directory of the published ensemble of 50 models."""
+    return shared / "pretrained" / "flow" / "0000"
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device that torch may run on."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return str(request.param)
+
+
+class CountingScheduler:
+    """A dask scheduler that counts how often something is computed."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.tasks = 0
+
+    def __call__(self, dsk: object, keys: object, **kwargs: object) -> object:
+        self.calls += 1
+        self.tasks += len(dsk)  # type: ignore[arg-type]
+        return dask.get(dsk, keys, **kwargs)
+
+
+@pytest.fixture
+def counting_scheduler() -> Iterator[CountingScheduler]:
+    """Scheduler in force for the test; ``calls`` stays 0 as long as nothing is computed."""
+    scheduler = CountingScheduler()
+    with dask.config.set(scheduler=scheduler):
+        yield scheduler
