@@ -1,1 +1,67 @@
-"""What the fly's visual system does with a stimulus: labelled, lazy, chunked."""
+"""What the fly's visual system does with a stimulus: labelled, lazy, chunked.
+
+The names below are the public ones; each is loaded when it is first used, so that ``import flyxr`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import flyxr.accessor  # registers ``.fly`` on Datasets and DataArrays
+from flyxr.simulate import simulate  # at once, since a later import of the module would take the function's name
+
+if TYPE_CHECKING:
+    from flyxr import stimuli, viz
+    from flyxr.connectome import open_connectome
+    from flyxr.ensemble import open_ensemble, sample_ensemble
+    from flyxr.eye import BoxEye, resample
+    from flyxr.selection import from_neurons, to_neurons
+    from flyxr.store import open_store as open
+    from flyxr.store import save
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BoxEye",
+    "from_neurons",
+    "open",
+    "open_connectome",
+    "open_ensemble",
+    "resample",
+    "sample_ensemble",
+    "save",
+    "simulate",
+    "stimuli",
+    "to_neurons",
+    "viz",
+]
+
+_SOURCES = {
+    "BoxEye": ("flyxr.eye", "BoxEye"),
+    "from_neurons": ("flyxr.selection", "from_neurons"),
+    "open": ("flyxr.store", "open_store"),
+    "open_connectome": ("flyxr.connectome", "open_connectome"),
+    "open_ensemble": ("flyxr.ensemble", "open_ensemble"),
+    "resample": ("flyxr.eye", "resample"),
+    "sample_ensemble": ("flyxr.ensemble", "sample_ensemble"),
+    "save": ("flyxr.store", "save"),
+    "to_neurons": ("flyxr.selection", "to_neurons"),
+    "stimuli": ("flyxr.stimuli", None),
+    "viz": ("flyxr.viz", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SOURCES:
+        raise AttributeError(f"module 'flyxr' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    module, attribute = _SOURCES[name]
+    value = importlib.import_module(module)
+    if attribute is not None:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

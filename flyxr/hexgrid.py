@@ -104,6 +104,20 @@ def positions(u: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.float64], NDArray[
     return np.sqrt(3) / 2 * v, 0.0 - (u + v / 2)  # 0 - x: no negative zero in the middle
 
 
+def column_coords(extent: int) -> dict[str, tuple[str, NDArray[np.generic]]]:
+    """Coordinates of the dim ``column`` for a whole lattice, ready for ``assign_coords``.
+
+    Examples
+    --------
+    >>> sorted(column_coords(1))
+    ['column', 'u', 'v', 'x_column', 'y_column']
+    """
+    u, v = columns(extent)
+    x, y = positions(u, v)
+    named = {"column": np.arange(u.size), "u": u, "v": v, "x_column": x, "y_column": y}
+    return {name: ("column", values) for name, values in named.items()}
+
+
 def hexagon() -> NDArray[np.float64]:
     """Corners of the hexagon that a column covers, relative to its middle.
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from flyxr import hexgrid
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KIND_ATTR = "flyxr_dataset"
 """Attribute that names the kind of a Dataset, e.g. ``"responses"``."""
 
+_ROUNDING = 1e-6
 _KIND_NAMES = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "str", "U": "str", "T": "str"}
 
 
@@ -179,7 +178,7 @@ def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: b
     Returns
     -------
     Dataset
-        The same data with dims in the order of the schema; nothing is computed.
+        The same data with dims in the order of the schema; nothing is computed but coordinates that are lazy.
 
     Raises
     ------
@@ -195,6 +194,8 @@ def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: b
     - expected variable 'luminance' (sample, time, column), got no variables
     """
     dataset, record = as_dataset(data, kind), KINDS[kind]
+    chunked = [name for name in record.coords if name in dataset.coords and dataset[name].chunks is not None]
+    dataset = dataset.assign_coords({name: dataset[name].compute() for name in chunked})
     problems = []
     for variable in record.variables:
         if variable.name not in dataset:
@@ -269,19 +270,50 @@ def _check_time(time: np.ndarray) -> list[str]:
 
 
 def _check_columns(dataset: xr.Dataset, whole_lattice: bool) -> list[str]:
-    u, v = dataset["u"].values, dataset["v"].values
     if not whole_lattice:
         return []
-    try:
-        lattice = hexgrid.columns(hexgrid.extent_of(u.size))
-    except ValueError as error:
-        return [f"{error}: keep all columns that BoxEye(extent).render gives"]
-    if not (np.array_equal(u, lattice[0]) and np.array_equal(v, lattice[1])):
+    u, v = dataset["u"].values, dataset["v"].values
+    extent = int(np.abs([u, v, u + v]).max())
+    expected = 1 + 3 * extent * (extent + 1)
+    if len(set(zip(u.tolist(), v.tolist(), strict=True))) != expected or u.size != expected:
+        return [
+            f"expected the {expected} columns of a lattice of extent {extent}, got {u.size}, which fill no lattice: "
+            "keep all columns that BoxEye(extent).render gives"
+        ]
+    if not np.array_equal(np.lexsort((v, u)), np.arange(u.size)):
         return [
             f"expected the {u.size} columns in the order u ascending, then v ascending, got another order: "
             "sort them with .sortby(['u', 'v'])"
         ]
     return []
+
+
+def luminance_problems(values: np.ndarray) -> list[str]:
+    """What is wrong with the values of a luminance; an error of rounding beyond 0 or 1 is not.
+
+    Examples
+    --------
+    >>> luminance_problems(np.array([0.0, 0.5, 1.0]))
+    []
+    >>> luminance_problems(np.array([0.0, 2.0]))[0]
+    'expected luminance from 0 to 1, got values from 0 to 2: ... with fx.stimuli.from_array(..., rescale=True)'
+    """
+    low, high = float(values.min()), float(values.max())
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return []
+    finite = values[np.isfinite(values)]
+    problems = []
+    if finite.size < values.size:
+        problems.append(
+            f"expected finite luminance, got NaN or infinity in {values.size - finite.size} of {values.size} values: "
+            "replace them first, e.g. with np.nan_to_num"
+        )
+    if finite.size and not (finite.min() >= -_ROUNDING and finite.max() <= 1 + _ROUNDING):
+        problems.append(
+            f"expected luminance from 0 to 1, got values from {finite.min():g} to {finite.max():g}: "
+            "map them onto 0 to 1 with fx.stimuli.from_array(..., rescale=True)"
+        )
+    return problems
 
 
 def annotate(dataset: xr.Dataset, kind: str) -> xr.Dataset:
@@ -298,20 +330,6 @@ def annotate(dataset: xr.Dataset, kind: str) -> xr.Dataset:
             attrs = {"long_name": variable.description, **({"units": variable.units} if variable.units else {})}
             dataset[variable.name].attrs.update({**attrs, **dataset[variable.name].attrs})
     return dataset
-
-
-def column_coords(extent: int) -> dict[str, tuple[str, np.ndarray]]:
-    """Coordinates of the dim ``column`` for a whole lattice, ready for ``assign_coords``.
-
-    Examples
-    --------
-    >>> sorted(column_coords(1))
-    ['column', 'u', 'v', 'x_column', 'y_column']
-    """
-    u, v = hexgrid.columns(extent)
-    x, y = hexgrid.positions(u, v)
-    named = {"column": np.arange(u.size), "u": u, "v": v, "x_column": x, "y_column": y}
-    return {name: ("column", values) for name, values in named.items()}
 
 
 def time_coord(n_frames: int, step: float) -> xr.Variable:

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import tempfile
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ SHARD_BYTES = 256 * 2**20
 """Largest shard that is chosen for data without chunks of their own, byte."""
 CHUNK_BYTES = 16 * 2**20
 """Largest chunk of movies and renderings, byte."""
-_PROGRESS_AFTER = 2.0  # s
+_PROGRESS_AFTER = 1.0  # s
 
 
 class StoreError(ValueError):
@@ -34,8 +33,8 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     """Write a Dataset to a zarr store, streaming what is lazy.
 
     The store appears at the path when it is complete; until then it is ``<name>.partial-…`` beside it. Responses
-    are chunked by cell type within one shard for each block of models × samples. A progress bar shows after two
-    seconds.
+    are chunked by cell type within one shard for each block of models × samples. A progress bar shows after a
+    second.
 
     Parameters
     ----------
@@ -141,7 +140,7 @@ def open_store(path: str | Path) -> xr.Dataset:
         raise FileNotFoundError(f"no store at {path}: expected a zarr store that fx.save or `flyxr` wrote")
     try:
         # Version 3 only: a store of version 2 may name codecs that unpickle what they read.
-        dataset = xr.open_zarr(path, zarr_format=3, consolidated=False, chunks={})
+        dataset: xr.Dataset = xr.open_zarr(path, zarr_format=3, consolidated=False, chunks=None)
     except Exception as error:
         raise StoreError(
             f"{path} cannot be read as a zarr v3 store ({type(error).__name__}: {error}): "
@@ -153,7 +152,7 @@ def open_store(path: str | Path) -> xr.Dataset:
     for name, variable in dataset.data_vars.items():
         if variable.dtype.kind in "UT":
             dataset[name] = variable.astype(object).load()
-        elif variable.chunks is not None and (chunks := variable.encoding.get("chunks")):
+        elif chunks := variable.encoding.get("chunks"):
             dataset[name] = variable.chunk(dict(zip(variable.dims, chunks, strict=True)))
     if schema.KIND_ATTR in dataset.attrs:
         schema.validate(dataset, kind_of(dataset, path))
@@ -180,8 +179,9 @@ def kind_of(dataset: xr.Dataset, path: str | Path = "this Dataset") -> str:
 
 
 def _without_encoding(dataset: xr.Dataset) -> xr.Dataset:
-    """Copy without on-disk encodings, text as objects: fixed-width text has no zarr v3 specification."""
+    """Copy without on-disk encodings, coordinates loaded, text as objects: fixed-width text is not in zarr v3."""
     dataset = dataset.drop_encoding()
+    dataset = dataset.assign_coords({name: coord.compute() for name, coord in dataset.coords.items()})
     for name, variable in dataset.variables.items():
         if variable.dtype.kind in "UT":
             dataset[name] = dataset[name].astype(object)
@@ -226,11 +226,11 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
 
 def _write(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
     import zarr
-    from dask.diagnostics.progress import ProgressBar
+    from tqdm.dask import TqdmCallback
 
     # zarr's own threads would multiply with dask's: one write at a time in each of dask's.
-    with zarr.config.set({"async.concurrency": 1}), ProgressBar(minimum=_PROGRESS_AFTER), warnings.catch_warnings():
-        warnings.filterwarnings("error", category=FutureWarning, module="zarr")
+    bar = TqdmCallback(desc=path.parent.name.partition(".partial-")[0], delay=_PROGRESS_AFTER, unit="task")
+    with zarr.config.set({"async.concurrency": 1}), bar:
         dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -105,6 +106,11 @@ class _Structure:
         order = np.lexsort((network.source, network.target))
         first = np.zeros(network.n_cells + 1, dtype=np.int32)
         np.cumsum(np.bincount(network.target, minlength=network.n_cells), out=first[1:])
+
+        # Torch says once a process, through warnings, that its CSR format is a beta; parity tests hold what is used of it.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            torch.zeros((1, 1), device=device).to_sparse_csr()
 
         def put(values: NDArray[np.generic]) -> torch.Tensor:
             return torch.as_tensor(np.ascontiguousarray(values), device=device)

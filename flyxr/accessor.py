@@ -1,0 +1,33 @@
+"""The accessor ``.fly``: a doorway to the functions that do the work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from flyxr import selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@xr.register_dataset_accessor("fly")
+@xr.register_dataarray_accessor("fly")
+class FlyAccessor:
+    """``data.fly``, for Datasets and DataArrays."""
+
+    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
+        self._data: Any = data
+
+    def celltype(self, names: str | Iterable[str]) -> Any:
+        """Select cell types; see :func:`flyxr.selection.celltype`."""
+        return selection.celltype(self._data, names)
+
+    def central(self, names: str | Iterable[str] | None = None) -> Any:
+        """Select the central column, and cell types; see :func:`flyxr.selection.central`."""
+        return selection.central(self._data, names)
+
+    def to_neurons(self, connectome: xr.Dataset | None = None) -> Any:
+        """Flatten to flyvis's order of cells; see :func:`flyxr.selection.to_neurons`."""
+        return selection.to_neurons(self._data, connectome)

@@ -1,0 +1,257 @@
+"""The command line: arguments and printing; the work is done by the functions of the same names."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flyxr as fx
+from flyxr import provenance, schema, store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import xarray as xr
+
+DEMO_MODELS, DEMO_SAMPLES, DEMO_SEED, DEMO_DT = 4, 4, 42, 1 / 100
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what a user can mend is told in a sentence and ends with status 2.
+
+    Examples
+    --------
+    >>> main(["simulate", "nowhere.zarr", "ensemble.zarr", "out.zarr"])
+    2
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, KeyError, ImportError, ArithmeticError) as error:
+        if options.traceback:
+            raise
+        print(f"flyxr {options.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flyxr",
+        description="What the fly's visual system does with a stimulus: render movies onto the columns of the eye, and "
+        "simulate ensembles of connectome-constrained networks.",
+        epilog="Start with `flyxr demo`; `flyxr COMMAND --help` explains a command with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"flyxr {fx.__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"Example: {example}",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command(
+        "demo",
+        _demo,
+        "moving digits through the eye and an ensemble, to responses on zarr and a report with pictures",
+        "flyxr demo --ensemble results/flow/0000 --out my-demo",
+    )
+    demo.add_argument("--ensemble", metavar="PATH", help="ensemble to simulate; without it untrained models are drawn")
+    demo.add_argument("--out", metavar="DIR", default="flyxr-demo", help="folder for the stores and the report")
+    demo.add_argument("--overwrite", action="store_true", help="replace the results of an earlier demo")
+
+    render = command(
+        "render",
+        _render,
+        "render a movie onto the columns of the eye",
+        "flyxr render flight.mp4 rendering.zarr --dt 0.01",
+    )
+    render.add_argument("movie", help="a video, a .npy array (sample, time, y, x), or a zarr store of a movie")
+    render.add_argument("out", help="zarr store to write")
+    render.add_argument("--extent", type=int, default=15, help="radius of the lattice of columns")
+    render.add_argument("--kernel-size", type=int, default=13, help="edge of the box of each column, pixel")
+    render.add_argument("--filter", choices=["mean", "sum", "median"], default="mean", help="what a box gives")
+    render.add_argument("--frame-rate", type=float, help="frames per second of an array, or in place of a video's own")
+    render.add_argument("--rescale", action="store_true", help="map an array's lowest value to 0 and its highest to 1")
+    render.add_argument("--dt", type=float, help="resample to this integration step, s")
+    render.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+
+    simulate = command(
+        "simulate",
+        _simulate,
+        "simulate the responses of an ensemble to a rendering",
+        "flyxr simulate rendering.zarr results/flow/0000 responses.zarr --record 'T4*' 'T5*'",
+    )
+    simulate.add_argument("rendering", help="zarr store of a rendering")
+    simulate.add_argument("ensemble", help="zarr store of an ensemble, or results of flyvis: a directory or a zip")
+    simulate.add_argument("out", help="zarr store to write")
+    simulate.add_argument("--dt", type=float, help="resample to this integration step first, s")
+    simulate.add_argument(
+        "--initial-state",
+        choices=["fade_in", "steady_state", "rest"],
+        default="fade_in",
+        help="where models start from",
+    )
+    simulate.add_argument(
+        "--record", nargs="+", default=["all"], metavar="WHAT", help="all, central, or cell types and patterns of them"
+    )
+    simulate.add_argument("--engine", default="auto", help="auto, sparse or reference")
+    simulate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
+    simulate.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+
+    info = command("info", _info, "say what a store holds and what made it", "flyxr info responses.zarr")
+    info.add_argument("store", nargs="+", help="zarr store")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> None:
+    started = time.perf_counter()
+    out = Path(options.out)
+    targets = {name: out / f"{name}.zarr" for name in ("stimulus", "rendering", "responses")}
+    for path in targets.values():
+        store.check_target(path, overwrite=options.overwrite)
+    if options.ensemble:
+        ensemble = fx.open_ensemble(options.ensemble)
+    else:
+        ensemble = fx.sample_ensemble(DEMO_MODELS, seed=DEMO_SEED)
+    n_models = ensemble.sizes["model"]
+    trained = bool(ensemble.attrs.get("trained", False))
+
+    print(f"1/4  stimulus    {DEMO_SAMPLES} sequences of moving digits")
+    fx.save(
+        fx.stimuli.moving_digits(n_samples=DEMO_SAMPLES, seed=DEMO_SEED),
+        targets["stimulus"],
+        overwrite=options.overwrite,
+    )
+    movie = fx.open(targets["stimulus"])
+
+    eye = fx.BoxEye(extent=15, kernel_size=13)
+    print(f"2/4  rendering   onto the {eye.n_columns} columns of the eye, in steps of {1e3 * DEMO_DT:g} ms")
+    fx.save(fx.resample(eye.render(movie), dt=DEMO_DT), targets["rendering"], overwrite=options.overwrite)
+    rendering = fx.open(targets["rendering"])
+
+    responses = fx.simulate(rendering, ensemble)
+    kind = "trained" if trained else "untrained"
+    print(f"3/4  responses   of {n_models} {kind} models, {_size(responses.response.nbytes)} before compression")
+    fx.save(responses, targets["responses"], overwrite=options.overwrite)
+    responses = fx.open(targets["responses"])
+
+    print("4/4  report      pictures")
+    report = fx.viz.report(movie, rendering, responses, out / "report.html", title="Moving digits, seen by the fly")
+
+    seconds = time.perf_counter() - started
+    print(f"\nDone in {seconds:.0f} s.")
+    if not trained:
+        print(
+            "These models are UNTRAINED: parameters drawn from the initial distributions, not the published models.\n"
+            "Give trained ones with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
+        )
+    for name, path in targets.items():
+        print(f"  {path!s:32} {_size(_bytes(path)):>9}  {_dims(fx.open(path))}  ({name})")
+    print(f"  {report!s:32} {_size(report.stat().st_size):>9}  open it in a browser")
+    print(
+        "\nGo on in Python:\n"
+        "  import flyxr as fx\n"
+        f'  responses = fx.open("{targets["responses"]}")\n'
+        '  responses.response.fly.central("T4c")'
+    )
+
+
+def _render(options: argparse.Namespace) -> None:
+    store.check_target(options.out, overwrite=options.overwrite)
+    path = Path(options.movie)
+    eye = fx.BoxEye(options.extent, options.kernel_size)
+    if path.is_dir():
+        movie = _open_kind(path, "movie")
+    elif path.suffix == ".npy":
+        if options.frame_rate is None:
+            raise ValueError(f"expected the frames per second of {path}, got none: add --frame-rate 30")
+        movie = fx.stimuli.from_array(_read_array(path), frame_rate=options.frame_rate, rescale=options.rescale)
+    else:
+        movie = fx.stimuli.from_video(path, frame_rate=options.frame_rate)
+    rendering = eye.render(movie, filter=options.filter)
+    if options.dt is not None:
+        rendering = fx.resample(rendering, dt=options.dt)
+    _print_saved(fx.save(rendering, options.out, overwrite=options.overwrite))
+
+
+def _read_array(path: Path) -> Any:
+    import numpy as np
+
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    store.check_target(options.out, overwrite=options.overwrite)
+    rendering = _open_kind(Path(options.rendering), "rendering")
+    if options.dt is not None:
+        rendering = fx.resample(rendering, dt=options.dt)
+    record = options.record[0] if len(options.record) == 1 else options.record
+    responses = fx.simulate(
+        rendering,
+        fx.open_ensemble(options.ensemble),
+        initial_state=options.initial_state,
+        record=record,
+        engine=options.engine,
+        device=options.device,
+    )
+    _print_saved(fx.save(responses, options.out, overwrite=options.overwrite))
+
+
+def _open_kind(path: Path, kind: str) -> xr.Dataset:
+    dataset = fx.open(path)
+    found = store.kind_of(dataset, path)
+    if found != kind:
+        raise ValueError(f"expected a store of a {kind} at {path}, got one of a {found}")
+    return dataset
+
+
+def _info(options: argparse.Namespace) -> None:
+    for path in map(Path, options.store):
+        _print_saved(path)
+        dataset = fx.open(path)
+        if "trained" in dataset.attrs:
+            print(f"  models are {'trained' if dataset.attrs['trained'] else 'not trained: initial parameters'}")
+        for variable in dataset.data_vars.values():
+            print(f"  {variable.name}  {_dims(variable)}  {variable.dtype}  {variable.attrs.get('units', '')}".rstrip(" 1"))
+        for step in provenance.steps(dataset):
+            given = ", ".join(f"{name}={value}" for name, value in step["arguments"].items())
+            print(f"  made by {step['operation']}({given if len(given) < 100 else given[:97] + '...'})")
+            for name, digest in step["hashes"].items():
+                print(f"    {name} {digest}")
+
+
+def _print_saved(path: Path) -> None:
+    dataset = fx.open(path)
+    kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
+    print(f"{path}: {kind}, {_dims(dataset)}, {_size(_bytes(path))} on disk")
+
+
+def _dims(data: xr.Dataset | xr.DataArray) -> str:
+    return " x ".join(f"{length} {dim}" for dim, length in data.sizes.items())
+
+
+def _bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} GB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""The free parameters of many models as one Dataset: drawn at random, or opened.
+
+An ensemble is an ordinary Dataset: ``ensemble.sel(model=[0, 3])``, ``.mean("model")`` and arithmetic just work.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from flyxr import connectome as connectomes
+from flyxr import flyvis_files, provenance, schema, store
+from flyxr.flyvis_files import EnsembleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["EnsembleError", "open_ensemble", "sample_ensemble"]
+
+BIAS_MEAN, BIAS_STD = 0.5, 0.05
+TIME_CONSTANT = 0.05
+STRENGTH_SCALE = 0.01
+
+_ZARR_FILES = ("zarr.json", ".zgroup")
+
+
+def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None = None) -> xr.Dataset:
+    """Draw models from the distributions that the published models were initialised with, before training.
+
+    Parameters
+    ----------
+    n_models
+        How many, from 1 up.
+    seed
+        From 0 up. Model i is a function of (seed, i) alone: more models leave the first ones as they are.
+    connectome
+        The connectome of the models; without it the one of the package at extent 15.
+
+    Returns
+    -------
+    Dataset
+        An ensemble, float32, with ``trained=False`` in its attributes and ``task_error`` NaN:
+
+        - ``bias`` (model, cell_type) ~ Normal(0.5, 0.05), a.u.
+        - ``time_constant`` (model, cell_type) = 0.05 s
+        - ``synapse_strength`` (model, pair) = 0.01 / mean number of synapses over the edges of the pair, a.u.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than one model, or the seed is negative.
+
+    Notes
+    -----
+    Lappalainen et al. 2024, Nature 634, 1132-1140, Methods; defaults of ``flyvis.network.initialization``.
+
+    Examples
+    --------
+    >>> ensemble = sample_ensemble(2, seed=42)
+    >>> dict(ensemble.sizes), ensemble.attrs["trained"]
+    ({'model': 2, 'cell_type': 65, 'pair': 604}, False)
+    >>> bool((ensemble.bias == sample_ensemble(5, seed=42).bias.isel(model=[0, 1])).all())
+    True
+    """
+    if n_models < 1:
+        raise ValueError(f"expected at least one model, got n_models={n_models}")
+    if seed < 0:
+        raise ValueError(f"expected a seed of at least 0, got {seed}")
+    connectome = connectomes.open_connectome() if connectome is None else connectome
+    strength = STRENGTH_SCALE / connectomes.mean_synapses(connectome)
+    n_types = connectome.sizes["cell_type"]
+    generators = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,))) for i in range(n_models)]
+    ensemble = _dataset(
+        {
+            "bias": np.stack([generator.normal(BIAS_MEAN, BIAS_STD, n_types) for generator in generators]),
+            "time_constant": np.full((n_models, n_types), TIME_CONSTANT),
+            "synapse_strength": np.tile(strength, (n_models, 1)),
+        },
+        names=[f"sample-{seed}/{i:03}" for i in range(n_models)],
+        task_error=np.full(n_models, np.nan),
+        connectome=connectome,
+    ).assign_attrs(
+        trained=False,
+        description=(
+            "not trained: drawn from the initial distributions of Lappalainen et al. 2024, "
+            f"bias ~ Normal({BIAS_MEAN}, {BIAS_STD}), time constant {TIME_CONSTANT} s, "
+            f"synapse strength {STRENGTH_SCALE} / mean synapse count of the pair"
+        ),
+        task_error_measure="none",
+        source=f"sample_ensemble(n_models={n_models}, seed={seed})",
+    )
+    return provenance.add(
+        ensemble,
+        "sample_ensemble",
+        {"n_models": n_models, "seed": seed},
+        hashes={"connectome": ensemble.attrs["connectome"]},
+    )
+
+
+def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None = None) -> xr.Dataset:
+    """Open an ensemble of models: a zarr store, or results of flyvis.
+
+    Parameters
+    ----------
+    path
+        One of
+
+        - a zarr store of an ensemble, as :func:`flyxr.store.save` writes it;
+        - a directory of flyvis that holds models (``flow/0000`` with ``000``, ``001``, ... in it), one model's
+          directory (``flow/0000/000``), or a directory with a single ensemble up to four levels below it;
+        - a zip of one of these, which is read in memory; where it has several ensembles, name one by a path that
+          goes on inside the zip, as in ``results.zip/results/flow/0000``.
+    connectome
+        The connectome the models were trained with; without it the one of the package at extent 15. For a store
+        it is only compared.
+
+    Returns
+    -------
+    Dataset
+        An ensemble: ``bias`` (model, cell_type), a.u.; ``time_constant`` (model, cell_type), s;
+        ``synapse_strength`` (model, pair), a.u., float32. Models of flyvis come by task error, lowest first, each
+        from its best checkpoint: ``best_chkpt`` where present, else the one with the lowest validation error.
+        The task error is the lowest value of ``validation/epe.h5`` where every model has that file, else of
+        ``validation/loss.h5``; the attribute ``task_error_measure`` says which.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at the path.
+    EnsembleError
+        A ValueError. If there is no ensemble, or several; if any model's checkpoint or validation error is
+        missing, truncated, would run code, or does not fit the connectome in shapes, signs and synapse counts.
+        It names all that is wrong, and no model is left out.
+    StoreError, SchemaError
+        ValueErrors. If a store cannot be read, or does not follow the schema.
+
+    Warns
+    -----
+    UserWarning
+        If the task error of any model is unknown: it is NaN then, and the models stay in the order of their
+        directories.
+
+    Notes
+    -----
+    Parameters stand in files in the order of flyvis 1.2: cell types as in the connectome, pairs by their first
+    edge. Files are opened without flyvis and without running code from them; decoders are not read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = store.save(sample_ensemble(2, seed=42), Path(folder) / "ensemble.zarr")
+    ...     open_ensemble(path).model_name.values.tolist()
+    ['sample-42/000', 'sample-42/001']
+    """
+    place = Path(path).expanduser()
+    if any((place / name).is_file() for name in _ZARR_FILES):
+        return _open_store(place, connectome)
+    connectome = connectomes.open_connectome() if connectome is None else connectome
+    try:
+        results = flyvis_files.read_results(place, _layout(connectome))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error} (looked for at {place.absolute()}): an ensemble is a zarr store, a directory of flyvis such as "
+            "flow/0000, or a zip of one; sample_ensemble(n_models, seed) needs no files"
+        ) from None
+    models = results.models
+    if any(np.isnan(model.task_error) for model in models):
+        warnings.warn(_unsorted(results), UserWarning, stacklevel=2)
+    else:
+        models = sorted(models, key=lambda model: model.task_error)
+    ensemble = _dataset(
+        {name: np.stack([model.parameters[name] for model in models]) for name in flyvis_files.PARAMETERS},
+        names=[model.name for model in models],
+        task_error=np.array([model.task_error for model in models]),
+        connectome=connectome,
+    ).assign_attrs(
+        trained=True,
+        task_error_measure=(f"lowest validation/{results.measure}.h5 over checkpoints" if results.measure else "none"),
+        source=results.location,
+    )
+    return provenance.add(
+        ensemble,
+        "open_ensemble",
+        {"path": os.fspath(path), "checkpoints": [model.checkpoint for model in models]},
+        hashes={"connectome": ensemble.attrs["connectome"]},
+        packages=("numpy", "xarray", "torch", "h5py"),
+    )
+
+
+def _unsorted(results: flyvis_files.Results) -> str:
+    unknown = [model.name for model in results.models if np.isnan(model.task_error)]
+    guessed = [model.name for model in results.models if model.is_guess]
+    file = f"validation/{results.measure or flyvis_files.MEASURES[-1]}.h5"
+    message = (
+        f"{results.location}: models are in the order of their directories, not sorted by task error: {file} is "
+        f"missing or holds no number for {len(unknown)} of {len(results.models)} ({', '.join(unknown)})"
+    )
+    if guessed:
+        message += f"; without it the last checkpoint was taken of {', '.join(guessed)}"
+    return message
+
+
+def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
+    ensemble = store.open_store(path).load()
+    kind = ensemble.attrs.get(schema.KIND_ATTR)
+    if kind != "ensemble":
+        raise EnsembleError(
+            f"{path}: expected a store of an ensemble, got {kind or 'an unknown kind'}: open it with fx.open"
+        )
+    if connectome is not None:
+        given, stored = connectomes.tables(connectome).digest, ensemble.attrs.get("connectome")
+        if given != stored:
+            raise EnsembleError(
+                f"{path}: expected models of the given connectome ({given}), got others ({stored}): "
+                "pass the connectome they were made with, or leave it out"
+            )
+    return ensemble
+
+
+def _layout(connectome: xr.Dataset) -> flyvis_files.Layout:
+    """Describe what a checkpoint must hold to be of a connectome."""
+    pairs, synapses = connectomes.realised(connectome)
+    every = [f"{a} > {b}" for a, b in zip(connectome["source"].values, connectome["target"].values, strict=True)]
+    offset = connectome[["synapse_pair", "du", "dv"]].isel(synapse=synapses)
+    return flyvis_files.Layout(
+        cell_types=connectome["cell_type"].values.tolist(),
+        pairs=[every[pair] for pair in pairs],
+        synapses=[
+            f"{every[pair]} ({du}, {dv})"
+            for pair, du, dv in zip(*(offset[name].values for name in ("synapse_pair", "du", "dv")), strict=True)
+        ],
+        sign=connectome["sign"].values[pairs].astype(float),
+        n_synapses=connectome["n_synapses"].values[synapses].astype(float),
+    )
+
+
+def _dataset(
+    parameters: Mapping[str, NDArray[np.floating]],
+    *,
+    names: Sequence[str],
+    task_error: NDArray[np.float64],
+    connectome: xr.Dataset,
+) -> xr.Dataset:
+    """Parameters with the labels of their models, cell types and pairs."""
+    pairs, _ = connectomes.realised(connectome)
+    dims = {variable.name: variable.dims for variable in schema.KINDS["ensemble"].variables}
+    dataset = xr.Dataset(
+        {name: (dims[name], values.astype(np.float32)) for name, values in parameters.items()},
+        coords={
+            "model": np.arange(len(names)),
+            "model_name": ("model", np.array(names, dtype=object)),
+            "task_error": ("model", task_error),
+            "cell_type": connectome["cell_type"].values,
+            "pair": connectome["pair"].values[pairs],
+            "source": ("pair", connectome["source"].values[pairs]),
+            "target": ("pair", connectome["target"].values[pairs]),
+        },
+        attrs={
+            "connectome": connectomes.tables(connectome).digest,
+            "extent": int(connectome.attrs["extent"]),
+        },
+    )
+    return schema.validate(schema.annotate(dataset, "ensemble"), "ensemble")

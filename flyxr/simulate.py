@@ -1,0 +1,460 @@
+"""From labels to an engine and back: one block of models × samples, then the lazy whole."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from flyxr import hexgrid, provenance, schema
+from flyxr.connectome import Tables, cell_presence, compile_network, open_connectome, tables
+from flyxr.engine import base
+from flyxr.selection import central, match_cell_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+Record = "str | Iterable[str] | Mapping[str, Any]"
+
+LARGEST_DT = 1 / 50
+"""Step, s, above which responses are no longer close to those of smaller steps (flyvis warns there too)."""
+BLOCK_BYTES = 256 * 2**20
+"""Memory that a block's responses and buffers may take, byte."""
+BLOCK_SAMPLES = 64
+"""Samples of a block at most: more make a step no cheaper."""
+DIVERGED = 1e6
+"""Responses beyond this are taken for a run that diverges; those of the published models stay within some hundreds."""
+
+_log = logging.getLogger(__name__)
+_one_at_a_time = threading.Lock()  # engines use all cores by themselves, so tasks of a process take turns
+
+
+class DivergedError(ArithmeticError):
+    """Responses of a model grew without bound."""
+
+
+class _Recorded(NamedTuple):
+    """What is recorded, by position: cell types, columns and frames."""
+
+    cell_types: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    frames: NDArray[np.int64]
+
+
+class _Block(NamedTuple):
+    """All that a task needs beside parameters, stimulus and state: small, and the same for every block."""
+
+    tables: Tables
+    dt: float
+    fade_in: bool
+    recorded: _Recorded
+    engine: str
+    device: str
+
+
+def simulate(
+    rendering: xr.Dataset | xr.DataArray,
+    ensemble: xr.Dataset,
+    *,
+    initial_state: Literal["fade_in", "steady_state", "rest"] | xr.Dataset | xr.DataArray = "fade_in",
+    record: str | Iterable[str] | Mapping[str, Any] = "all",
+    connectome: xr.Dataset | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+) -> xr.Dataset:
+    """Simulate the responses of models to a rendering, lazily.
+
+    Parameters
+    ----------
+    rendering
+        ``luminance`` (sample, time, column); its time step is the integration step, see :func:`flyxr.resample`.
+    ensemble
+        Parameters of models.
+    initial_state
+        ``"fade_in"``: one second in which the first frame's contrast grows from 0 to 1 around grey, from rest.
+        ``"steady_state"``: one second of grey 0.5, from rest, computed once a model. ``"rest"``: the potential is
+        the bias. Or a state: ``response`` over (cell_type, column) and, where it differs between them, over model
+        and sample, such as ``responses.isel(time=-1)``.
+    record
+        ``"all"``; ``"central"``, the column u = v = 0; cell types, as names or glob patterns; or a dict with any of
+        ``"cell_type"`` (names), ``"column"`` (labels, or ``"central"``) and ``"time"`` (a slice in s, its step in
+        frames). Only what is recorded is held in memory.
+    connectome
+        The connectome of the models; without it that of the package at extent 15.
+    engine
+        ``"auto"``, ``"sparse"`` (torch, float32) or ``"reference"`` (NumPy, float64 inside, slow).
+    device
+        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … .
+
+    Returns
+    -------
+    Dataset
+        ``response`` (model, sample, time, cell_type, column), float32, NaN where a type has no cell, and
+        ``luminance`` (sample, time, column) beside it. A response is the state after its frame. One dask task
+        computes a block of one model and some samples; selecting one model computes one model.
+
+    Raises
+    ------
+    SchemaError
+        If rendering or ensemble do not fit the schema, or each other, or the connectome.
+    UnknownCellTypeError
+        If ``record`` names unknown cell types.
+    DivergedError
+        On computing, if responses grow without bound, as they do when a step is unstable.
+
+    Warns
+    -----
+    UserWarning
+        If the step is above 1/50 s.
+
+    Notes
+    -----
+    Passive point neurons with instantaneous graded synapses, explicit Euler (Lappalainen et al. 2024, Methods;
+    flyvis ``Network.simulate``). Synapse strengths are taken as they are: a negative one inverts the sign.
+
+    Examples
+    --------
+    >>> import flyxr as fx
+    >>> movie = fx.stimuli.moving_digits(n_samples=1, seed=0)
+    >>> rendering = fx.resample(fx.BoxEye().render(movie), dt=1 / 50)
+    >>> responses = fx.simulate(rendering, fx.sample_ensemble(n_models=2, seed=0), record=["T4c", "L1"])
+    >>> dict(responses.response.sizes)
+    {'model': 2, 'sample': 1, 'time': 34, 'cell_type': 2, 'column': 721}
+    """
+    rendering = schema.validate(rendering, "rendering")
+    ensemble = schema.validate(ensemble, "ensemble").load()
+    connectome = open_connectome() if connectome is None else schema.validate(connectome, "connectome")
+    plain = tables(connectome)
+    _check_fit(rendering, ensemble, connectome, plain)
+    parameters = _parameters(ensemble, connectome)
+    dt = schema.time_step(rendering)
+    if dt > LARGEST_DT * (1 + 1e-6):
+        warnings.warn(
+            f"the integration step of {dt:.4g} s is above 1/50 s: responses lose accuracy and may oscillate or diverge, "
+            "and the published models were trained with 1/50 s; use fx.resample(rendering, dt=1/100)",
+            stacklevel=2,
+        )
+    recorded = _resolve(record, rendering, connectome)
+    state = None if isinstance(initial_state, str) else _state(initial_state, rendering, ensemble, connectome)
+    if isinstance(initial_state, str) and initial_state not in ("fade_in", "steady_state", "rest"):
+        raise ValueError(f"expected initial_state 'fade_in', 'steady_state', 'rest' or a state, got {initial_state!r}")
+    block = _Block(plain, dt, isinstance(initial_state, str) and initial_state == "fade_in", recorded, engine, device)
+    choose_engine(engine)
+
+    luminance = rendering["luminance"]
+    if luminance.chunks is None:
+        _check_finite(luminance.values)
+    hashes = {
+        "connectome": plain.digest,
+        "ensemble": provenance.content_hash(ensemble, list(parameters._fields)),
+        "stimulus": provenance.content_hash(rendering, ["luminance", "time"]),
+    }
+    response = _graph(
+        luminance, parameters, state, initial_state, block, ensemble["model_name"].values.astype(str), hashes
+    )
+    kept = rendering.isel(time=recorded.frames, column=recorded.columns)
+    responses = kept.assign(
+        response=(("model", "sample", "time", "cell_type", "column"), response),
+        luminance=kept["luminance"].astype(np.float32),
+    ).assign_coords(
+        {name: coord for name, coord in ensemble.coords.items() if coord.dims == ("model",)}
+        | {"cell_type": connectome["cell_type"].values[recorded.cell_types]}
+    )
+    responses.attrs = {
+        **{name: ensemble.attrs[name] for name in ("trained",) if name in ensemble.attrs},
+        **{
+            "connectome": plain.digest,
+            "extent": plain.extent,
+            provenance.ATTR: rendering.attrs.get(provenance.ATTR, "[]"),
+        },
+    }
+    arguments = {
+        "dt": dt,
+        "initial_state": initial_state if isinstance(initial_state, str) else "given",
+        "record": record if isinstance(record, str | dict) else list(record),
+        "engine": engine,
+        "device": device,
+    }
+    responses = provenance.add(
+        responses, "simulate", arguments, hashes=hashes, packages=("numpy", "xarray", "dask", "torch")
+    )
+    return schema.annotate(responses, "responses")
+
+
+def choose_engine(name: str) -> str:
+    """Name of the engine that computes; ``"auto"`` is chosen and logged.
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine.
+
+    Examples
+    --------
+    >>> choose_engine("auto")
+    'sparse'
+    """
+    if name == "auto":
+        _log.info("engine='auto': sparse")
+        return "sparse"
+    if name not in ("sparse", "reference"):
+        raise ValueError(f"expected engine 'auto', 'sparse' or 'reference', got {name!r}")
+    return name
+
+
+def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset, plain: Tables) -> None:
+    problems = []
+    extent = hexgrid.extent_of(rendering.sizes["column"])
+    if extent != plain.extent:
+        problems.append(
+            f"expected a rendering at the connectome's extent {plain.extent}, got {rendering.sizes['column']} columns "
+            f"(extent {extent}): render with fx.BoxEye(extent={plain.extent}), or simulate a smaller lattice with "
+            f"connectome=fx.open_connectome(extent={extent})"
+        )
+    trained_on = ensemble.attrs.get("connectome", plain.digest)
+    if trained_on != plain.digest:
+        problems.append(
+            f"expected an ensemble of the connectome {plain.digest}, got one of {trained_on}: "
+            "open the connectome of the models with fx.open_connectome(path) and give it as connectome="
+        )
+    else:
+        types = set(connectome["cell_type"].values) - set(ensemble["cell_type"].values)
+        if types:
+            problems.append(
+                f"expected parameters of all cell types, got none of {sorted(types)}: keep the whole ensemble"
+            )
+        needed, given = _pairs(connectome).take(compile_network(plain).pairs), _pairs(ensemble)
+        lacking = needed.difference(given)
+        if not given.is_unique:
+            problems.append(f"expected each pair once, got twice {given[given.duplicated()][:3].tolist()}")
+        if len(lacking):
+            problems.append(
+                f"expected strengths of all {len(needed)} pairs, got none of {lacking[:3].tolist()}: keep all pairs"
+            )
+    for name, least in (("bias", -np.inf), ("time_constant", 0), ("synapse_strength", -np.inf)):
+        values = ensemble[name].values
+        wrong = ~np.isfinite(values) | (values <= least)
+        if wrong.any():
+            models = ensemble["model_name"].values[wrong.any(axis=1)].tolist()
+            problems.append(
+                f"expected '{name}' finite{' and above 0' if least == 0 else ''}, got {values[wrong][0]} "
+                f"in {len(models)} models, first {models[0]}: drop these models or mend the parameters"
+            )
+    if problems:
+        raise schema.SchemaError("\n- ".join(["rendering, ensemble and connectome do not fit together:", *problems]))
+
+
+def _parameters(ensemble: xr.Dataset, connectome: xr.Dataset) -> base.Parameters:
+    """Parameters in the order of the compiled connectome, matched by label."""
+    of_type = ensemble.indexes["cell_type"].get_indexer(connectome.indexes["cell_type"])
+    of_pair = _pairs(ensemble).get_indexer(_pairs(connectome).take(compile_network(connectome).pairs))
+    return base.Parameters(
+        ensemble["bias"].values[:, of_type],
+        ensemble["time_constant"].values[:, of_type],
+        ensemble["synapse_strength"].values[:, of_pair],
+    )
+
+
+def _pairs(dataset: xr.Dataset) -> pd.MultiIndex:
+    """Source and target of each pair, as one index."""
+    return pd.MultiIndex.from_arrays([dataset["source"].values, dataset["target"].values])
+
+
+def _resolve(record: Any, rendering: xr.Dataset, connectome: xr.Dataset) -> _Recorded:
+    """Positions of what is recorded."""
+    known = {"cell_type", "column", "time"}
+    if isinstance(record, str) and record in ("all", "central"):
+        record = {} if record == "all" else {"column": "central"}
+    elif not hasattr(record, "keys"):
+        record = {"cell_type": record}
+    if set(record) - known:
+        raise ValueError(f"expected record with any of {sorted(known)}, got {sorted(set(record) - known)}")
+    available = connectome["cell_type"].values.tolist()
+    names = match_cell_types(record.get("cell_type", available), available)
+    positions = np.arange(rendering.sizes["column"])
+    columns = record.get("column", positions)
+    if isinstance(columns, str) and columns == "central":
+        columns = [int(central(rendering["column"]))]
+    columns = np.atleast_1d(np.asarray(columns))
+    if columns.dtype.kind not in "iu" or (columns.size and not (0 <= columns.min() and columns.max() < positions.size)):
+        raise ValueError(
+            f"expected columns in record from 0 to {positions.size - 1}, or 'central', got {record['column']}"
+        )
+    time, when = rendering["time"].values, record.get("time", slice(None))
+    if not isinstance(when, slice) or not (when.step is None or isinstance(when.step, int)):
+        raise ValueError(f"expected record['time'] as a slice in s (its step in frames), got {when!r}")
+    tolerance = 1e-6 * schema.time_step(rendering)
+    within = np.ones(time.size, dtype=bool)
+    if when.start is not None:
+        within &= time >= when.start - tolerance
+    if when.stop is not None:
+        within &= time <= when.stop + tolerance
+    frames = np.flatnonzero(within)[:: when.step]
+    if not (names and columns.size and frames.size):
+        raise ValueError(
+            f"record selects nothing: {len(names)} cell types, {columns.size} columns, {frames.size} frames "
+            f"of {len(available)}, {positions.size}, {time.size} (time from {time[0]:g} s to {time[-1]:g} s)"
+        )
+    types = np.array([available.index(name) for name in names])
+    return _Recorded(types, columns.astype(np.int64), frames)
+
+
+def _state(
+    given: xr.Dataset | xr.DataArray, rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset
+) -> xr.DataArray:
+    """A given state over (model or 1, sample or 1, cell), in the network's order of cells."""
+    array = given["response"] if isinstance(given, xr.Dataset) else given
+    problems = []
+    if not {"cell_type", "column"} <= set(array.dims) <= {"model", "sample", "cell_type", "column"}:
+        problems.append(
+            f"expected dims cell_type, column and perhaps model, sample, got {tuple(map(str, array.dims))}: "
+            "take one time with .isel(time=-1), and record='all'"
+        )
+    for dim, labels in (
+        ("model", ensemble["model"]),
+        ("sample", rendering["sample"]),
+        ("cell_type", connectome["cell_type"]),
+        ("column", rendering["column"]),
+    ):
+        if dim in array.dims:
+            lacking = set(labels.values.tolist()) - set(array[dim].values.tolist())
+            if lacking:
+                problems.append(f"expected a state for each {dim}, got none for {sorted(lacking)[:5]}")
+            else:
+                array = array.sel({dim: labels.values})
+    if problems:
+        raise schema.SchemaError("\n- ".join(["the initial state does not fit:", *problems]))
+    for dim in ("model", "sample"):
+        array = array if dim in array.dims else array.expand_dims(dim)
+    array = array.transpose("model", "sample", "cell_type", "column")
+    flat = array.stack(cell=("cell_type", "column"), create_index=False)
+    return flat.isel(cell=np.flatnonzero(cell_presence(connectome).ravel()))
+
+
+def _check_finite(luminance: NDArray[np.floating]) -> None:
+    if not np.isfinite(luminance).all():
+        wrong = (~np.isfinite(luminance)).any(axis=(1, 2)).sum()
+        raise schema.SchemaError(
+            f"expected a finite luminance, got NaN or inf in {wrong} of {len(luminance)} samples: "
+            "fill or cut the movie before it is rendered (samples of different length run one by one)"
+        )
+
+
+def _graph(
+    luminance: xr.DataArray,
+    parameters: base.Parameters,
+    state: xr.DataArray | None,
+    initial_state: Any,
+    block: _Block,
+    model_names: NDArray[np.str_],
+    hashes: Mapping[str, str],
+) -> Any:
+    """Dask array of responses: one delayed task for each model and block of samples."""
+    import dask.array as da
+    from dask.base import tokenize
+    from dask.delayed import delayed
+
+    n_samples = luminance.sizes["sample"]
+    n_models = len(model_names)
+    shape = tuple(len(part) for part in (block.recorded.frames, block.recorded.cell_types, block.recorded.columns))
+    size = _block_samples(luminance, shape, compile_network(block.tables).n_cells)
+    samples = luminance.data if luminance.chunks is not None else da.from_array(luminance.values, chunks=-1)
+    stimulus = samples.rechunk((size, -1, -1)).to_delayed().ravel()
+    starts = range(0, n_samples, size)
+
+    shared = delayed(block, name=f"block-{tokenize(block, hashes)}", traverse=False)
+    run = delayed(_run_block, pure=True, traverse=False)
+    models = []
+    for model, name in enumerate(model_names.tolist()):
+        of_model = base.Parameters(*(values[model : model + 1] for values in parameters))
+        start = None
+        if isinstance(initial_state, str) and initial_state == "steady_state":
+            start = delayed(_steady_state, pure=True, traverse=False)(shared, of_model)
+        blocks = []
+        for first, luminance_block in zip(starts, stimulus, strict=True):
+            n = min(size, n_samples - first)
+            if state is not None:
+                start = state.isel(
+                    model=[model if state.sizes["model"] > 1 else 0],
+                    sample=slice(first, first + n) if state.sizes["sample"] > 1 else slice(None),
+                ).data
+            task = run(shared, of_model, luminance_block, start, name)
+            blocks.append(da.from_delayed(task, (1, n, *shape), np.float32))
+        models.append(da.concatenate(blocks, axis=1))
+    return da.concatenate(models, axis=0) if n_models > 1 else models[0]
+
+
+def _block_samples(luminance: xr.DataArray, recorded: tuple[int, ...], n_cells: int) -> int:
+    """Samples of a block, from the memory that one of them takes."""
+    frames, n_columns = luminance.sizes["time"], luminance.sizes["column"]
+    bytes_per_sample = 4 * (2 * int(np.prod(recorded)) + 4 * n_cells + 3 * frames * n_columns)
+    size = int(np.clip(BLOCK_BYTES // bytes_per_sample, 1, min(BLOCK_SAMPLES, luminance.sizes["sample"])))
+    if luminance.chunks is not None:
+        size = min(size, max(luminance.chunks[0]))
+    return size
+
+
+def _integrate(
+    block: _Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
+) -> base.Integrated:
+    engine = importlib.import_module(f"flyxr.engine.{choose_engine(block.engine)}")
+    with _one_at_a_time:
+        result: base.Integrated = engine.integrate(
+            compile_network(block.tables), parameters, stimulus, block.dt, device=_device(block.device), **options
+        )
+    return result
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _steady_state(block: _Block, parameters: base.Parameters) -> NDArray[np.floating]:
+    """State (model, sample 1, cell) after one second of grey from rest."""
+    stimulus = base.grey(hexgrid.n_columns(block.tables.extent), block.dt)
+    return _integrate(block, parameters, stimulus, frames=np.arange(0)).state
+
+
+def _run_block(
+    block: _Block,
+    parameters: base.Parameters,
+    stimulus: NDArray[np.floating],
+    state: NDArray[np.floating] | None,
+    model_name: str,
+) -> NDArray[np.float32]:
+    """Responses (model 1, sample, time, cell_type, column) of one model to some samples."""
+    stimulus = np.asarray(stimulus, dtype=np.float32)
+    _check_finite(stimulus)
+    frames = block.recorded.frames
+    if block.fade_in:
+        lead = base.fade_in(stimulus[:, 0], block.dt)
+        stimulus, frames = np.concatenate([lead, stimulus], axis=1), frames + lead.shape[1]
+    present = cell_presence(block.tables)
+    cell = np.full(present.shape, -1)
+    cell[present] = np.arange(present.sum())
+    wanted = cell[np.ix_(block.recorded.cell_types, block.recorded.columns)]
+    there = wanted >= 0
+    everything = there.sum() == present.sum() and np.array_equal(wanted[there], cell[present])
+    cells = None if everything else wanted[there]
+    result = _integrate(block, parameters, stimulus, state=state, cells=cells, frames=frames)
+    largest = np.abs(result.state).max()
+    if not largest <= DIVERGED:
+        raise DivergedError(
+            f"responses of model {model_name} grow without bound (to {largest:.3g}) with a step of {block.dt:.4g} s: "
+            "if a smaller one, fx.resample(rendering, dt=...), does not help, the network itself is unstable"
+        )
+    dense = np.full((*result.responses.shape[:-1], there.size), np.nan, dtype=np.float32)
+    dense[..., there.ravel()] = result.responses
+    return dense.reshape(*result.responses.shape[:-1], *there.shape)

@@ -1,0 +1,325 @@
+"""Movies from arrays, and what all movies share: checks, scaling, wrapping."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from flyxr import provenance, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike
+
+MOVIE_DIMS = ("sample", "time", "y", "x")
+CHUNK_BYTES = 2**24
+"""Size that a chunk of a lazy movie aims at."""
+
+_NEW_DIM_WAYS = {
+    2: "for one frame add two dims with array[np.newaxis, np.newaxis]",
+    3: "for one sequence of frames add the sample dim with array[np.newaxis]; "
+    "for one frame of each sample add the time dim with array[:, np.newaxis]",
+    5: "make the frames grey, e.g. array.mean(axis=-1) for colours in the last dim, or select one channel",
+}
+
+
+def from_array(
+    array: Any,
+    frame_rate: float,
+    *,
+    rescale: bool = False,
+    sample_coords: Mapping[str, ArrayLike] | None = None,
+) -> xr.Dataset:
+    """Movie from an array of frames.
+
+    Parameters
+    ----------
+    array
+        NumPy, dask or xarray array (sample, time, y, x), or what NumPy makes an array of. Floats must lie from 0
+        (dark) to 1 (bright), uint8 is divided by 255. A dask array and a memory map stay lazy: nothing is read
+        here, and values are checked in each chunk as it is computed. The dims of an xarray array go by name if
+        they have these names, else by position; its coordinates along the first dim are kept.
+    frame_rate
+        Frames per second.
+    rescale
+        Map the smallest value of the whole array to 0 and the largest to 1, for any numeric dtype (uint8 too). A
+        lazy array is then read twice.
+    sample_coords
+        Coordinates of the dim ``sample``, one value for each sample, e.g. ``{"angle": [0, 90]}``.
+
+    Returns
+    -------
+    Dataset
+        ``luminance`` (sample, time, y, x), float32, 0 to 1; ``time`` in s. The array given is not changed.
+
+    Raises
+    ------
+    SchemaError
+        One error, a ValueError, with a line for each of: not four dims, no sample or frame, NaN or infinity, values
+        outside 0 to 1, integers other than uint8, a frame rate that is not positive, coordinates of another length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> movie = from_array(np.zeros((2, 3, 8, 8)), frame_rate=50, sample_coords={"angle": [0, 90]})
+    >>> dict(movie.luminance.sizes), movie.time.values, movie.angle.values
+    ({'sample': 2, 'time': 3, 'y': 8, 'x': 8}, array([0.  , 0.02, 0.04]), array([ 0, 90]))
+    >>> from_array(np.full((3, 8, 8), 2.0), frame_rate=50)
+    Traceback (most recent call last):
+        ...
+    flyxr.schema.SchemaError: not a movie:
+    - expected 4 dims (sample, time, y, x), got 3 with shape (3, 8, 8): for one sequence of frames ...
+    - expected luminance from 0 to 1, got values from 2 to 2: ... fx.stimuli.from_array(..., rescale=True)
+    """
+    data, coords, problems = _take_data(array)
+    lazy = _is_dask(data)
+    coords.update({name: np.asarray(values) for name, values in (sample_coords or {}).items()})
+    problems += _shape_problems(data.shape) + frame_rate_problems(frame_rate)
+    problems += _coord_problems(coords, data.shape[0] if data.ndim else 0)
+    dtype_problems = _dtype_problems(data.dtype, rescale)
+    problems += dtype_problems
+    if not lazy and not dtype_problems and data.size:
+        problems += _range_problems(data, rescale)
+    raise_problems(problems)
+    return wrap(
+        _scale_lazily(data, rescale) if lazy else _scale(data, *(_limits(data) if rescale else (None, None))),
+        frame_rate,
+        sample_coords=coords,
+        stimulus={"name": "from_array", "rescale": bool(rescale)},
+    )
+
+
+def wrap(
+    luminance: Any,
+    frame_rate: float,
+    *,
+    stimulus: Mapping[str, object],
+    sample_coords: Mapping[str, np.ndarray] | None = None,
+) -> xr.Dataset:
+    """Movie Dataset around an array (sample, time, y, x) that is known to be in order.
+
+    Parameters
+    ----------
+    luminance
+        float32 (sample, time, y, x), NumPy or dask.
+    frame_rate
+        Frames per second.
+    stimulus
+        ``name`` and arguments of what made the movie, for its provenance.
+    sample_coords
+        Coordinates of the dim ``sample``.
+
+    Examples
+    --------
+    >>> provenance.steps(wrap(np.zeros((1, 2, 3, 3), np.float32), 30, stimulus={"name": "dark"}))[0]["arguments"]
+    {'frame_rate': 30.0}
+    """
+    samples, frames, height, width = luminance.shape
+    coords: dict[str, Any] = {"sample": np.arange(samples)}
+    for name, values in (sample_coords or {}).items():
+        # objects, not fixed-width text: zarr has no settled encoding for the latter
+        coords[name] = ("sample", values.astype(object) if values.dtype.kind == "U" else values)
+    coords |= {
+        "time": schema.time_coord(frames, 1 / frame_rate),
+        "y": np.arange(height),
+        "x": np.arange(width),
+    }
+    movie = schema.annotate(xr.Dataset({"luminance": (MOVIE_DIMS, luminance)}, coords), "movie")
+    arguments = {name: value for name, value in stimulus.items() if name != "name"} | {"frame_rate": float(frame_rate)}
+    return provenance.add(movie, str(stimulus["name"]), arguments)
+
+
+def generate(
+    make: Callable[..., np.ndarray],
+    n_samples: int,
+    sample_shape: tuple[int, int, int],
+    sample_chunk: int | None = None,
+    **arguments: object,
+) -> Any:
+    """Lazy float32 array (sample, time, y, x) of samples that a function makes from their indices.
+
+    Parameters
+    ----------
+    make
+        Module-level function; ``make(indices, **arguments)`` gives (index, time, y, x).
+    n_samples
+        Number of samples.
+    sample_shape
+        (time, y, x) of one sample.
+    sample_chunk
+        Samples in a chunk; as many as :data:`CHUNK_BYTES` holds if None.
+    **arguments
+        Small picklable arguments; they travel in the graph.
+
+    Examples
+    --------
+    >>> def grey(indices):
+    ...     return np.full((indices.size, 2, 4, 4), 0.5, np.float32)
+    >>> generate(grey, 5, (2, 4, 4), sample_chunk=2).chunks[0]
+    (2, 2, 1)
+    """
+    import dask.array as da
+
+    chunk = sample_chunk or max(1, CHUNK_BYTES // (4 * math.prod(sample_shape)))
+    indices = da.arange(n_samples, chunks=chunk)
+    return indices.map_blocks(
+        make,
+        new_axis=[1, 2, 3],
+        chunks=(indices.chunks[0], *((length,) for length in sample_shape)),
+        dtype=np.float32,
+        meta=np.empty((0,) * 4, np.float32),
+        **arguments,
+    )
+
+
+def raise_problems(problems: list[str]) -> None:
+    """Raise one SchemaError with all problems, if there are any.
+
+    Examples
+    --------
+    >>> raise_problems([])
+    """
+    if problems:
+        raise schema.SchemaError("\n- ".join(["not a movie:", *problems]))
+
+
+def frame_rate_problems(frame_rate: float) -> list[str]:
+    """List what is wrong with a frame rate, in frames per second.
+
+    Examples
+    --------
+    >>> frame_rate_problems(0)
+    ['expected a positive frame_rate, in frames per second, got 0: e.g. frame_rate=30']
+    """
+    try:
+        good = 0 < float(frame_rate) < math.inf
+    except (TypeError, ValueError):
+        good = False
+    way = "e.g. frame_rate=30"
+    return [] if good else [f"expected a positive frame_rate, in frames per second, got {frame_rate!r}: {way}"]
+
+
+def count_problems(**counts: object) -> list[str]:
+    """List which of the named counts are not integers of at least one.
+
+    Examples
+    --------
+    >>> count_problems(n_samples=0, size=64)
+    ['expected n_samples as an integer of at least 1, got 0']
+    """
+    problems = []
+    for name, count in counts.items():
+        try:
+            good = operator.index(count) >= 1  # type: ignore[arg-type]
+        except TypeError:
+            good = False
+        if not good:
+            problems.append(f"expected {name} as an integer of at least 1, got {count!r}")
+    return problems
+
+
+def _is_dask(data: Any) -> bool:
+    return hasattr(data, "__dask_graph__")
+
+
+def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str]]:
+    coords: dict[str, np.ndarray] = {}
+    problems = []
+    if isinstance(array, xr.DataArray):
+        if set(array.dims) == set(MOVIE_DIMS):
+            array = array.transpose(*MOVIE_DIMS)
+        elif any(dim in MOVIE_DIMS and MOVIE_DIMS.index(str(dim)) != i for i, dim in enumerate(array.dims)):
+            problems.append(
+                f"expected dims {_names(MOVIE_DIMS)}, got {_names(array.dims)}: rename them with .rename, "
+                "or take them by position with array.data"
+            )
+        along_samples = {str(name): c for name, c in array.coords.items() if c.dims == array.dims[:1]}
+        coords = {n: c.values for n, c in along_samples.items() if n != "sample" or c.dtype.kind in "iu"}
+        coords = {n: v for n, v in coords.items() if n not in array.dims[:1] or n == "sample"}
+        array = array.data
+    if isinstance(array, np.memmap):
+        import dask.array as da
+
+        return da.from_array(array), coords, problems
+    return array if _is_dask(array) else np.asarray(array), coords, problems
+
+
+def _names(dims: tuple[Any, ...]) -> str:
+    return f"({', '.join(map(str, dims))})"
+
+
+def _shape_problems(shape: tuple[int, ...]) -> list[str]:
+    if len(shape) != 4:
+        way = _NEW_DIM_WAYS.get(len(shape), "give one number for each sample, frame, row and column")
+        return [f"expected 4 dims {_names(MOVIE_DIMS)}, got {len(shape)} with shape {shape}: {way}"]
+    if any(math.isnan(length) for length in shape):
+        return [f"expected known lengths, got shape {shape}: call array.compute_chunk_sizes() first"]
+    empty = [dim for dim, length in zip(MOVIE_DIMS, shape, strict=True) if length == 0]
+    if empty:
+        return [f"expected at least one sample, frame, row and column, got none along {', '.join(empty)}"]
+    return []
+
+
+def _coord_problems(coords: Mapping[str, np.ndarray], n_samples: int) -> list[str]:
+    problems = []
+    for name, values in coords.items():
+        if name in (*MOVIE_DIMS[1:], "luminance"):
+            problems.append(f"expected another name for the sample coordinate {name!r}: a movie has that name already")
+        if values.shape != (n_samples,):
+            problems.append(
+                f"expected {n_samples} values of {name!r}, one for each sample, got an array of shape {values.shape}"
+            )
+    return problems
+
+
+def _dtype_problems(dtype: np.dtype[Any], rescale: bool) -> list[str]:
+    if dtype.kind == "f" or dtype == np.uint8 or dtype.kind == "b" or (rescale and dtype.kind in "iu"):
+        return []
+    if dtype.kind in "iu":
+        return [
+            f"expected floats from 0 to 1 or uint8, got {dtype}: map the smallest value to 0 and the largest to 1 "
+            "with fx.stimuli.from_array(..., rescale=True), or divide by the largest possible value"
+        ]
+    return [f"expected floats from 0 to 1 or uint8, got {dtype}: convert it with .astype(float)"]
+
+
+def _limits(data: np.ndarray) -> tuple[float, float]:
+    return float(data.min()), float(data.max())
+
+
+def _range_problems(data: np.ndarray, rescale: bool) -> list[str]:
+    if data.dtype.kind == "b" or (data.dtype == np.uint8 and not rescale):
+        return []
+    if not rescale:
+        return schema.luminance_problems(data)
+    low, high = _limits(data)
+    if math.isfinite(low) and math.isfinite(high):
+        way = "divide by a known maximum"
+        return [] if low < high else [f"expected at least two different values to rescale, got {low:g} only: {way}"]
+    return schema.luminance_problems(data)[:1]
+
+
+def _scale(data: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
+    if low is not None and high is not None:
+        return np.asarray((np.subtract(data, low, dtype=np.float64) / (high - low)).astype(np.float32))
+    if data.dtype == np.uint8:
+        return data.astype(np.float32) / np.float32(255)
+    return data.astype(np.float32, copy=False)
+
+
+def _scale_lazily(data: Any, rescale: bool) -> Any:
+    limits = (data.min(), data.max()) if rescale else ()
+    return data.map_blocks(_scale_block, *limits, dtype=np.float32, meta=np.empty((0,) * 4, np.float32))
+
+
+def _scale_block(block: np.ndarray, low: np.ndarray | None = None, high: np.ndarray | None = None) -> np.ndarray:
+    if low is None or high is None:
+        raise_problems(_range_problems(block, False))
+        return _scale(block)
+    raise_problems(_range_problems(np.stack([low.ravel(), high.ravel()]), True))
+    return _scale(block, float(low.item()), float(high.item()))

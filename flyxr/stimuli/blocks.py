@@ -1,0 +1,153 @@
+"""Blocks that walk at random over noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flyxr.stimuli import arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import xarray as xr
+    from numpy.typing import NDArray
+
+
+def random_walk_of_blocks(
+    n_blocks: int = 20,
+    block_size: int = 4,
+    top_lum: float = 0,
+    bottom_lum: float = 0,
+    dataset_size: Sequence[int] = (3, 20, 64, 64),
+    noise_mean: float = 0.5,
+    noise_std: float = 0.1,
+    step_size: int = 4,
+    p_random: float = 0.6,
+    p_center_attraction: float = 0.3,
+    p_edge_attraction: float = 0.1,
+    seed: int = 42,
+    frame_rate: float = 30.0,
+) -> xr.Dataset:
+    """Movie of square blocks that walk at random over Gaussian noise.
+
+    The same numbers for the same arguments as ``flyvis.utils.dataset_utils.random_walk_of_blocks`` (Lappalainen et
+    al. 2024), wherever these lie from 0 to 1.
+
+    Parameters
+    ----------
+    n_blocks
+        Blocks in each sequence.
+    block_size
+        Edge of a block, pixel. An odd size draws the next smaller even one.
+    top_lum, bottom_lum
+        Luminance of the upper and lower half of a block, before the division by the maximum.
+    dataset_size
+        (sample, time, y, x); frames are square.
+    noise_mean, noise_std
+        Mean and standard deviation of the background.
+    step_size
+        Pixels that a block moves along each axis between frames; it leaves at one edge and returns at the other.
+    p_random
+        Has no effect: a step is random where it is neither toward the centre nor toward the edge.
+    p_center_attraction, p_edge_attraction
+        Probability of a step toward the centre of the frame, and away from it.
+    seed
+        Seed of a generator of its own; NumPy's global one is left alone.
+    frame_rate
+        Frames per second.
+
+    Returns
+    -------
+    Dataset
+        ``luminance`` (sample, time, y, x), float32. All values are divided by the largest one in the whole movie, so
+        its brightest pixel is 1 and luminances change with the noise drawn. With the default arguments they lie from
+        0 (the blocks) to 1 as they are; a wider background falls below 0 in places (0.6 % of all pixels with
+        ``noise_std=0.2``), and is cut off there at 0.
+
+    Raises
+    ------
+    SchemaError
+        One error for all arguments that make no movie.
+
+    Examples
+    --------
+    >>> movie = random_walk_of_blocks(n_blocks=2, dataset_size=(1, 4, 16, 16))
+    >>> dict(movie.luminance.sizes), float(movie.luminance.max())
+    ({'sample': 1, 'time': 4, 'y': 16, 'x': 16}, 1.0)
+    """
+    size = tuple(dataset_size)
+    problems = arrays.frame_rate_problems(frame_rate) + arrays.count_problems(block_size=block_size)
+    if len(size) != 4 or any(arrays.count_problems(length=length) for length in size) or size[-1] != size[-2]:
+        problems.append(
+            f"expected dataset_size as four counts (sample, time, y, x) with y equal to x, got {size}: "
+            "e.g. dataset_size=(3, 20, 64, 64)"
+        )
+    arrays.raise_problems(problems)
+    walk = {
+        "n_blocks": n_blocks,
+        "block_size": block_size,
+        "top_lum": top_lum,
+        "bottom_lum": bottom_lum,
+        "dataset_size": size,
+        "noise_mean": noise_mean,
+        "noise_std": noise_std,
+        "step_size": step_size,
+        "p_center_attraction": p_center_attraction,
+        "p_edge_attraction": p_edge_attraction,
+        "seed": seed,
+    }
+    frames = _walk(**walk)  # type: ignore[arg-type]
+    stimulus = {"name": "random_walk_of_blocks", **walk, "p_random": p_random}
+    return arrays.wrap(np.clip(frames, 0, 1).astype(np.float32), frame_rate, stimulus=stimulus)
+
+
+def _walk(
+    n_blocks: int = 20,
+    block_size: int = 4,
+    top_lum: float = 0,
+    bottom_lum: float = 0,
+    dataset_size: Sequence[int] = (3, 20, 64, 64),
+    noise_mean: float = 0.5,
+    noise_std: float = 0.1,
+    step_size: int = 4,
+    p_center_attraction: float = 0.3,
+    p_edge_attraction: float = 0.1,
+    seed: int = 42,
+) -> NDArray[np.float64]:
+    """Frames (sample, time, y, x) in float64, divided by their maximum, not cut off at 0."""
+    random = np.random.RandomState(seed)  # noqa: NPY002 - flyvis's numbers need its legacy generator
+    frames = random.normal(noise_mean, noise_std, tuple(dataset_size))
+    samples, times, height, _ = frames.shape
+    middle, half = height // 2, block_size // 2
+
+    def step(place: int) -> Any:
+        chance = random.rand()
+        if chance < p_center_attraction:
+            direction = np.sign(middle - place)
+        elif chance > 1 - p_edge_attraction:
+            direction = np.sign(place - middle)
+        else:
+            direction = random.choice([-1, 1])
+        return (place + int(direction) * step_size) % height
+
+    # the order of draws is part of the numbers: block, sample, time, then row before column
+    for _ in range(n_blocks):
+        for sample in range(samples):
+            row = column = 0
+            for time in range(times):
+                if time == 0:
+                    row, column = (int(random.choice(height)) for _ in "yx")
+                else:
+                    row, column = step(row), step(column)
+                columns = np.arange(column - half, column + half) % height
+                lower, upper = np.arange(row, row + half) % height, np.arange(row - half, row) % height
+                frames[sample, time][np.ix_(lower, columns)] = bottom_lum
+                frames[sample, time][np.ix_(upper, columns)] = top_lum
+    brightest = frames.max()
+    if not 0 < brightest < np.inf:
+        arrays.raise_problems(
+            [f"expected a positive finite maximum to divide by, got {brightest:g}: use a brighter noise_mean"]
+        )
+    return np.asarray(frames / brightest)

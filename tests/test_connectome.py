@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import flyxr as fx
+from flyxr import connectome as cx
+from flyxr import hexgrid
+from flyxr.testing import tiny_connectome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Golden = "Callable[[str], dict[str, np.ndarray]]"
+
+
+@pytest.fixture(scope="module", params=[3, 8, 15])
+def compiled(request: pytest.FixtureRequest, golden: Golden) -> tuple[Any, Any, dict[str, np.ndarray]]:
+    """Connectome, network and reference arrays at an extent."""
+    tag = f"e{request.param}__"
+    reference = {name.removeprefix(tag): a for name, a in golden("connectome.npz").items() if name.startswith(tag)}
+    connectome = fx.open_connectome(extent=request.param)
+    return connectome, cx.compile_network(connectome), reference
+
+
+def test_compile_network__cells_equal_reference(compiled: Any) -> None:
+    connectome, network, reference = compiled
+    assert connectome.cell_type.values.tolist() == reference["cell_types"].tolist()
+    assert network.n_cells == reference["n_nodes"]
+    np.testing.assert_array_equal(np.bincount(network.cell_type), reference["counts"])
+    middle = cx.cell_presence(connectome).shape[1] // 2
+    np.testing.assert_array_equal(np.flatnonzero(network.column == middle), reference["central_cells_index"])
+    for role, name in (("input", "input_cell_types"), ("output", "output_cell_types")):
+        assert sorted(connectome.cell_type.values[connectome.role == role]) == sorted(reference[name].tolist())
+
+
+def test_compile_network__pairs_equal_reference(compiled: Any) -> None:
+    connectome, network, reference = compiled
+    assert network.source.size == reference["n_edges"]
+    pairs = connectome.isel(pair=network.pairs)
+    assert pairs.source.values.tolist() == reference["pair_source"].tolist()
+    assert pairs.target.values.tolist() == reference["pair_target"].tolist()
+    np.testing.assert_array_equal(pairs.sign, reference["pair_sign"])
+    np.testing.assert_array_equal(np.bincount(network.pair), reference["pair_n_edges"])
+    total = np.bincount(network.pair, np.abs(network.signed_synapses))
+    np.testing.assert_allclose(total, reference["pair_n_syn_sum_over_edges"], rtol=1e-6)
+    taps = np.searchsorted(network.pairs, connectome.synapse_pair.values[network.synapses])
+    np.testing.assert_array_equal(np.bincount(taps), reference["pair_n_taps"])
+    summed = np.bincount(taps, connectome.n_synapses.values[network.synapses])
+    np.testing.assert_allclose(summed, reference["pair_n_syn_sum_over_taps"], rtol=1e-6)
+
+
+def test_compile_network__every_offset_equals_reference(golden: Golden) -> None:
+    reference = golden("connectome.npz")
+    connectome = fx.open_connectome()
+    network = cx.compile_network(connectome)
+    taps = connectome.isel(synapse=network.synapses)
+    pair = np.searchsorted(network.pairs, taps.synapse_pair.values)
+    np.testing.assert_array_equal(pair, reference["e15__tap_pair_index"])
+    np.testing.assert_array_equal(taps.du, reference["e15__tap_du"])
+    np.testing.assert_array_equal(taps.dv, reference["e15__tap_dv"])
+    np.testing.assert_allclose(taps.n_synapses, reference["e15__tap_n_syn"], rtol=1e-6)
+
+
+def test_compile_network__every_cell_equals_reference(golden: Golden) -> None:
+    reference = golden("connectome.npz")
+    connectome = fx.open_connectome(extent=int(reference["node_order_extent"]))
+    network = cx.compile_network(connectome)
+    names = connectome.cell_type.values[network.cell_type]
+    assert names.tolist() == reference["node_order_type"].tolist()
+    u, v = hexgrid.columns(connectome.attrs["extent"])
+    np.testing.assert_array_equal(u[network.column], reference["node_order_u"])
+    np.testing.assert_array_equal(v[network.column], reference["node_order_v"])
+    assert connectome.role.values[network.cell_type].tolist() == reference["node_order_role"].tolist()
+    signed_in = np.bincount(network.target, network.signed_synapses, network.n_cells)
+    np.testing.assert_allclose(signed_in, reference["e3__node_signed_n_syn_in"], rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(np.bincount(network.target, minlength=network.n_cells), reference["e3__node_n_in"])
+    np.testing.assert_array_equal(np.bincount(network.source, minlength=network.n_cells), reference["e3__node_n_out"])
+
+
+@pytest.mark.parametrize("extent", [1, 2, 17])
+def test_compile_network__edges_connect_the_right_columns_at_any_extent(extent: int) -> None:
+    connectome = fx.open_connectome(extent=extent)
+    network = cx.compile_network(connectome)
+    u, v = hexgrid.columns(extent)
+    rng = np.random.default_rng(0)
+    for edge in rng.integers(0, network.source.size, 50):
+        source, target = network.source[edge], network.target[edge]
+        offset = (
+            u[network.column[target]] - u[network.column[source]],
+            v[network.column[target]] - v[network.column[source]],
+        )
+        pair = network.pairs[network.pair[edge]]
+        assert connectome.cell_type.values[network.cell_type[source]] == connectome.source.values[pair]
+        rows = connectome.isel(synapse=connectome.synapse_pair.values == pair)
+        row = rows.isel(synapse=(rows.du.values == offset[0]) & (rows.dv.values == offset[1]))
+        assert network.signed_synapses[edge] == pytest.approx(float(row.n_synapses[0] * connectome.sign[pair]))
+
+
+def test_compile_network__is_compiled_once() -> None:
+    assert cx.compile_network(fx.open_connectome()) is cx.compile_network(fx.open_connectome())
+
+
+def test_cell_presence__lawf_types_have_strides() -> None:
+    present = cx.cell_presence(fx.open_connectome())
+    assert present.sum() == 45669
+    counts = dict(zip(fx.open_connectome().cell_type.values, present.sum(axis=1).tolist(), strict=True))
+    assert counts.pop("Lawf1") == counts.pop("Lawf2") == 123
+    assert set(counts.values()) == {721}
+
+
+def test_open_connectome__two_tables_from_a_folder_are_the_same(tmp_path: Path) -> None:
+    source = cx.files("flyxr") / "data"
+    for name in ("cell_types.csv", "synapses.csv"):
+        shutil.copy(str(source / name), tmp_path / name)
+    assert fx.open_connectome(tmp_path).identical(fx.open_connectome())
+
+
+def flyvis_json(connectome: Any) -> dict[str, Any]:
+    """The connectome in flyvis's JSON form, without what was filled in."""
+    known = connectome.isel(synapse=~connectome.filled.values)
+    strides = zip(connectome.cell_type.values, connectome.stride.values.tolist(), strict=True)
+    return {
+        "nodes": [{"name": name, "pattern": ["stride", stride]} for name, stride in strides],
+        "edges": [
+            {
+                "src": str(connectome.source.values[pair]),
+                "tar": str(connectome.target.values[pair]),
+                "alpha": int(connectome.sign[pair]),
+                "offsets": [
+                    [[int(du), int(dv)], float(n)]
+                    for du, dv, n in zip(rows.du.values, rows.dv.values, rows.n_synapses.values, strict=True)
+                ],
+            }
+            for pair, rows in known.groupby("synapse_pair")
+        ],
+        "input_units": connectome.cell_type.values[connectome.role == "input"].tolist(),
+        "output_units": connectome.cell_type.values[connectome.role == "output"].tolist(),
+    }
+
+
+@pytest.fixture(scope="module")
+def json_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("connectome") / "connectome.json"
+    path.write_text(json.dumps(flyvis_json(fx.open_connectome())))
+    return path
+
+
+def test_open_connectome__json_fills_the_gaps_that_flyvis_fills(json_path: Path) -> None:
+    assert fx.open_connectome(json_path).identical(fx.open_connectome())
+
+
+@pytest.mark.parametrize("fill", [0, 2.5])
+def test_open_connectome__n_syn_fill_is_the_same_for_tables_and_json(json_path: Path, fill: float) -> None:
+    from_json, packaged = fx.open_connectome(json_path, n_syn_fill=fill), fx.open_connectome(n_syn_fill=fill)
+    assert from_json.identical(packaged)
+    assert packaged.sizes["synapse"] == (2140 if fill == 0 else 2378)
+    assert set(packaged.n_synapses.values[packaged.filled.values]) <= {fill}
+    assert packaged.attrs["connectome"] != fx.open_connectome().attrs["connectome"]
+
+
+def test_open_connectome__single_and_tile_patterns(tmp_path: Path) -> None:
+    spec = {
+        "nodes": [{"name": "A", "pattern": ["single", None]}, {"name": "B", "pattern": ["tile", 2]}],
+        "edges": [{"src": "A", "tar": "B", "alpha": 1, "offsets": [[[0, 0], 3]]}],
+        "input_units": ["A"],
+        "output_units": [],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(spec))
+    network = cx.compile_network(fx.open_connectome(tmp_path / "c.json", extent=2))
+    assert np.bincount(network.cell_type).tolist() == [1, 7]
+    assert network.source.size == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda spec: spec["edges"][0].update(src="Nobody"), "Nobody"),
+        (lambda spec: spec["edges"][0].update(alpha=3), "sign: expected a sign.*3"),
+        (lambda spec: spec["nodes"][0].update(pattern=["spiral", 1]), "spiral"),
+        (lambda spec: spec.pop("input_units"), "input_units"),
+        (lambda spec: spec.update(input_units=[]), "role input"),
+        (lambda spec: spec["edges"].append(spec["edges"][0]), "stand twice"),
+        (lambda spec: spec["nodes"].append(spec["nodes"][0]), "named twice"),
+    ],
+)
+def test_open_connectome__bad_json_is_named(tmp_path: Path, json_path: Path, change: Any, message: str) -> None:
+    spec = json.loads(json_path.read_text())
+    change(spec)
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(spec))
+    with pytest.raises(cx.ConnectomeError, match=message):
+        fx.open_connectome(path)
+
+
+def test_open_connectome__broken_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cell_types.csv").write_text("cell_type,u_stride\nA,1\n")
+    with pytest.raises(cx.ConnectomeError, match=r"(?s)cell_types.csv: expected the columns.*synapses.csv"):
+        fx.open_connectome(tmp_path)
+    (tmp_path / "half.json").write_text('{"nodes": [')
+    with pytest.raises(cx.ConnectomeError, match=r"half.json.*JSON"):
+        fx.open_connectome(tmp_path / "half.json")
+    with pytest.raises(FileNotFoundError, match=r"no connectome at"):
+        fx.open_connectome(tmp_path / "absent")
+    with pytest.raises(ValueError, match="extent of at least 1, got 0"):
+        fx.open_connectome(extent=0)
+
+
+def test_mean_synapses__depends_on_the_extent() -> None:
+    small, large = (cx.mean_synapses(fx.open_connectome(extent=extent)) for extent in (8, 15))
+    assert small.shape == large.shape == (604,)
+    assert not np.allclose(small, large)
+
+
+def test_tiny_connectome__is_what_it_says() -> None:
+    network = cx.compile_network(tiny_connectome(extent=1))
+    assert network.n_cells == 21
+    assert network.source.size == 7 + (7 + 4 + 4) + 7  # L reaches T from columns that the lattice holds

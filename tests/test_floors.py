@@ -1,0 +1,82 @@
+"""A file imports only from floors below its own; files on one floor do not know each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "flyxr"
+FLOORS = {
+    "hexgrid": 0,
+    "schema": 0,
+    "provenance": 0,
+    "flyvis_files": 0,
+    "engine": 0,
+    "store": 1,
+    "connectome": 1,
+    "stimuli": 1,
+    "eye": 1,
+    "ensemble": 2,
+    "selection": 2,
+    "testing": 2,
+    "simulate": 3,
+    "sweep": 4,
+    "tuning": 5,
+    "cluster": 5,
+    "perturb": 5,
+    "optimal": 5,
+    "training": 5,
+    "viz": 6,
+    "accessor": 7,
+    "catalog": 8,
+    "cli": 9,
+    "bench": 9,
+}
+# Rooms on floor 0 that others of that floor stand on: the lattice under the schema.
+BELOW_FLOOR_0 = {("schema", "hexgrid")}
+SHARED_BASES = {"engine": "flyxr.engine.base", "viz": "flyxr.viz.base", "stimuli": "flyxr.stimuli.arrays"}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] == "flyxr"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path != ROOT / "__init__.py"], ids=lambda path: str(path.name)
+)
+def test_imports__point_downward(path: Path) -> None:
+    room = room_of(path)
+    assert room in FLOORS, f"{room} has no floor: give it the lowest one above all it imports"
+    for name in imports_of(path):
+        other = name.split(".")[1] if "." in name else ""
+        if other == room:
+            allowed = path.name == "__init__.py" or name.startswith(SHARED_BASES.get(room, "-"))
+            assert allowed, f"{path.name} imports {name} beside it"
+        elif other in FLOORS:
+            below = FLOORS[other] < FLOORS[room] or (room, other) in BELOW_FLOOR_0
+            assert below, f"{path.name} on floor {FLOORS[room]} imports {name} on floor {FLOORS[other]}"
+        else:
+            assert room in ("provenance", "cli") or FLOORS[room] == 9, f"{path.name} imports {name}, which has no floor"
+
+
+def test_files__have_one_job() -> None:
+    long = {path.name: lines for path in FILES if (lines := len(path.read_text().splitlines())) > 600}
+    assert not long
+
+
+def test_folders__have_a_home_for_everything() -> None:
+    assert not {path.name for path in ROOT.rglob("*") if path.stem in {"utils", "helpers", "common", "misc"}}

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flyxr as fx
+from flyxr import hexgrid, schema, selection
+from flyxr.connectome import compile_network
+from flyxr.selection import UnknownCellTypeError, match_cell_types
+from flyxr.testing import tiny_connectome
+
+
+def responses(extent: int = 2) -> xr.Dataset:
+    connectome = fx.open_connectome(extent=extent)
+    columns = hexgrid.column_coords(extent)
+    n = len(columns["u"][1])
+    values = np.random.default_rng(0).random((2, 1, 3, 65, n), dtype=np.float32)
+    dims = schema.KINDS["responses"].variables[0].dims
+    coords = {
+        "model": [0, 1],
+        "model_name": ("model", np.array(["a", "b"], dtype=object)),
+        "task_error": ("model", [1.0, 2.0]),
+        "sample": [0],
+        "time": schema.time_coord(3, 0.01),
+        "cell_type": connectome.cell_type.values,
+        **columns,
+    }
+    luminance = (("sample", "time", "column"), np.zeros((1, 3, n), np.float32))
+    return xr.Dataset({"response": (dims, values), "luminance": luminance}, coords)
+
+
+def test_celltype__one_name_drops_the_dim_and_several_keep_it() -> None:
+    data = responses()
+    assert "cell_type" not in data.fly.celltype("T4c").response.dims
+    assert data.fly.celltype("T4c").equals(data.sel(cell_type="T4c"))
+    assert data.fly.celltype(["T5a", "L1"]).cell_type.values.tolist() == ["T5a", "L1"]
+    assert data.fly.celltype("T4*").cell_type.values.tolist() == ["T4a", "T4b", "T4c", "T4d"]
+    assert data.fly.celltype("CT1(Lo1)").cell_type.item() == "CT1(Lo1)"
+
+
+def test_central__is_the_column_zero_zero() -> None:
+    data = responses()
+    central = data.fly.central()
+    assert (int(central.u), int(central.v)) == (0, 0)
+    np.testing.assert_array_equal(central.response, data.response.isel(column=9))
+    assert central.luminance.dims == ("sample", "time")
+    assert data.response.fly.central("T4c").equals(central.response.sel(cell_type="T4c"))
+
+
+ACCESSORS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "celltype": (selection.celltype, ("Mi*",)),
+    "central": (selection.central, (["T4c", "L2"],)),
+    "to_neurons": (selection.to_neurons, ()),
+}
+
+
+@pytest.mark.parametrize("of", [lambda data: data, lambda data: data.response], ids=["Dataset", "DataArray"])
+@pytest.mark.parametrize("name", ACCESSORS)
+def test_accessor__agrees_with_the_function(name: str, of: Any) -> None:
+    function, arguments = ACCESSORS[name]
+    data = of(responses())
+    assert getattr(data.fly, name)(*arguments).identical(function(data, *arguments))
+
+
+def test_accessor__has_a_test_for_every_method() -> None:
+    assert {name for name in dir(fx.accessor.FlyAccessor) if not name.startswith("_")} == set(ACCESSORS)
+
+
+def test_accessor__is_lazy(counting_scheduler: Any) -> None:
+    data = responses()
+    data["response"] = data.response.chunk(model=1)
+    data.fly.celltype("T4*")
+    data.fly.central("T4c")
+    data.fly.to_neurons()
+    fx.from_neurons(data.response.fly.to_neurons().drop_vars(["neuron"]))
+    assert counting_scheduler.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("T4e", "T4"), ("mi1", "Mi1"), ("Tm5", "Tm5"), ("CT1", "CT1"), ("T9*", "none|T")]
+)
+def test_match_cell_types__names_the_nearest(name: str, nearest: str) -> None:
+    available = fx.open_connectome().cell_type.values.tolist()
+    with pytest.raises(KeyError, match=f"nearest: .*{nearest}"):
+        match_cell_types(name, available)
+
+
+def test_match_cell_types__message_is_not_quoted() -> None:
+    with pytest.raises(UnknownCellTypeError) as error:
+        match_cell_types("nobody", ["T4a"])
+    assert str(error.value).startswith("expected cell types")
+
+
+def test_celltype__and_central_without_their_dims() -> None:
+    data = responses()
+    with pytest.raises(schema.SchemaError, match="expected the dim 'cell_type'"):
+        data.response.isel(cell_type=0).fly.celltype("T4c")
+    with pytest.raises(schema.SchemaError, match="expected the dim 'column'"):
+        data.fly.central().fly.central()
+    with pytest.raises(schema.SchemaError, match="u = v = 0"):
+        data.isel(column=[0, 1]).fly.central()
+
+
+def test_to_neurons__is_in_the_order_of_cells() -> None:
+    data = responses()
+    network = compile_network(fx.open_connectome(extent=2))
+    neurons = data.response.fly.to_neurons()
+    assert neurons.dims[-1] == "neuron"
+    expected = data.response.values[..., network.cell_type, network.column]
+    np.testing.assert_array_equal(neurons, expected)
+    np.testing.assert_array_equal(neurons.neuron, np.arange(network.n_cells))
+    assert neurons.cell_type.values[0] == "R1"
+
+
+@given(st.integers(1, 4))
+def test_from_neurons__undoes_to_neurons(extent: int) -> None:
+    data = responses(extent).response
+    there = np.isfinite(fx.from_neurons(fx.to_neurons(data)))
+    assert fx.from_neurons(fx.to_neurons(data)).equals(data.where(there).drop_vars([]))
+
+
+def test_to_neurons__of_a_part_keeps_the_labels_of_cells() -> None:
+    data = responses()
+    part = fx.to_neurons(data.response.sel(cell_type=["Lawf1", "T4c"]))
+    whole = fx.to_neurons(data.response)
+    np.testing.assert_array_equal(part, whole.sel(neuron=part.neuron))
+
+
+def test_to_neurons__of_another_connectome() -> None:
+    data = (
+        responses()
+        .rename(cell_type="cell_type")
+        .response.isel(cell_type=slice(0, 3))
+        .assign_coords(cell_type=list("RLT"))
+    )
+    with pytest.raises(schema.SchemaError, match="give the connectome of the data"):
+        fx.to_neurons(data)
+    assert fx.to_neurons(data, tiny_connectome(extent=2)).sizes["neuron"] == 57
+    with pytest.raises(schema.SchemaError, match=r"expected the dim 'neuron' with the \d+ cells.*got 56"):
+        fx.from_neurons(xr.DataArray(np.zeros(56), dims="neuron"))

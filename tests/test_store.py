@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import flyxr as fx
+from flyxr import hexgrid, provenance, schema, store
+from flyxr.testing import tiny_connectome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CONNECTOME = tiny_connectome(extent=1)
+
+
+def movie() -> xr.Dataset:
+    return fx.stimuli.moving_digits(n_samples=3, n_frames=4, size=16, sample_chunk=2)
+
+
+def rendering(n_samples: int = 3) -> xr.Dataset:
+    values = np.random.default_rng(0).random((n_samples, 4, 7), dtype=np.float32)
+    coords = {"sample": range(n_samples), "time": schema.time_coord(4, 0.01), **hexgrid.column_coords(1)}
+    data = xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+    return schema.annotate(data.assign_coords(angle=("sample", np.arange(n_samples) * 1.5)), "rendering")
+
+
+def ensemble() -> xr.Dataset:
+    return fx.sample_ensemble(2, seed=0, connectome=CONNECTOME)
+
+
+def responses() -> xr.Dataset:
+    return fx.simulate(rendering(), ensemble(), connectome=CONNECTOME)
+
+
+KINDS: dict[str, Callable[[], xr.Dataset]] = {
+    "movie": movie,
+    "rendering": rendering,
+    "connectome": lambda: CONNECTOME,
+    "packaged connectome": fx.open_connectome,
+    "ensemble": ensemble,
+    "responses": responses,
+}
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_save__every_kind_comes_back_the_same(make: Callable[[], xr.Dataset], tmp_path: Path) -> None:
+    data = make()
+    path = fx.save(data, tmp_path / "some" / "data.zarr")
+    back = fx.open(path)
+    assert back.load().identical(data.load())
+    assert files_in(path.parent) == ["data.zarr"]
+
+
+def test_save__is_zarr_v3_with_the_chunks_of_responses(tmp_path: Path) -> None:
+    array = zarr.open_group(fx.save(responses(), tmp_path / "r.zarr"), mode="r")["response"]
+    assert array.metadata.zarr_format == 3
+    assert array.chunks == (1, 3, 4, 1, 7)
+    assert array.shards == (1, 3, 4, 3, 7)
+    codec = json.loads((tmp_path / "r.zarr/response/zarr.json").read_text())["codecs"][0]["configuration"]["codecs"]
+    assert codec[-1]["configuration"]["cname"] == "lz4"
+    assert not json.loads((tmp_path / "r.zarr/zarr.json").read_text()).get("consolidated_metadata")
+
+
+def test_save__one_shard_for_each_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of unequal size, more of them than threads: nothing is lost."""
+    import importlib
+
+    monkeypatch.setattr(importlib.import_module("flyxr.simulate"), "BLOCK_SAMPLES", 2)
+    data = fx.simulate(rendering(7), fx.sample_ensemble(5, seed=0, connectome=CONNECTOME), connectome=CONNECTOME)
+    path = fx.save(data, tmp_path / "r.zarr")
+    shards = [name for _, _, names in os.walk(path / "response" / "c") for name in names]
+    assert len(shards) == 5 * 4
+    xr.testing.assert_identical(fx.open(path).load(), data.load())
+
+
+def test_open__reads_one_cell_type_without_the_rest(tmp_path: Path) -> None:
+    back = fx.open(fx.save(responses(), tmp_path / "r.zarr"))
+    assert back.response.chunks[3] == (1, 1, 1)
+    assert back.cell_type.chunks is None
+    assert back.fly.celltype("T").response.load().shape == (2, 3, 4, 7)
+
+
+def test_open__does_not_read_values(tmp_path: Path, counting_scheduler: Any) -> None:
+    path = fx.save(responses(), tmp_path / "r.zarr")
+    calls = counting_scheduler.calls
+    repr(fx.open(path))
+    assert counting_scheduler.calls == calls
+
+
+def test_save__a_selection_no_longer_says_it_is_of_the_kind(tmp_path: Path) -> None:
+    central = responses().fly.central("T").load()
+    back = fx.open(fx.save(central, tmp_path / "central.zarr"))
+    np.testing.assert_array_equal(back.response, central.response)
+    assert schema.KIND_ATTR not in back.attrs
+    assert schema.KIND_ATTR in central.attrs
+    array = fx.open(fx.save(central.response, tmp_path / "array.zarr"))
+    np.testing.assert_array_equal(array.response, central.response)
+
+
+def test_save__existing_path_asks_for_overwrite(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    with pytest.raises(FileExistsError, match=r"e.zarr exists: pass overwrite=True"):
+        fx.save(rendering(), path)
+    assert fx.open(path).identical(ensemble())
+    fx.save(rendering(), path, overwrite=True)
+    assert fx.open(path).load().identical(rendering())
+    assert files_in(tmp_path) == ["e.zarr"]
+
+
+def test_save__never_replaces_what_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not a zarr store, so it is not overwritten"):
+        fx.save(ensemble(), tmp_path / "thesis", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_save__failing_midway_leaves_what_was_there(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    data = rendering().copy(deep=True)
+    data["luminance"][1, 0, 0] = np.nan
+    broken = fx.simulate(data.assign(luminance=data.luminance.chunk(sample=1)), ensemble(), connectome=CONNECTOME)
+    with pytest.raises(schema.SchemaError, match="NaN"):
+        fx.save(broken, path, overwrite=True)
+    with pytest.raises(schema.SchemaError, match="NaN"):
+        fx.save(broken, tmp_path / "new.zarr")
+    assert files_in(tmp_path) == ["e.zarr"]
+    assert fx.open(path).identical(ensemble())
+
+
+def test_save__failing_at_the_last_moment_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    rename, calls = os.rename, []
+
+    def failing(source: Any, target: Any) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OSError, match="no"):
+        fx.save(rendering(), path, overwrite=True)
+    assert fx.open(path).identical(ensemble())
+    assert files_in(tmp_path) == ["e.zarr"]
+
+
+def test_save__path_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write .*file/e.zarr.*choose another path"):
+        fx.save(ensemble(), tmp_path / "file" / "e.zarr")
+    with pytest.raises(OSError, match="cannot write /proc/flyxr/e.zarr"):
+        fx.save(ensemble(), "/proc/flyxr/e.zarr")
+
+
+def test_save__does_not_write_onto_what_it_is_given(tmp_path: Path) -> None:
+    data = rendering().assign_coords(name=("sample", np.array(["a", "b", "c"])))
+    before = data.copy(deep=True)
+    fx.save(data, tmp_path / "r.zarr")
+    assert data.identical(before)
+    assert data.name.dtype.kind == "U"
+
+
+def test_open__what_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no store at"):
+        fx.open(tmp_path / "nothing.zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(store.StoreError, match="cannot be read as a zarr v3 store"):
+        fx.open(tmp_path / "empty")
+    old = tmp_path / "old.zarr"
+    xr.Dataset({"a": ("x", [1.0])}).to_zarr(old, zarr_format=2, consolidated=False)
+    with pytest.raises(store.StoreError, match="cannot be read as a zarr v3 store"):
+        fx.open(old)
+
+
+def test_open__store_that_is_not_what_it_says(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    meta = json.loads((path / "zarr.json").read_text())
+    meta["attributes"][schema.KIND_ATTR] = "responses"
+    (path / "zarr.json").write_text(json.dumps(meta))
+    with pytest.raises(schema.SchemaError, match="not a responses"):
+        fx.open(path)
+
+
+def test_content_hash__follows_values_and_nothing_else() -> None:
+    data = rendering()
+    digest = provenance.content_hash(data)
+    assert provenance.content_hash(data.copy(deep=True).assign_attrs(a=1)) == digest
+    assert provenance.content_hash(data.transpose("column", ...)) != digest
+    changed = data.copy(deep=True)
+    changed["luminance"][0, 0, 0] += 1e-6
+    assert provenance.content_hash(changed) != digest
+    assert provenance.content_hash(data.assign_coords(angle=("sample", [0.0, 1.5, 3.1]))) != digest
+
+
+def test_content_hash__of_lazy_data_computes_nothing(counting_scheduler: Any) -> None:
+    one, other = movie(), fx.stimuli.moving_digits(n_samples=3, n_frames=4, size=16, sample_chunk=2, seed=1)
+    assert provenance.content_hash(one) == provenance.content_hash(movie())
+    assert provenance.content_hash(one) != provenance.content_hash(other)
+    assert counting_scheduler.calls == 0
