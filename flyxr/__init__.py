@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import flyxr.accessor  # registers ``.fly`` on Datasets and DataArrays
+from flyxr import accessor  # registers ``.fly`` on Datasets and DataArrays
 from flyxr.simulate import simulate  # at once, since a later import of the module would take the function's name
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BoxEye",
+    "accessor",
     "from_neurons",
     "open",
     "open_connectome",

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+_WAYS_OUT = {
+    "pass overwrite=True": "add --overwrite",
+    "with fx.stimuli.from_array(..., rescale=True)": "with --rescale",
+    "use fx.resample(rendering, dt=1/100)": "add --dt 0.01",
+}
+"""How a way out that an error names is written on the command line."""
+
 DEMO_MODELS, DEMO_SAMPLES, DEMO_SEED, DEMO_DT = 4, 4, 42, 1 / 100
 
 
@@ -33,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, KeyError, ImportError, ArithmeticError) as error:
         if options.traceback:
             raise
-        print(f"flyxr {options.command}: {error}", file=sys.stderr)
+        message = str(error)
+        for in_python, on_the_command_line in _WAYS_OUT.items():
+            message = message.replace(in_python, on_the_command_line)
+        print(f"flyxr {options.command}: {message}", file=sys.stderr)
         return 2
     return 0
 
@@ -118,8 +128,11 @@ def _demo(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     out = Path(options.out)
     targets = {name: out / f"{name}.zarr" for name in ("stimulus", "rendering", "responses")}
+    report = out / "report.html"
     for path in targets.values():
         store.check_target(path, overwrite=options.overwrite)
+    if report.exists() and not options.overwrite:
+        raise FileExistsError(f"{report} exists: pass overwrite=True to replace it, or choose another path")
     if options.ensemble:
         ensemble = fx.open_ensemble(options.ensemble)
     else:
@@ -147,7 +160,7 @@ def _demo(options: argparse.Namespace) -> None:
     responses = fx.open(targets["responses"])
 
     print("4/4  report      pictures")
-    report = fx.viz.report(movie, rendering, responses, out / "report.html", title="Moving digits, seen by the fly")
+    fx.viz.report(movie, rendering, responses, report, title="Moving digits, seen by the fly")
 
     seconds = time.perf_counter() - started
     print(f"\nDone in {seconds:.0f} s.")
@@ -223,7 +236,8 @@ def _info(options: argparse.Namespace) -> None:
         if "trained" in dataset.attrs:
             print(f"  models are {'trained' if dataset.attrs['trained'] else 'not trained: initial parameters'}")
         for variable in dataset.data_vars.values():
-            print(f"  {variable.name}  {_dims(variable)}  {variable.dtype}  {variable.attrs.get('units', '')}".rstrip(" 1"))
+            units = variable.attrs.get("units", "").replace("1", "")
+            print(f"  {variable.name}  {_dims(variable)}  {variable.dtype}  {units}".rstrip())
         for step in provenance.steps(dataset):
             given = ", ".join(f"{name}={value}" for name, value in step["arguments"].items())
             print(f"  made by {step['operation']}({given if len(given) < 100 else given[:97] + '...'})")

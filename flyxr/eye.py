@@ -103,8 +103,8 @@ class BoxEye:
         Returns
         -------
         Dataset
-            ``luminance`` (sample, time, column), float32; coordinates and attrs of the movie carry over. Lazy if the movie is, with one task for each of its
-            chunks along ``sample`` and ``time``.
+            ``luminance`` (sample, time, column), float32; coordinates and attrs of the movie carry over.
+            Lazy if the movie is, with one task for each of its chunks along ``sample`` and ``time``.
 
         Raises
         ------

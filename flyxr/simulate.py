@@ -138,7 +138,7 @@ def simulate(
     dt = schema.time_step(rendering)
     if dt > LARGEST_DT * (1 + 1e-6):
         warnings.warn(
-            f"the integration step of {dt:.4g} s is above 1/50 s: responses lose accuracy and may oscillate or diverge, "
+            f"the integration step of {dt:.4g} s is above 1/50 s: responses lose accuracy, may oscillate or diverge, "
             "and the published models were trained with 1/50 s; use fx.resample(rendering, dt=1/100)",
             stacklevel=2,
         )
@@ -146,8 +146,8 @@ def simulate(
     state = None if isinstance(initial_state, str) else _state(initial_state, rendering, ensemble, connectome)
     if isinstance(initial_state, str) and initial_state not in ("fade_in", "steady_state", "rest"):
         raise ValueError(f"expected initial_state 'fade_in', 'steady_state', 'rest' or a state, got {initial_state!r}")
-    block = _Block(plain, dt, isinstance(initial_state, str) and initial_state == "fade_in", recorded, engine, device)
-    choose_engine(engine)
+    fade_in = isinstance(initial_state, str) and initial_state == "fade_in"
+    block = _Block(plain, dt, fade_in, recorded, choose_engine(engine), device)
 
     luminance = rendering["luminance"]
     if luminance.chunks is None:
@@ -405,7 +405,7 @@ def _block_samples(luminance: xr.DataArray, recorded: tuple[int, ...], n_cells: 
 def _integrate(
     block: _Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
 ) -> base.Integrated:
-    engine = importlib.import_module(f"flyxr.engine.{choose_engine(block.engine)}")
+    engine = importlib.import_module(f"flyxr.engine.{block.engine}")
     with _one_at_a_time:
         result: base.Integrated = engine.integrate(
             compile_network(block.tables), parameters, stimulus, block.dt, device=_device(block.device), **options

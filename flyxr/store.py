@@ -6,7 +6,8 @@ import math
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,12 +226,17 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
 
 
 def _write(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
+    import dask
     import zarr
     from tqdm.dask import TqdmCallback
 
-    # zarr's own threads would multiply with dask's: one write at a time in each of dask's.
-    bar = TqdmCallback(desc=path.parent.name.partition(".partial-")[0], delay=_PROGRESS_AFTER, unit="task")
-    with zarr.config.set({"async.concurrency": 1}), bar:
+    name = path.parent.name.partition(".partial-")[0]
+    options = {"async.concurrency": 1}  # zarr's own threads would multiply with dask's
+    with zarr.config.set(options), TqdmCallback(desc=name, delay=_PROGRESS_AFTER, unit="task"), ExitStack() as stack:
+        if dask.config.get("scheduler", None) in (None, "threads", "threading"):
+            # Dask's own threads would go on writing after one of them has failed; leaving this pool waits for them.
+            pool = ThreadPoolExecutor(dask.config.get("num_workers", os.cpu_count()))
+            stack.enter_context(dask.config.set(pool=stack.enter_context(pool)))
         dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding)
 
 

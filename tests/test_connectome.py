@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-Golden = "Callable[[str], dict[str, np.ndarray]]"
-
 
 @pytest.fixture(scope="module", params=[3, 8, 15])
-def compiled(request: pytest.FixtureRequest, golden: Golden) -> tuple[Any, Any, dict[str, np.ndarray]]:
+def compiled(
+    request: pytest.FixtureRequest, golden: Callable[[str], dict[str, np.ndarray]]
+) -> tuple[Any, Any, dict[str, np.ndarray]]:
     """Connectome, network and reference arrays at an extent."""
     tag = f"e{request.param}__"
     reference = {name.removeprefix(tag): a for name, a in golden("connectome.npz").items() if name.startswith(tag)}
@@ -55,7 +55,7 @@ def test_compile_network__pairs_equal_reference(compiled: Any) -> None:
     np.testing.assert_allclose(summed, reference["pair_n_syn_sum_over_taps"], rtol=1e-6)
 
 
-def test_compile_network__every_offset_equals_reference(golden: Golden) -> None:
+def test_compile_network__every_offset_equals_reference(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     reference = golden("connectome.npz")
     connectome = fx.open_connectome()
     network = cx.compile_network(connectome)
@@ -67,7 +67,7 @@ def test_compile_network__every_offset_equals_reference(golden: Golden) -> None:
     np.testing.assert_allclose(taps.n_synapses, reference["e15__tap_n_syn"], rtol=1e-6)
 
 
-def test_compile_network__every_cell_equals_reference(golden: Golden) -> None:
+def test_compile_network__every_cell_equals_reference(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     reference = golden("connectome.npz")
     connectome = fx.open_connectome(extent=int(reference["node_order_extent"]))
     network = cx.compile_network(connectome)

@@ -167,7 +167,7 @@ def test_sparse__allocates_nothing_a_step() -> None:
         return sum(1 for event in run.events() if event.name == "[memory]" and event.cpu_memory_usage > 0)
 
     torch.zeros(1)
-    assert allocations(60) == allocations(10)
+    assert allocations(60) == allocations(10) > 0
 
 
 def test_sparse__leaves_the_denormals_of_the_caller_alone() -> None:

@@ -154,12 +154,10 @@ def test_pretrained__all_50_run_on_a_real_stimulus(pretrained: Path) -> None:
 
 
 def test_pretrained__sparse_equals_reference(pretrained: Path) -> None:
-    """The published models respond with some tens: float32 stays within 1e-4 of float64 (1e-5 of the largest)."""
-    ensemble = fx.open_ensemble(pretrained).isel(model=[0, 24, 49])
-    movie = fx.stimuli.random_walk_of_blocks(dataset_size=[1, 4, 64, 64])
-    rendering = fx.resample(fx.BoxEye().render(movie), dt=1 / 100).isel(time=slice(0, 8))
-    fast, slow = (
-        fx.simulate(rendering, ensemble, initial_state="rest", engine=engine).response.load()
-        for engine in ("sparse", "reference")
-    )
-    np.testing.assert_allclose(fast, slow, atol=1e-4)
+    """In float32, models with responses of some tens, and the one most sensitive to rounding, stay within 3e-5."""
+    ensemble = fx.open_ensemble(pretrained).isel(model=[20, 49])
+    movie = fx.stimuli.moving_digits(n_samples=1, seed=42, n_frames=8)
+    rendering = fx.resample(fx.BoxEye().render(movie), dt=1 / 100)
+    fast, slow = (fx.simulate(rendering, ensemble, engine=engine).response.load() for engine in ("sparse", "reference"))
+    assert np.abs(slow).max() > 20
+    np.testing.assert_allclose(fast, slow, atol=3e-5)

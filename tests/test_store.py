@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,6 +138,23 @@ def test_save__failing_midway_leaves_what_was_there(tmp_path: Path) -> None:
         fx.save(broken, tmp_path / "new.zarr")
     assert files_in(tmp_path) == ["e.zarr"]
     assert fx.open(path).identical(ensemble())
+
+
+def test_save__waits_for_what_still_writes_when_a_block_fails(tmp_path: Path) -> None:
+    import dask.array as da
+
+    def block(index: np.ndarray) -> np.ndarray:
+        time.sleep(0.3 * index[0])
+        if index[0] == 0:
+            raise ArithmeticError("the first block")
+        return np.ones((1, 7))
+
+    values = da.arange(2, chunks=1).map_blocks(block, new_axis=1, chunks=((1, 1), 7), meta=np.ones((0, 0)))
+    with pytest.raises(ArithmeticError, match="the first block"):
+        fx.save(xr.Dataset({"a": (("x", "y"), values)}), tmp_path / "a.zarr")
+    assert files_in(tmp_path) == []
+    time.sleep(0.5)
+    assert files_in(tmp_path) == []
 
 
 def test_save__failing_at_the_last_moment_leaves_what_was_there(

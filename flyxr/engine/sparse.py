@@ -31,8 +31,9 @@ def integrate(
 ) -> Integrated:
     """Integrate all models for all samples; see :class:`flyxr.engine.base.Engine`.
 
-    With ``rate = dt / max(tau, dt)`` a step is ``V <- (1 - rate) V + rate (bias + x) + (rate W) max(V, 0)``: the
-    rate is folded into the weights once a model, and every step works in buffers made before the first.
+    With ``rate = dt / max(tau, dt)`` a step is ``V <- V + rate ((bias - V) + x + W max(V, 0))``, in buffers made
+    before the first. Folding the rate into weights and decay would be no faster and shift the fixed points: the
+    rounding of ``1 - rate`` alone made errors of 4e-4 where this form makes 1e-5.
 
     Examples
     --------
@@ -69,16 +70,15 @@ def _integrate(
     luminance = torch.as_tensor(stimulus, dtype=torch.float32).permute(1, 2, 0).contiguous().to(device)
 
     potential = torch.empty((network.n_cells, n_samples), device=device)
-    active = torch.empty_like(potential)
+    active, change = torch.empty_like(potential), torch.empty_like(potential)
     kept = None if recorded is None else torch.empty((n_recorded, n_samples), device=device)
     x = torch.empty((len(structure.input_cell), n_samples), device=device)
     for model in range(n_models):
         bias = _of_cells(parameters.bias[model], structure)
         rate = dt / _of_cells(parameters.time_constant[model], structure).clamp(min=dt)
         strength = torch.as_tensor(parameters.synapse_strength[model], dtype=torch.float32, device=device)
-        weight = structure.signed_synapses * strength[structure.pair] * rate[structure.target, 0]
+        weight = structure.signed_synapses * strength[structure.pair]
         matrix = structure.matrix(weight, network.n_cells)
-        drive, decay, input_rate = rate * bias, 1 - rate, rate[structure.input_cell]
         if state is None:
             potential.copy_(bias.expand_as(potential))
         else:
@@ -86,10 +86,11 @@ def _integrate(
             potential.copy_(given.T.expand_as(potential))
         for frame in range(n_frames):
             torch.clamp(potential, min=0, out=active)
-            torch.addcmul(drive, decay, potential, out=potential)
+            torch.sub(bias, potential, out=change)
             torch.index_select(luminance[frame], 0, structure.input_column, out=x)
-            potential.index_add_(0, structure.input_cell, x.mul_(input_rate))
-            torch.addmm(potential, matrix, active, out=potential)
+            change.index_add_(0, structure.input_cell, x)
+            torch.addmm(change, matrix, active, out=change)
+            potential.addcmul_(rate, change)
             if frame in slot:
                 if recorded is not None and kept is not None:
                     torch.index_select(potential, 0, recorded, out=kept)
@@ -107,7 +108,7 @@ class _Structure:
         first = np.zeros(network.n_cells + 1, dtype=np.int32)
         np.cumsum(np.bincount(network.target, minlength=network.n_cells), out=first[1:])
 
-        # Torch says once a process, through warnings, that its CSR format is a beta; parity tests hold what is used of it.
+        # Torch warns once a process that its CSR format is a beta; the parity tests hold what is used of it.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             torch.zeros((1, 1), device=device).to_sparse_csr()

@@ -1,0 +1,173 @@
+"""The commands as a user runs them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flyxr as fx
+from flyxr import cli, provenance
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder that the demo wrote, and what it printed."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    run = subprocess.run(
+        [sys.executable, "-m", "flyxr.cli", "demo", "--out", str(out)], capture_output=True, text=True, check=True
+    )
+    return out, run.stdout
+
+
+def test_demo__leaves_stores_and_a_page(demo: tuple[Path, str]) -> None:
+    out, printed = demo
+    assert {path.name for path in out.iterdir()} == {"stimulus.zarr", "rendering.zarr", "responses.zarr", "report.html"}
+    responses = fx.open(out / "responses.zarr")
+    assert dict(responses.response.sizes) == {"model": 4, "sample": 4, "time": 67, "cell_type": 65, "column": 721}
+    assert [step["operation"] for step in provenance.steps(responses)] == [
+        "moving_digits",
+        "render",
+        "resample",
+        "simulate",
+    ]
+    t4c = responses.response.fly.central("T4c").load()
+    assert np.isfinite(t4c).all()
+    assert t4c.std("time").min() > 0
+    assert "UNTRAINED" in printed
+    assert not responses.attrs["trained"]
+    page = (out / "report.html").read_text()
+    assert "untrained" in page.lower()
+
+
+def test_demo__tells_three_lines_that_work(demo: tuple[Path, str]) -> None:
+    _, printed = demo
+    lines = printed.split("Go on in Python:\n")[1].splitlines()
+    assert len(lines) == 3
+    run = [sys.executable, "-c", "\n".join(line.strip() for line in lines)]
+    subprocess.run(run, check=True)
+
+
+def test_demo__never_overwrites_unasked(demo: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = demo
+    assert cli.main(["demo", "--out", str(out)]) == 2
+    assert "stimulus.zarr exists: add --overwrite" in capsys.readouterr().err
+
+
+def test_demo__bad_ensemble_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--ensemble", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
+    assert "none" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_demo__an_earlier_page_is_not_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    assert "report.html exists: add --overwrite" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_render_simulate_info__from_an_array_to_responses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "movie.npy", np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32))
+    movie, rendering, ensemble, responses = (
+        str(tmp_path / name) for name in ("movie.npy", "r.zarr", "e.zarr", "o.zarr")
+    )
+    fx.save(fx.sample_ensemble(2, seed=0), ensemble)
+    assert cli.main(["render", movie, rendering, "--frame-rate", "50", "--dt", "0.01"]) == 0
+    assert (
+        cli.main(["simulate", rendering, ensemble, responses, "--record", "T4*", "L1", "--initial-state", "rest"]) == 0
+    )
+    capsys.readouterr()
+    assert cli.main(["info", rendering, responses]) == 0
+    printed = capsys.readouterr().out
+    assert "r.zarr: rendering, 2 sample x 6 time x 721 column" in printed
+    assert "models are not trained" in printed
+    assert "made by simulate(dt=0.01, initial_state=rest" in printed
+    got = fx.open(responses)
+    expected = fx.simulate(fx.open(rendering), fx.open_ensemble(ensemble), record=["T4*", "L1"], initial_state="rest")
+    np.testing.assert_array_equal(got.response, expected.response)
+
+
+def test_render__a_store_of_a_movie(tmp_path: Path) -> None:
+    fx.save(fx.stimuli.moving_digits(n_samples=1, n_frames=2), tmp_path / "m.zarr")
+    assert (
+        cli.main(["render", str(tmp_path / "m.zarr"), str(tmp_path / "r.zarr"), "--extent", "3", "--filter", "median"])
+        == 0
+    )
+    assert fx.open(tmp_path / "r.zarr").sizes["column"] == 37
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "array without a rate": (["render", "{a}.npy", "{a}.out"], "--frame-rate"),
+    "array out of range": (
+        ["render", "{a}.npy", "{a}.out", "--frame-rate", "30"],
+        "values from 0 to 7.*with --rescale",
+    ),
+    "no such file": (["render", "{a}.mp4", "{a}.out"], "found no file|no file"),
+    "a movie for a rendering": (
+        ["simulate", "{a}.zarr", "{a}.zarr", "{a}.out"],
+        "expected a store of a rendering.*got one of a movie",
+    ),
+    "no such store": (["info", "{a}.nothing"], "no store at"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_main__says_what_is_wrong_in_a_sentence(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stem = str(tmp_path / "a")
+    np.save(stem + ".npy", np.full((1, 1, 8, 8), 7.0) * np.arange(8) / 7)
+    fx.save(fx.stimuli.moving_digits(n_samples=1, n_frames=1), stem + ".zarr")
+    assert cli.main([argument.replace("{a}", stem) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error, re.S)
+    assert "Traceback" not in error
+    assert not Path(stem + ".out").exists()
+
+
+def test_main__traceback_on_request(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        cli.main(["--traceback", "info", str(tmp_path / "none")])
+
+
+@pytest.mark.parametrize("command", ["demo", "render", "simulate", "info"])
+def test_help__teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"])
+    example = " ".join(capsys.readouterr().out.split("Example: ")[1].split())
+    arguments = shlex.split(example)
+    assert arguments[:2] == ["flyxr", command]
+    cli._parser().parse_args(arguments[1:])  # an example that parses
+
+
+def readme_block(heading: str) -> str:
+    section = re.split(rf"^## {heading}$", (ROOT / "README.md").read_text(), maxsplit=1, flags=re.M)[1]
+    return re.search(r"^```\w*\n(.*?)\n```", section, re.M | re.S)[1]  # type: ignore[index]
+
+
+def test_readme__example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(readme_block("In Python"), names)
+    assert dict(names["responses"].sizes)["model"] == 4
+
+
+@pytest.mark.parametrize("heading", ["Run it", "Test it"])
+def test_readme__has_one_line_for_each_of_two_commands(heading: str) -> None:
+    (line,) = readme_block(heading).splitlines()
+    assert "-c .ci/constraints.txt" in line
+
+
+def test_readme__names_files_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,627 @@
+"""Pictures: what is drawn is read back from HoloViews' elements and from Bokeh's figures, never compared as pixels."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import dask
+import holoviews as hv
+import numpy as np
+import pytest
+import xarray as xr
+from bokeh.models import ColorBar, LinearColorMapper
+
+from flyxr import hexgrid, viz
+from flyxr.viz import base
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXTENT, N_SAMPLES, N_TIMES, N_MODELS = 3, 2, 6, 3
+TYPES = ["L1", "Mi1", "T4c", "Lawf1"]
+
+
+@pytest.fixture(scope="module")
+def rendering() -> xr.Dataset:
+    """A dark dot that walks over the columns at random."""
+    coords = hexgrid.column_coords(EXTENT)
+    n_columns = coords["u"][1].size
+    rng = np.random.default_rng(3)
+    dot = (n_columns // 2 + rng.integers(-4, 5, (N_SAMPLES, N_TIMES)).cumsum(axis=1)).clip(0, n_columns - 1)
+    luminance = np.where(np.arange(n_columns) == dot[..., None], 0.1, 0.8).astype(np.float32)
+    time = np.arange(N_TIMES) / 100
+    return xr.Dataset(
+        {"luminance": (("sample", "time", "column"), luminance)},
+        coords={"sample": [0, 1], "angle": ("sample", [0.0, 90.0]), "time": time, **coords},
+    )
+
+
+@pytest.fixture(scope="module")
+def movie() -> xr.Dataset:
+    """Three frames of 5 x 4 pixels at half the rate of the responses, each pixel with a value of its own."""
+    luminance = np.linspace(0, 1, N_SAMPLES * 3 * 5 * 4, dtype=np.float32).reshape(N_SAMPLES, 3, 5, 4)
+    return xr.Dataset(
+        {"luminance": (("sample", "time", "y", "x"), luminance)},
+        coords={"sample": [0, 1], "time": np.arange(3) / 50},
+    )
+
+
+@pytest.fixture(scope="module")
+def responses(rendering: xr.Dataset) -> xr.Dataset:
+    """Responses of both signs; Lawf1 has a cell in every second column."""
+    rng = np.random.default_rng(4)
+    shape = (N_MODELS, N_SAMPLES, N_TIMES, len(TYPES), rendering.sizes["column"])
+    response = rng.normal(0.3, 1, shape).astype(np.float32)
+    response[:, :, :, TYPES.index("Lawf1"), ::2] = np.nan
+    return rendering.assign(response=(("model", "sample", "time", "cell_type", "column"), response)).assign_coords(
+        model=np.arange(N_MODELS),
+        model_name=("model", ["a", "b", "c"]),
+        task_error=("model", [5.0, 5.1, 5.2]),
+        cell_type=np.array(TYPES, dtype=object),
+    )
+
+
+@pytest.fixture
+def one(responses: xr.Dataset) -> xr.DataArray:
+    """One picture of T4c."""
+    return responses["response"].sel(cell_type="T4c", model=0, sample=0).isel(time=2)
+
+
+def figure_of(element: Any) -> Any:
+    return hv.render(element, backend="bokeh")
+
+
+def source_of(element: Any, position: int = 0) -> dict[str, Any]:
+    return dict(figure_of(element).renderers[position].data_source.data)
+
+
+def mapper_of(element: Any) -> LinearColorMapper:
+    return figure_of(element).select_one({"type": LinearColorMapper})
+
+
+def test_hexmap__draws_each_value_in_its_column(one: xr.DataArray) -> None:
+    picture = viz.hexmap(one)
+    assert isinstance(picture, hv.Polygons)
+    drawn = {hexagon["column"]: hexagon for hexagon in picture.data}
+    assert len(drawn) == one.sizes["column"]
+    for column in one:
+        hexagon = drawn[column["column"].item()]
+        assert hexagon["response"] == column.item()
+        assert (hexagon["u"], hexagon["v"]) == (column["u"], column["v"])
+        assert hexagon["x_column"].mean() == pytest.approx(column["x_column"].item(), abs=1e-3)
+        assert hexagon["y_column"].mean() == pytest.approx(column["y_column"].item(), abs=1e-3)
+    np.testing.assert_array_equal(source_of(picture)["color"], one.values)
+
+
+def test_hexmap__neighbours_share_an_edge(one: xr.DataArray) -> None:
+    hexagons = viz.hexmap(one).data
+    corners = {
+        (hexagon["u"], hexagon["v"]): {*zip(hexagon["x_column"].round(3), hexagon["y_column"].round(3), strict=True)}
+        for hexagon in hexagons
+    }
+    for neighbour in ((1, 0), (0, 1), (1, -1)):
+        assert len(corners[0, 0] & corners[neighbour]) == 2
+    assert not corners[0, 0] & corners[2, 0]
+
+
+def test_hexmap__has_equal_aspect_and_y_upward(one: xr.DataArray) -> None:
+    figure = figure_of(viz.hexmap(one, height=400))
+    width = figure.x_range.end - figure.x_range.start
+    height = figure.y_range.end - figure.y_range.start
+    assert height > 0
+    assert figure.frame_height == 400
+    assert figure.frame_width / figure.frame_height == pytest.approx(width / height, rel=0.01)
+    assert not any(axis.visible for axis in figure.axis)
+
+
+def test_hexmap__hovers_with_column_and_value(one: xr.DataArray) -> None:
+    figure = figure_of(viz.hexmap(one))
+    fields = [field for _, field in figure.hover[0].tooltips]
+    assert [re.sub(r"\W", "", field) for field in fields] == ["response", "column", "u", "v"]
+    assert set(source_of(viz.hexmap(one))) >= {"response", "column", "u", "v"}
+
+
+def test_hexmap__maps_over_other_dims_time_last(responses: xr.Dataset) -> None:
+    pictures = viz.hexmap(responses.response.sel(cell_type=["L1", "T4c"]).isel(model=0))
+    assert [str(dim) for dim in pictures.kdims] == ["sample", "cell_type", "time"]
+    assert len(pictures) == N_SAMPLES * 2 * N_TIMES
+    drawn = pictures[1, "T4c", 0.03].dimension_values("response", expanded=False)
+    expected = responses.response.sel(sample=1, cell_type="T4c", model=0).isel(time=3)
+    np.testing.assert_array_equal(drawn, expected.values)
+
+
+def test_hexmap__draws_the_nearest_time(responses: xr.Dataset) -> None:
+    course = responses.response.sel(cell_type="T4c", model=0, sample=0)
+    nearest = viz.hexmap(course, time=0.031).dimension_values("response", expanded=False)
+    np.testing.assert_array_equal(nearest, course.isel(time=3).values)
+    assert viz.hexmap(course, time=[0.0, 0.049]).keys() == [0.0, 0.05]
+
+
+def test_hexmap__has_the_same_colours_in_all_frames(responses: xr.Dataset) -> None:
+    course = responses.response.sel(cell_type="T4c", model=0, sample=0).copy()
+    course[{"time": 4}] *= 10
+    pictures, reach = viz.hexmap(course), float(abs(course).max())
+    for time in pictures.keys():
+        mapper = mapper_of(pictures[time])
+        assert (mapper.low, mapper.high) == pytest.approx((-reach, reach))
+
+
+def test_hexmap__diverges_about_a_given_centre(one: xr.DataArray) -> None:
+    mapper = mapper_of(viz.hexmap(one, center=0.5))
+    assert (mapper.low + mapper.high) / 2 == pytest.approx(0.5)
+    assert mapper.high - 0.5 == pytest.approx(float(abs(one - 0.5).max()))
+
+
+def test_hexmap__goes_from_low_to_high_without_change_of_sign(one: xr.DataArray) -> None:
+    positive = abs(one) + 1
+    mapper = mapper_of(viz.hexmap(positive))
+    assert (mapper.low, mapper.high) == pytest.approx((float(positive.min()), float(positive.max())))
+    assert mapper.palette != mapper_of(viz.hexmap(one)).palette
+
+
+def test_hexmap__draws_constant_values(one: xr.DataArray) -> None:
+    mapper = mapper_of(viz.hexmap(xr.full_like(one, 2.0)))
+    assert mapper.low < 2.0 < mapper.high
+
+
+def test_hexmap__draws_luminance_grey_from_0_to_1(rendering: xr.Dataset) -> None:
+    mapper = mapper_of(viz.hexmap(rendering.isel(sample=0, time=0)))
+    assert (mapper.low, mapper.high) == (0, 1)
+    channels = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in mapper.palette])
+    assert (np.ptp(channels, axis=1) <= 1).all()
+    assert (channels[0].max(), channels[-1].min()) == (0, 254)
+
+
+def test_hexmap__leaves_absent_cells_grey(responses: xr.Dataset) -> None:
+    picture = viz.hexmap(responses.response.sel(cell_type="Lawf1", model=0, sample=0).isel(time=0))
+    assert mapper_of(picture).nan_color == base.ABSENT
+    assert np.isnan(source_of(picture)["color"][::2]).all()
+    assert np.isfinite(source_of(picture)["color"][1::2]).all()
+
+
+def test_hexmap__names_value_and_unit_at_the_colour_bar(one: xr.DataArray) -> None:
+    figure = figure_of(viz.hexmap(one))
+    assert figure.select_one({"type": ColorBar}).title == "response (a.u.)"
+    assert figure.title.text == "T4c"
+
+
+def test_hexmap__finds_positions_from_axial_coordinates(one: xr.DataArray) -> None:
+    bare = one.drop_vars(["x_column", "y_column", "column"])
+    np.testing.assert_allclose(viz.hexmap(bare).data[5]["x_column"], viz.hexmap(one).data[5]["x_column"])
+
+
+def test_hexmap__leaves_the_data_alone(responses: xr.Dataset) -> None:
+    before = responses.copy(deep=True)
+    viz.hexmap(responses.sel(cell_type="T4c"))
+    xr.testing.assert_identical(responses, before)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data, r"single cell type, got 4: select one with responses.sel"),
+        (lambda data: data.response.values, r"got ndarray: name its dims"),
+        (lambda data: data.response.mean("column"), r"'column', got dims .* keep 'column'"),
+        (lambda data: data[["angle"]], r"'response' or 'luminance' in the Dataset, got \[\]"),
+        (lambda data: data.response.drop_vars(["u", "v"]), r"coordinates 'u' and 'v'"),
+        (lambda data: data.response.isel(time=np.zeros(400, dtype=int)), r"at most 1000 pictures, got 9600"),
+    ],
+)
+def test_hexmap__says_what_is_wrong(responses: xr.Dataset, spoil: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        viz.hexmap(spoil(responses))
+
+
+def test_hexmap__says_that_there_is_no_time_to_choose(one: xr.DataArray) -> None:
+    with pytest.raises(ValueError, match="leave out time="):
+        viz.hexmap(one, time=0.0)
+
+
+def test_frames__draws_y_downward(movie: xr.Dataset) -> None:
+    frame = movie.luminance.isel(sample=0, time=0)
+    figure, source = figure_of(viz.frames(frame)), source_of(viz.frames(frame))
+    assert figure.y_range.start > figure.y_range.end
+    # Bokeh draws row 0 at y, which is the upper end of this axis.
+    assert source["y"][0] == figure.y_range.end == -0.5
+    np.testing.assert_array_equal(source["image"][0], frame.values)
+    assert figure.frame_width / figure.frame_height == pytest.approx(4 / 5, rel=0.01)
+
+
+def test_frames__maps_over_sample_and_time(movie: xr.Dataset) -> None:
+    pictures = viz.frames(movie)
+    assert [str(dim) for dim in pictures.kdims] == ["sample", "time"]
+    expected = movie.luminance.sel(sample=1, time=0.04).values
+    np.testing.assert_array_equal(source_of(pictures[1, 0.04])["image"][0], expected)
+    mapper = mapper_of(pictures[1, 0.04])
+    assert (mapper.low, mapper.high) == (0, 1)
+
+
+def test_frames__scales_bytes(movie: xr.Dataset) -> None:
+    frame = (movie.luminance.isel(sample=0, time=0) * 255).round().astype(np.uint8)
+    np.testing.assert_allclose(source_of(viz.frames(frame))["image"][0], frame.values / 255, rtol=1e-6)
+
+
+def test_frames__keeps_the_pixels_of_a_part(movie: xr.Dataset) -> None:
+    frame = movie.luminance.isel(sample=0, time=0).assign_coords(x=np.arange(4), y=np.arange(5))
+    assert viz.frames(frame.isel(x=[2], y=slice(1, 4))).bounds.lbrt() == (1.5, 0.5, 2.5, 3.5)
+
+
+def test_frames__says_that_columns_are_no_frames(rendering: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match="keep 'y' and 'x'"):
+        viz.frames(rendering)
+
+
+def central(responses: xr.Dataset) -> xr.DataArray:
+    return responses.response.isel(column=responses.sizes["column"] // 2)
+
+
+def test_traces__draws_models_thin_under_their_mean(responses: xr.Dataset) -> None:
+    course = central(responses).sel(cell_type="T4c", sample=0)
+    panel = viz.traces(course)
+    singles, mean = panel
+    assert [key[1] for key in singles.keys()] == [0, 1, 2]
+    np.testing.assert_array_equal(singles[0, 2].dimension_values("response"), course.sel(model=2).values)
+    np.testing.assert_allclose(mean.dimension_values("response"), course.mean("model").values, rtol=1e-6)
+    np.testing.assert_array_equal(mean.dimension_values("time"), course.time.values)
+    thin, thick = figure_of(panel).renderers  # HoloViews draws the thin ones as one glyph
+    assert len(thin.data_source.data["response"]) == N_MODELS
+    assert max(thin.data_source.data["line_width"]) < thick.glyph.line_width
+
+
+def test_traces__labels_axes_and_samples(responses: xr.Dataset) -> None:
+    figure = figure_of(viz.traces(central(responses).sel(cell_type="T4c")))
+    assert (figure.xaxis.axis_label, figure.yaxis.axis_label) == ("time (s)", "response (a.u.)")
+    assert figure.title.text == "T4c"
+    assert [item.label["value"] for item in figure.legend[0].items] == ["sample 0", "sample 1"]
+
+
+def test_traces__colours_models_as_their_sample(responses: xr.Dataset) -> None:
+    figure = figure_of(viz.traces(central(responses).sel(cell_type="T4c")))
+    colours = [renderer.glyph.line_color for renderer in figure.renderers]
+    assert len(set(colours)) == N_SAMPLES
+    assert colours == [colours[0]] * N_MODELS + [colours[N_MODELS]] * N_MODELS + [colours[0], colours[N_MODELS]]
+
+
+def test_traces__gives_each_cell_type_a_panel(responses: xr.Dataset) -> None:
+    panels = viz.traces(central(responses).sel(cell_type=["Mi1", "T4c"]).isel(model=0), columns=1)
+    assert isinstance(panels, hv.Layout)
+    means = [panel.get(1).dimension_values("response") for panel in panels]
+    expected = central(responses).sel(cell_type=["Mi1", "T4c"], sample=1).isel(model=0)
+    np.testing.assert_array_equal(means, expected.transpose("cell_type", "time").values)
+    assert panels.shape == (2, 1)
+
+
+def test_traces__draws_a_course_of_its_own(responses: xr.Dataset) -> None:
+    course = central(responses).isel(model=0, sample=0, cell_type=0, drop=True)
+    (curve,) = viz.traces(course)
+    np.testing.assert_array_equal(curve.dimension_values("response"), course.values)
+
+
+def test_traces__hands_many_curves_to_datashader() -> None:
+    time = np.linspace(0, 1, 50)
+    values = np.sin(2 * np.pi * time) * np.linspace(-1, 1, 501)[:, None]
+    course = xr.DataArray(values, dims=("model", "time"), coords={"time": time, "model": np.arange(501)})
+    image, mean = viz.traces(course)
+    assert isinstance(image, hv.Image)
+    assert isinstance(mean, hv.Curve)
+    counts = image.dimension_values(2, flat=False)
+    assert image.bounds.lbrt() == pytest.approx((0, values.min(), 1, values.max()))
+    # All curves meet at zero, where time is 0; none comes near the corners.
+    middle = counts.shape[0] // 2
+    assert np.nanmax(counts[middle - 2 : middle + 2, :2]) > 100
+    assert not np.nan_to_num(counts[:20, :20]).any()
+    few = viz.traces(course.isel(model=slice(10)))
+    assert isinstance(few.get(0), hv.NdOverlay)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: data, "select one column, the central column with"),
+        (lambda data: data.isel(time=0), "keep 'time' when selecting"),
+        (lambda data: data.isel(column=0).drop_vars("time"), "'time' with a coordinate in s"),
+        (lambda data: "T4c", "got str"),
+    ],
+)
+def test_traces__says_what_is_wrong(responses: xr.Dataset, spoil: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        viz.traces(spoil(responses))
+
+
+def test_stimulus_response__shows_the_frame_on_display(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
+) -> None:
+    layout = viz.stimulus_response(movie, rendering, responses, model=1)
+    stimulus, columns, shown = layout
+    for part in layout:
+        assert [str(dim) for dim in part.kdims] == ["sample", "time"]
+        assert part.keys() == stimulus.keys()
+    # Frames last 20 ms, responses are 10 ms apart.
+    for time, frame in ((0.0, 0), (0.01, 0), (0.02, 1), (0.03, 1), (0.05, 2)):
+        drawn = source_of(stimulus[1, time])["image"][0]
+        np.testing.assert_array_equal(drawn, movie.luminance.isel(sample=1, time=frame).values)
+    at = {"sample": 1, "time": 3}
+    drawn = columns[1, 0.03].dimension_values("luminance", expanded=False)
+    np.testing.assert_array_equal(drawn, rendering.luminance.isel(at).values)
+    drawn = shown[1, 0.03].dimension_values("response", expanded=False)
+    np.testing.assert_array_equal(drawn, responses.response.sel(model=1, cell_type="T4c").isel(at).values)
+
+
+def test_stimulus_response__thins_time(movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset) -> None:
+    layout = viz.stimulus_response(movie, rendering, responses.sel(sample=0), n_times=3)
+    assert [part.keys() for part in layout] == [[0.0, 0.02, 0.04]] * 3
+
+
+def test_stimulus_response__does_not_link_pixels_with_columns(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
+) -> None:
+    layout = viz.stimulus_response(movie, rendering, responses.sel(sample=0), n_times=1)
+    dims = [{str(dim) for dim in part.kdims} for part in layout]
+    assert dims[0].isdisjoint(dims[1])
+    assert dims[1] == dims[2]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m, r, v: (r, m, v), r"expected a movie with dims .*mind the order"),
+        (lambda m, r, v: (m, r, r), r"expected a responses with 'response'.*mind the order"),
+        (lambda m, r, v: (m, r, v.drop_sel(cell_type="T4c")), r"'T4c', got \['L1', 'Mi1', 'Lawf1'\]: choose"),
+        (lambda m, r, v: (m.isel(sample=[0]), r, v), r"got one without \[1\]"),
+        (lambda m, r, v: (m, r, v.isel(column=[3])), r"got one column: simulate with record='all'"),
+        (lambda m, r, v: (m, r, v.isel(time=0)), r"responses with dims .* 'time' coordinate"),
+    ],
+)
+def test_stimulus_response__says_what_is_wrong(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, spoil: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        viz.stimulus_response(*spoil(movie, rendering, responses))
+
+
+def test_stimulus_response__says_that_a_model_is_not_there(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
+) -> None:
+    with pytest.raises(ValueError, match=r"model 7, got \[0, 1, 2\]"):
+        viz.stimulus_response(movie, rendering, responses, model=7)
+
+
+@pytest.fixture(scope="module")
+def page(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A whole report of untrained models."""
+    data = (movie, rendering, responses.assign_attrs(trained=False))
+    path = viz.report(
+        *data, tmp_path_factory.mktemp("page") / "new" / "report.html", title="<b> & co", notes="Two dots."
+    )
+    assert path.stat().st_size < 4e6
+    assert os.listdir(path.parent) == ["report.html"]
+    for part, copy in zip(data, before, strict=True):
+        xr.testing.assert_identical(part, copy)
+    return path.read_text(encoding="utf-8")
+
+
+def markup(page: str) -> str:
+    """Page without its scripts."""
+    return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_report__needs_no_network(page: str) -> None:
+    sources = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            sources.extend((tag, name) for name, _ in attrs if name in ("src", "href"))
+
+    Reader().feed(page)
+    assert sources == []
+    assert not re.findall(r"@import|url\(|https?:", markup(page))
+
+
+def test_report__says_what_was_simulated(page: str) -> None:
+    text = markup(page)
+    assert "2 samples of 3 frames of 4 × 5 pixels, seen by 37 columns" in text
+    assert "simulated for 6 steps of 10 ms in 3 untrained models" in text
+    assert "Recorded: 4 cell types in 37 columns" in text
+    assert "<title>&lt;b&gt; &amp; co</title>" in text
+    assert "<p>Two dots.</p>" in text
+    assert "Responses of T4c" in text
+    assert "sample 0 (angle 0)" in text
+    assert not re.findall(r"\$\w+", text)
+
+
+@pytest.mark.parametrize(("trained", "banner"), [(False, True), (True, False), (None, False)])
+def test_report__warns_of_untrained_models(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path, trained: Any, banner: bool
+) -> None:
+    attrs = {} if trained is None else {"trained": trained}
+    small = responses.isel(column=[18], cell_type=[2]).assign_attrs(attrs)
+    text = viz.report(movie, rendering, small, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert ("initial parameters, not the published models" in markup(text)) is banner
+
+
+def test_report__falls_back_to_a_recorded_type(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    other = responses.sel(cell_type=["Lawf1", "Mi1"])
+    text = markup(viz.report(movie, rendering, other, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "T4c was not recorded; Lawf1 is shown instead." in text
+    assert "Responses of Lawf1" in text
+
+
+def test_report__skips_columns_that_were_not_recorded(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    middle = responses.isel(column=[18])
+    text = markup(viz.report(movie, rendering, middle, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "no picture of the responses in the columns" in text
+    assert "<section hidden><h3>Responses" in text
+    assert "seen by 37 columns" in text
+
+
+def test_report__skips_courses_without_the_central_column(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    rim = responses.isel(column=slice(0, 4), sample=[1], model=0)
+    text = markup(viz.report(movie, rendering, rim, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "The central column was not recorded" in text
+    assert "<section hidden><h2>Time courses" in text
+    assert "sample 1" in text
+
+
+def test_report__computes_once_and_only_what_it_draws(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    touched = []
+
+    def block(values: np.ndarray, block_info: Any = None) -> np.ndarray:
+        touched.append(block_info[0]["chunk-location"])
+        return values
+
+    lazy = responses.chunk(model=1, cell_type=1)
+    lazy = lazy.assign_coords({name: coord.compute() for name, coord in lazy.coords.items()})
+    lazy["response"] = lazy.response.copy(data=lazy.response.data.map_blocks(block, dtype=np.float32))
+    calls = 0
+
+    def schedule(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return dask.get(*args, **kwargs)
+
+    touched.clear()
+    with dask.config.set(scheduler=schedule):
+        viz.report(movie.chunk(), rendering.assign(luminance=rendering.luminance.chunk()), lazy, tmp_path / "r.html")
+    assert calls == 1
+    models_of = {cell_type: {where[0] for where in touched if where[3] == cell_type} for cell_type in range(4)}
+    assert models_of == {0: {0, 1, 2}, 1: {0, 1, 2}, 2: {0, 1, 2}, 3: set()}  # of Lawf1 nothing is drawn
+    assert len(touched) == 9
+
+
+def test_report__says_what_was_left_out(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    many = np.zeros(10, dtype=int)
+    data = [d.isel(sample=many).assign_coords(sample=np.arange(10)) for d in (movie, rendering, responses)]
+    text = viz.report(*data, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Drawn are the first 8 of 10 samples." in markup(text)
+    assert "10 samples of 3 frames" in markup(text)
+
+
+def test_report__keeps_the_old_page_if_writing_fails(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "r.html"
+    old.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        viz.report(movie, rendering, responses.isel(cell_type=[2]), old)
+    assert old.read_text() == "old"
+    assert os.listdir(tmp_path) == ["r.html"]
+
+
+def test_report__says_what_is_wrong(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="expected a movie with dims"):
+        viz.report(rendering, movie, responses, tmp_path / "r.html")
+    with pytest.raises(ValueError, match=r"expected a rendering .*without \[1\]"):
+        viz.report(movie, rendering.isel(sample=[0]), responses, tmp_path / "r.html")
+    assert not os.listdir(tmp_path)
+
+
+def test_report__strips_hold_each_frame_beside_the_other(responses: xr.Dataset) -> None:
+    module = importlib.import_module("flyxr.viz.report")
+    shown = responses.response.sel(cell_type="T4c", model=0, sample=0)
+    where = base.lattice(shown)
+    base.load_backend()
+    figure = module._strip_of_columns(shown.values, where, base.colours(shown))
+    data = figure.renderers[0].data_source.data
+    np.testing.assert_array_equal(data["color"].reshape(shown.shape), shown.values)
+    middles = np.array(data["xs"]).squeeze().mean(axis=1).reshape(shown.shape)
+    slot = (figure.x_range.end - figure.x_range.start) / module.STRIP_FRAMES
+    np.testing.assert_allclose(middles - where.x, np.arange(N_TIMES)[:, None] * slot * np.ones(where.x.size), atol=2e-3)
+    assert figure.frame_width / figure.frame_height == pytest.approx(
+        (figure.x_range.end - figure.x_range.start) / (figure.y_range.end - figure.y_range.start), rel=0.01
+    )
+
+
+@pytest.mark.browser
+def test_report__moves_in_a_browser(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium")
+    path = viz.report(movie, rendering, responses, tmp_path / "r.html")
+    head, tail = path.read_text(encoding="utf-8").rsplit("</body>", 1)
+    move = """<script>setTimeout(() => {
+        const models = [...Bokeh.documents[0]._all_models.values()]
+        const find = (name) => models.find((model) => model.type.endsWith(name))
+        const shows = (key) => models.map((model) => model.data ?? {}).filter((data) => key in data)
+        find("Select").value = "sample 1 (angle 90)"
+        find("Slider").value = 3
+        setTimeout(() => {
+            document.title = JSON.stringify({
+                response: [...shows("color").find((data) => "response" in data).color],
+                luminance: [...shows("color").find((data) => "luminance" in data).color],
+                image: shows("image").map((data) => [...data.image[0]]).find((image) => Math.max(...image) > 1),
+                clock: find("Div").text,
+            })
+        }, 2000)
+    }, 2000)</script></body>"""
+    path.write_text(head + move + tail, encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--virtual-time-budget=10000", f"--user-data-dir={tmp_path}/b"]
+    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])  # type: ignore[index]
+    at = {"sample": 1, "time": 3}
+    expected = responses.response.sel(model=0, cell_type="T4c").isel(at)
+    np.testing.assert_allclose(seen["response"], expected.values, rtol=1e-5)
+    np.testing.assert_allclose(seen["luminance"], rendering.luminance.isel(at).values, rtol=1e-5)
+    frame = movie.luminance.isel(sample=1, time=1).values
+    np.testing.assert_array_equal(seen["image"], np.rint(frame * 255).ravel())
+    assert seen["clock"] == "0.030 s"
+
+
+def test_load_backend__selects_bokeh_where_none_is_loaded() -> None:
+    code = """
+import holoviews as hv, numpy as np, xarray as xr
+from flyxr import hexgrid, viz
+assert not hv.Store.loaded_backends()
+viz.hexmap(xr.DataArray(np.arange(7.0), dims="column", coords=hexgrid.column_coords(1)))
+assert hv.Store.current_backend == "bokeh"
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def test_load_backend__keeps_the_current_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    base.load_backend()
+    monkeypatch.setattr(hv.Store, "loaded_backends", lambda: ["bokeh", "other"])
+    monkeypatch.setattr(hv.Store, "current_backend", "other")
+    base.load_backend()
+    assert hv.Store.current_backend == "other"
+
+
+def test_shown_at__takes_the_last_frame_that_began() -> None:
+    frames, times = np.array([0.0, 0.1, 0.2]), np.array([-0.5, 0.0, 0.05, 0.1 - 1e-9, 0.19, 7.0])
+    assert base.shown_at(frames, times).tolist() == [0, 0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("count", "most", "expected"), [(6, 6, 6), (7, 6, 4), (67, 25, 23), (1, 6, 1)])
+def test_thin__is_even_and_bounded(count: int, most: int, expected: int) -> None:
+    positions = base.thin(count, most)
+    assert positions[0] == 0
+    assert len(positions) == expected <= most
+    assert len(set(np.diff(positions))) <= 1
