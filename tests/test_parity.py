@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ATOL = RTOL = 1e-5  # of float32 responses, as the reference states it
+ATOL, RTOL = 2e-6, 1e-6  # the reference itself is within 1e-6 of float64; it may be held to 1e-5
 INITIAL = {"steady": "steady_state", "fade": "fade_in", "none": "rest"}
 CASES_5 = ["steady_dt100", "fade_dt50", "none_dt200"]
 CASES_15 = [f"{initial}_dt{rate}" for initial in INITIAL for rate in (50, 100, 200)]

@@ -400,6 +400,7 @@ def page(
 ) -> str:
     """A whole report of untrained models."""
     data = (movie, rendering, responses.assign_attrs(trained=False))
+    before = [part.copy(deep=True) for part in data]
     path = viz.report(
         *data, tmp_path_factory.mktemp("page") / "new" / "report.html", title="<b> & co", notes="Two dots."
     )
@@ -510,10 +511,14 @@ def test_report__says_what_was_left_out(
     movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
 ) -> None:
     many = np.zeros(10, dtype=int)
-    data = [d.isel(sample=many).assign_coords(sample=np.arange(10)) for d in (movie, rendering, responses)]
+    small = responses.isel(cell_type=[2])
+    long = small.isel(time=np.zeros(161, dtype=int)).assign_coords(time=np.arange(161) / 1000)
+    data = [d.isel(sample=many).assign_coords(sample=np.arange(10)) for d in (movie, rendering, long)]
     text = viz.report(*data, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Drawn are the first 8 of 10 samples." in markup(text)
+    assert "Pictures are 3 steps apart." in markup(text)
     assert "10 samples of 3 frames" in markup(text)
+    assert "for 161 steps of 1 ms" in markup(text)
 
 
 def test_report__keeps_the_old_page_if_writing_fails(
