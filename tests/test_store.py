@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +157,29 @@ def test_save__waits_for_what_still_writes_when_a_block_fails(tmp_path: Path) ->
     assert files_in(tmp_path) == []
     time.sleep(0.5)
     assert files_in(tmp_path) == []
+
+
+def test_save__killed_midway_leaves_no_store_that_looks_whole(tmp_path: Path) -> None:
+    program = """
+import sys, time, dask.array as da, xarray as xr, flyxr as fx
+def block(index):
+    if index[0]:
+        print("writing", flush=True)
+        time.sleep(60)
+    return index[:, None] * 1.0
+values = da.arange(2, chunks=1).map_blocks(block, new_axis=1, chunks=((1, 1), 1), meta=da.zeros((0, 0)).compute())
+fx.save(xr.Dataset({"a": (("x", "y"), values)}), sys.argv[1], overwrite=True)
+"""
+    path = fx.save(ensemble(), tmp_path / "a.zarr")
+    for target in (path, tmp_path / "new.zarr"):
+        command = [sys.executable, "-c", program, str(target)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == b"writing"
+            process.kill()
+    assert fx.open(path).identical(ensemble())
+    assert not (tmp_path / "new.zarr").exists()
+    assert [name.split("-")[0] for name in files_in(tmp_path)] == ["a.zarr", "a.zarr.partial", "new.zarr.partial"]
 
 
 def test_save__failing_at_the_last_moment_leaves_what_was_there(
