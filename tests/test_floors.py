@@ -34,8 +34,6 @@ FLOORS = {
     "cli": 9,
     "bench": 9,
 }
-# Rooms on floor 0 that others of that floor stand on: the lattice under the schema.
-BELOW_FLOOR_0 = {("schema", "hexgrid")}
 SHARED_BASES = {"engine": "flyxr.engine.base", "viz": "flyxr.viz.base", "stimuli": "flyxr.stimuli.arrays"}
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -67,10 +65,10 @@ def test_imports__point_downward(path: Path) -> None:
             allowed = path.name == "__init__.py" or name.startswith(SHARED_BASES.get(room, "-"))
             assert allowed, f"{path.name} imports {name} beside it"
         elif other in FLOORS:
-            below = FLOORS[other] < FLOORS[room] or (room, other) in BELOW_FLOOR_0
+            below = FLOORS[other] < FLOORS[room]
             assert below, f"{path.name} on floor {FLOORS[room]} imports {name} on floor {FLOORS[other]}"
         else:
-            assert room in ("provenance", "cli") or FLOORS[room] == 9, f"{path.name} imports {name}, which has no floor"
+            assert FLOORS[room] == 9, f"{path.name} imports {name}, which has no floor"
 
 
 def test_files__have_one_job() -> None:
