@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid, provenance, schema
-from flyxr.engine.base import Network
+from flyxr.engine.base import Network, Stencil
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -362,7 +362,15 @@ def _compile(plain: Tables) -> Network:
         signed_synapses=np.repeat(signed[synapses], n_edges[synapses]),
         pairs=pairs,
         synapses=synapses,
-        n_columns=u.size,
+        stencil=Stencil(
+            source=plain.source[plain.synapse_pair[synapses]],
+            target=plain.target[plain.synapse_pair[synapses]],
+            offset=plain.offset[synapses],
+            pair=pair,
+            signed_synapses=signed[synapses],
+        ),
+        u=u,
+        v=v,
     )
 
 

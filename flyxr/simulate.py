@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
+import sys
 import threading
 import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +37,7 @@ DIVERGED = 1e6
 """Responses beyond this are taken for a run that diverges; those of the published models stay within some hundreds."""
 
 _log = logging.getLogger(__name__)
-_one_at_a_time = threading.Lock()  # engines use all cores by themselves, so tasks of a process take turns
+_one_at_a_time = threading.Lock()
 
 
 class DivergedError(ArithmeticError):
@@ -90,7 +93,8 @@ def simulate(
     connectome
         The connectome of the models; without it that of the package at extent 15.
     engine
-        ``"auto"``, ``"sparse"`` (torch, float32) or ``"reference"`` (NumPy, float64 inside, slow).
+        ``"auto"``, ``"stencil"`` (numba, float32, CPU), ``"sparse"`` (torch, float32, CPU or GPU) or ``"reference"``
+        (NumPy, float64 inside, slow).
     device
         ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … .
 
@@ -147,7 +151,7 @@ def simulate(
     if isinstance(initial_state, str) and initial_state not in ("fade_in", "steady_state", "rest"):
         raise ValueError(f"expected initial_state 'fade_in', 'steady_state', 'rest' or a state, got {initial_state!r}")
     fade_in = isinstance(initial_state, str) and initial_state == "fade_in"
-    block = _Block(plain, dt, fade_in, recorded, choose_engine(engine), device)
+    block = _Block(plain, dt, fade_in, recorded, *choose_engine(engine, device))
 
     luminance = rendering["luminance"]
     if luminance.chunks is None:
@@ -189,25 +193,51 @@ def simulate(
     return schema.annotate(responses, "responses")
 
 
-def choose_engine(name: str) -> str:
-    """Name of the engine that computes; ``"auto"`` is chosen and logged.
+def choose_engine(engine: str = "auto", device: str = "auto") -> tuple[str, str]:
+    """Engine and device that compute; what ``"auto"`` stands for is chosen here and logged.
+
+    Parameters
+    ----------
+    engine
+        ``"stencil"`` on the CPU and ``"sparse"`` on a GPU are the fastest; ``"sparse"`` and the slow ``"reference"``
+        run on the CPU as well.
+    device
+        A GPU where there is one, unless the engine named knows the CPU only.
 
     Raises
     ------
     ValueError
-        If there is no such engine.
+        If there is no such engine, or it does not run on the device.
 
     Examples
     --------
-    >>> choose_engine("auto")
-    'sparse'
+    >>> choose_engine("auto", "cpu"), choose_engine("auto", "cuda:1")
+    (('stencil', 'cpu'), ('sparse', 'cuda:1'))
     """
-    if name == "auto":
-        _log.info("engine='auto': sparse")
-        return "sparse"
-    if name not in ("sparse", "reference"):
-        raise ValueError(f"expected engine 'auto', 'sparse' or 'reference', got {name!r}")
-    return name
+    if engine not in ("auto", "stencil", "sparse", "reference"):
+        raise ValueError(f"expected engine 'auto', 'stencil', 'sparse' or 'reference', got {engine!r}")
+    chosen_device = device
+    if device == "auto":
+        chosen_device = "cuda" if engine in ("auto", "sparse") and _has_gpu() else "cpu"
+    chosen = engine
+    if engine == "auto":
+        chosen = "stencil" if chosen_device == "cpu" else "sparse"
+    if chosen in ("stencil", "reference") and chosen_device != "cpu":
+        raise ValueError(f"the {chosen} engine computes on the CPU, got device={device!r}: use engine='sparse'")
+    if "auto" in (engine, device):
+        _log.info("engine=%r, device=%r: %s on %s", engine, device, chosen, chosen_device)
+    return chosen, chosen_device
+
+
+def _has_gpu() -> bool:
+    """Whether torch can use a GPU; torch is only asked, and loaded, where there is a driver."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset, plain: Tables) -> None:
@@ -406,19 +436,13 @@ def _integrate(
     block: _Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
 ) -> base.Integrated:
     engine = importlib.import_module(f"flyxr.engine.{block.engine}")
-    with _one_at_a_time:
+    network = compile_network(block.tables)
+    # Tasks take turns with torch, which uses all cores by itself; the stencil's tasks share one pool of threads.
+    with nullcontext() if block.engine == "stencil" else _one_at_a_time:
         result: base.Integrated = engine.integrate(
-            compile_network(block.tables), parameters, stimulus, block.dt, device=_device(block.device), **options
+            network, parameters, stimulus, block.dt, device=block.device, **options
         )
     return result
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _steady_state(block: _Block, parameters: base.Parameters) -> NDArray[np.floating]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyxr.connectome import compile_network
-from flyxr.engine import base, reference, sparse
+from flyxr.connectome import compile_network, open_connectome
+from flyxr.engine import base, reference, sparse, stencil
 from flyxr.engine.base import Parameters
 from flyxr.testing import tiny_connectome, tiny_network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ENGINES = [reference, sparse]
+FAST = [sparse, stencil]
+ENGINES = [reference, *FAST]
 TAU, BIAS, WEIGHT = 0.05, 0.8, 0.3
 
 
@@ -106,6 +109,7 @@ def test_sparse__equals_reference(device: str) -> None:
     np.testing.assert_allclose(got.state, expected.state, atol=2e-6)
 
 
+@pytest.mark.parametrize("engine", FAST)
 @given(
     st.integers(1, 3),
     st.integers(1, 5),
@@ -113,8 +117,8 @@ def test_sparse__equals_reference(device: str) -> None:
     st.lists(st.integers(0, 20), unique=True, max_size=6),
     st.sets(st.integers(0, 7), max_size=8),
 )
-def test_sparse__equals_reference_for_any_record(
-    n_models: int, n_samples: int, n_frames: int, cells: list[int], frames: set[int]
+def test_fast_engines__equal_reference_for_any_record(
+    engine: object, n_models: int, n_samples: int, n_frames: int, cells: list[int], frames: set[int]
 ) -> None:
     network, parameters = tiny_network(n_models=n_models)
     stimulus = np.random.default_rng(n_samples).random((n_samples, n_frames, network.n_columns))
@@ -123,7 +127,7 @@ def test_sparse__equals_reference_for_any_record(
         "frames": np.array(sorted(f for f in frames if f < n_frames), dtype=int),
     }
     whole = reference.integrate(network, parameters, stimulus, 0.01).responses
-    part = sparse.integrate(network, parameters, stimulus, 0.01, **record).responses
+    part = engine.integrate(network, parameters, stimulus, 0.01, **record).responses  # type: ignore[attr-defined]
     expected = whole[:, :, record["frames"]][..., record["cells"]]
     assert part.shape == expected.shape
     np.testing.assert_allclose(part, expected, atol=2e-6)
@@ -178,10 +182,73 @@ def test_sparse__leaves_the_denormals_of_the_caller_alone() -> None:
     assert (torch.tensor([1e-40]) * 1 > 0).all()
 
 
-def test_reference__refuses_another_device() -> None:
+def test_stencil__equals_reference_with_strides_and_gaps() -> None:
+    """The published connectome, with types that do not fill the lattice, at extents small and large."""
+    for extent in (1, 2, 6):
+        connectome = open_connectome(extent=extent)
+        network = compile_network(connectome)
+        rng = np.random.default_rng(extent)
+        parameters = Parameters(
+            rng.normal(0.5, 0.3, (2, 65)),
+            rng.uniform(0.004, 0.1, (2, 65)),
+            rng.uniform(0, 0.01, (2, network.pairs.size)),
+        )
+        stimulus, state = rng.random((2, 12, network.n_columns)), rng.normal(size=(2, 1, network.n_cells))
+        expected = reference.integrate(network, parameters, stimulus, 0.01, state=state)
+        got = stencil.integrate(network, parameters, stimulus, 0.01, state=state)
+        np.testing.assert_allclose(got.responses, expected.responses, atol=3e-6)
+        np.testing.assert_allclose(got.state, expected.state, atol=3e-6)
+
+
+def test_stencil__gives_the_same_bits_in_any_batch() -> None:
+    network, parameters = tiny_network(extent=4, n_models=3)
+    stimulus = np.random.default_rng(0).random((5, 9, network.n_columns))
+    whole = stencil.integrate(network, parameters, stimulus, 0.01).responses
+    for model in range(3):
+        of_model = Parameters(*(values[model : model + 1] for values in parameters))
+        for sample in range(5):
+            alone = stencil.integrate(network, of_model, stimulus[sample : sample + 1], 0.01).responses
+            np.testing.assert_array_equal(alone[0, 0], whole[model, sample])
+
+
+def test_stencil__compiles_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    asked = []
+
+    def njit(**options: object) -> object:
+        asked.append(options)
+        if options.get("cache"):
+            raise RuntimeError("no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert stencil._compiled(stencil._advance_lane) is stencil._advance_lane
+    assert len(asked) == 2
+
+
+def test_stencil__runs_in_a_forked_process() -> None:
+    """A pool of threads does not survive a fork: the child makes its own."""
+    program = """
+import os, numpy as np
+from flyxr import testing
+from flyxr.engine import stencil
+network, parameters = testing.tiny_network(n_models=4)
+expected = stencil.integrate(network, parameters, np.ones((2, 3, 7)), 0.01).responses
+child = os.fork()
+got = stencil.integrate(network, parameters, np.ones((2, 3, 7)), 0.01).responses
+if child == 0:
+    os._exit(0 if np.array_equal(got, expected) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("engine", [reference, stencil])
+def test_cpu_engines__refuse_another_device(engine: object) -> None:
     network, parameters = tiny_network()
     with pytest.raises(ValueError, match="engine='sparse'"):
-        reference.integrate(network, parameters, np.zeros((1, 2, network.n_columns)), 0.01, device="cuda")
+        engine.integrate(network, parameters, np.zeros((1, 2, network.n_columns)), 0.01, device="cuda")  # type: ignore[attr-defined]
 
 
 def test_fade_in__ramps_the_contrast_around_grey() -> None:

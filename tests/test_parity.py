@@ -86,7 +86,7 @@ def extent_15(golden: Callable[[str], dict[str, np.ndarray]]) -> dict[str, np.nd
 
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
-@pytest.mark.parametrize("engine", ["sparse", "reference"])
+@pytest.mark.parametrize("engine", ["stencil", "sparse", "reference"])
 @pytest.mark.parametrize("case", CASES_5)
 def test_simulate__all_cells_at_extent_5(extent_5: dict[str, np.ndarray], case: str, engine: str, lazy: bool) -> None:
     assert sorted(extent_5["cases"].tolist()) == sorted(CASES_5)
@@ -95,9 +95,10 @@ def test_simulate__all_cells_at_extent_5(extent_5: dict[str, np.ndarray], case: 
     np.testing.assert_allclose(neurons, extent_5[f"{case}__responses"], atol=ATOL, rtol=RTOL)
 
 
+@pytest.mark.parametrize("engine", ["stencil", "sparse"])
 @pytest.mark.parametrize("case", CASES_15)
-def test_simulate__central_cells_at_extent_15(extent_15: dict[str, np.ndarray], case: str) -> None:
-    responses = run(extent_15, case, 15)
+def test_simulate__central_cells_at_extent_15(extent_15: dict[str, np.ndarray], case: str, engine: str) -> None:
+    responses = run(extent_15, case, 15, engine=engine)
     central = responses.fly.central().response.isel(model=0)
     assert central.cell_type.values.tolist() == extent_15["cell_types"].tolist()
     np.testing.assert_allclose(central, extent_15[f"{case}__central"], atol=ATOL, rtol=RTOL)
@@ -153,11 +154,18 @@ def test_pretrained__all_50_run_on_a_real_stimulus(pretrained: Path) -> None:
     assert between_models > 0.1
 
 
-def test_pretrained__sparse_equals_reference(pretrained: Path) -> None:
-    """In float32, models with responses of some tens, and the one most sensitive to rounding, stay within 3e-5."""
+@pytest.mark.parametrize("engine", ["stencil", "sparse"])
+def test_pretrained__fast_engines_equal_reference(pretrained: Path, engine: str) -> None:
+    """Float32 is as near to float64 as rounding lets it be.
+
+    Model 020 responds with some tens. In model 049 one cell is so sensitive that one float32 rounding of the state a
+    step, put into the float64 reference, moves it by 1e-5 to 3e-4; all others stay near.
+    """
     ensemble = fx.open_ensemble(pretrained).isel(model=[20, 49])
     movie = fx.stimuli.moving_digits(n_samples=1, seed=42, n_frames=8)
     rendering = fx.resample(fx.BoxEye().render(movie), dt=1 / 100)
-    fast, slow = (fx.simulate(rendering, ensemble, engine=engine).response.load() for engine in ("sparse", "reference"))
+    fast, slow = (fx.simulate(rendering, ensemble, engine=name).response.load() for name in (engine, "reference"))
     assert np.abs(slow).max() > 20
-    np.testing.assert_allclose(fast, slow, atol=3e-5)
+    np.testing.assert_allclose(fast[0], slow[0], atol=3e-5)
+    np.testing.assert_allclose(fast[1], slow[1], atol=1e-4)
+    assert float(np.sqrt(((fast[1] - slow[1]) ** 2).mean())) < 1e-6

@@ -162,10 +162,10 @@ def test_simulate__record_equals_selecting_from_all(record: Any, selection: Any,
 @pytest.mark.parametrize("record", ["all", ["T4c"], "central"])
 def test_simulate__only_what_is_recorded_is_asked_of_the_engine(record: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    sparse = importlib.import_module("flyxr.engine.sparse")
-    original = sparse.integrate
+    engine = importlib.import_module(f"flyxr.engine.{choose_engine()[0]}")
+    original = engine.integrate
     monkeypatch.setattr(
-        sparse, "integrate", lambda *given, **named: asked.append(named["cells"]) or original(*given, **named)
+        engine, "integrate", lambda *given, **named: asked.append(named["cells"]) or original(*given, **named)
     )
     simulate(record=record).load()
     expected = {"all": None, "central": 65 - 0}.get(record, 19) if isinstance(record, str) else 19
@@ -316,7 +316,21 @@ def test_simulate__graph_is_small() -> None:
 
 def test_choose_engine__logs_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="flyxr")
-    assert choose_engine("auto") == "sparse"
-    assert "sparse" in caplog.text
+    assert choose_engine("auto", "cpu") == ("stencil", "cpu")
+    assert "stencil on cpu" in caplog.text
+    assert choose_engine("sparse", "cpu") == ("sparse", "cpu")
+    assert choose_engine("reference") == ("reference", "cpu")
+
+
+def test_choose_engine__takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate_module, "_has_gpu", lambda: True)
+    assert choose_engine() == ("sparse", "cuda")
+    assert choose_engine("stencil") == ("stencil", "cpu")
+
+
+def test_choose_engine__never_falls_back_in_silence() -> None:
     with pytest.raises(ValueError, match="got 'dense'"):
         choose_engine("dense")
+    for engine in ("stencil", "reference"):
+        with pytest.raises(ValueError, match="computes on the CPU, got device='cuda': use engine='sparse'"):
+            choose_engine(engine, "cuda")

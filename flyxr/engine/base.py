@@ -16,6 +16,21 @@ GREY = 0.5
 """Luminance of the grey that the contrast of a fade-in is relative to."""
 
 
+class Stencil(NamedTuple):
+    """Connections that are the same in every column: one row a columnar offset of a pair.
+
+    ``source`` and ``target`` (synapse,) are cell types, ``offset`` (synapse, 2) is du, dv of the target minus the
+    source, ``pair`` (synapse,) is the position in the synapse strengths, ``signed_synapses`` (synapse,) is sign times
+    number.
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    pair: NDArray[np.int64]
+    signed_synapses: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """Cells and edges of a connectome on a lattice, as plain arrays.
@@ -32,8 +47,10 @@ class Network:
         Sign times number of synapses.
     pairs, synapses : (pair,), (synapse,) int
         Positions, in the tables of the connectome, of the pairs and columnar offsets that connect any cells.
-    n_columns : int
-        Columns of the lattice.
+    stencil : Stencil
+        The same edges once for all columns.
+    u, v : (column,) int
+        Axial coordinates of the columns.
     """
 
     cell_type: NDArray[np.int32]
@@ -45,12 +62,19 @@ class Network:
     signed_synapses: NDArray[np.float32]
     pairs: NDArray[np.int64]
     synapses: NDArray[np.int64]
-    n_columns: int
+    stencil: Stencil
+    u: NDArray[np.int64]
+    v: NDArray[np.int64]
 
     @property
     def n_cells(self) -> int:
         """Number of cells."""
         return self.cell_type.size
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of the lattice."""
+        return self.u.size
 
 
 class Parameters(NamedTuple):
