@@ -113,7 +113,7 @@ def test_moving_mnist__no_server(server: Server, tmp_path: Path) -> None:
 
 def test_moving_mnist__broken_cache_is_refused(server: Server, tmp_path: Path) -> None:
     (tmp_path / "mnist_test_seq.npy").write_bytes(server.body[:-1])
-    with pytest.raises(schema.SchemaError, match=r"delete the file and call moving_mnist\(\)"):
+    with pytest.raises(schema.SchemaError, match=r"from_array.*has to be deleted, then moving_mnist\(\)"):
         stimuli.moving_mnist(url=server.url, cache=tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_moving_mnist__broken_or_foreign_file(content: Any, got: str, tmp_path: 
     with pytest.raises(schema.SchemaError, match=got) as caught:
         stimuli.moving_mnist(file)
     assert "expected Moving MNIST" in str(caught.value)
-    assert "delete the file" in str(caught.value)
+    assert "has to be deleted" in str(caught.value)
 
 
 def test_moving_mnist__no_file(tmp_path: Path) -> None:

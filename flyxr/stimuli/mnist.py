@@ -112,7 +112,8 @@ def _open(file: Path) -> NDArray[np.uint8]:
 def _refusal(file: Path, got: str) -> schema.SchemaError:
     return schema.SchemaError(
         f"expected Moving MNIST, a .npy file of uint8 (time, sample, y, x), published as (20, 10000, 64, 64), "
-        f"got {got} in {file}: delete the file and call moving_mnist() to download it again"
+        f"got {got} in {file}: for frames of your own use fx.stimuli.from_array(np.load(...), frame_rate=...); "
+        "a broken download has to be deleted, then moving_mnist() downloads it again"
     )
 
 
