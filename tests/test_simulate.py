@@ -113,6 +113,11 @@ def test_simulate__size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(blocks.response, whole.response, atol=1e-6)
 
 
+def test_simulate__blocks_follow_the_chunks_of_a_lazy_rendering() -> None:
+    """A block larger than a chunk would hold more of the movie at once than its maker meant."""
+    assert simulate(rendering(6).chunk(sample=2)).response.chunks[1] == (2, 2, 2)
+
+
 def test_simulate__memory_bounds_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulate_module, "BLOCK_BYTES", 3 * 4 * 2 * N_TIME * 65 * 19)
     assert simulate(rendering(8)).response.chunks[1] == (2, 2, 2, 2)
