@@ -121,6 +121,18 @@ def _parser() -> argparse.ArgumentParser:
 
     info = command("info", _info, "say what a store holds and what made it", "flyxr info responses.zarr")
     info.add_argument("store", nargs="+", help="zarr store")
+
+    bench = command(
+        "bench",
+        _bench,
+        "time flyxr on this machine, and flyvis beside it",
+        "flyxr bench --peer flyvis-env/bin/python --out bench.json",
+    )
+    bench.add_argument("--peer", metavar="PYTHON", help="Python of an environment with flyvis")
+    bench.add_argument("--ensemble", metavar="PATH", help="models to simulate; without it parameters are drawn")
+    bench.add_argument("--out", metavar="FILE", help="JSON file to write all figures to")
+    bench.add_argument("--page", metavar="FILE", help="Markdown page to write")
+    bench.add_argument("--quick", action="store_true", help="small cases, to see that all works")
     return parser
 
 
@@ -243,6 +255,19 @@ def _info(options: argparse.Namespace) -> None:
             print(f"  made by {step['operation']}({given if len(given) < 100 else given[:97] + '...'})")
             for name, digest in step["hashes"].items():
                 print(f"    {name} {digest}")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from flyxr import bench
+
+    for path in (options.out, options.page):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(f"no folder {Path(path).absolute().parent} to write {path} in: make it first")
+    report = bench.run(
+        options.peer, ensemble=options.ensemble, quick=options.quick, progress=lambda line: print(line, file=sys.stderr)
+    )
+    bench.write(report, out=options.out, to_page=options.page)
+    print(bench.table(report))
 
 
 def _print_saved(path: Path) -> None:

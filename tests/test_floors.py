@@ -31,8 +31,8 @@ FLOORS = {
     "viz": 6,
     "accessor": 7,
     "catalog": 8,
+    "bench": 8,
     "cli": 9,
-    "bench": 9,
 }
 SHARED_BASES = {"engine": "flyxr.engine.base", "viz": "flyxr.viz.base", "stimuli": "flyxr.stimuli.arrays"}
 FILES = sorted(ROOT.rglob("*.py"))

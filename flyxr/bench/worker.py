@@ -1,0 +1,360 @@
+"""One case of the benchmark, timed in a process of its own: ``python worker.py REQUEST.json``.
+
+The file stands alone: flyvis's Python runs it as well, where there is no flyxr. What is timed is imported by the
+tasks and not by the file, and the same code measures both sides.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Found = tuple[list[float], dict[str, Any]]
+"""Seconds of the repeats, and arrays to compare."""
+
+T_FADE_IN = 1.0
+READ_CELL_TYPE = "T4c"
+_kept: list[Any] = []
+
+
+def main(path: str) -> None:
+    """Answer the request in a file, into the file that it names."""
+    request = json.loads(Path(path).read_text())
+    Path(request["answer"]).write_text(json.dumps(answer(request)))
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Run the task of a request.
+
+    Parameters
+    ----------
+    request
+        ``side`` (``"flyxr"`` or ``"flyvis"``) and ``task``; ``inputs`` and ``results``, paths of npz files;
+        ``spawned``, the time at which the process was started; ``repeats``; and what the task needs.
+
+    Returns
+    -------
+    dict
+        ``seconds`` of the repeats, ``peak_memory`` of the process, byte, or what the task finds out instead.
+    """
+    task = TASKS[request["side"], request["task"]]
+    found = task(request)
+    if isinstance(found, dict):
+        return found
+    seconds, arrays = found
+    peak = peak_memory()
+    if arrays:
+        np = importlib.import_module("numpy")
+        np.savez(request["results"], **{name: values() for name, values in arrays.items()})
+    return {"seconds": seconds, "peak_memory": peak}
+
+
+def peak_memory() -> int:
+    """Largest memory that this process ever had, byte."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike ru_maxrss it is not inherited from the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else 1024 * largest
+
+
+def _inputs(request: dict[str, Any]) -> dict[str, Any]:
+    np = importlib.import_module("numpy")
+    with np.load(request["inputs"]) as arrays:
+        return dict(arrays)
+
+
+def _timed(call: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
+    """Seconds of each repeat, and the last result; no two results are held at once."""
+    seconds, result = [], None
+    for _ in range(repeats):
+        result = None
+        start = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - start)
+    return seconds, result
+
+
+def _versions(names: list[str]) -> dict[str, str]:
+    from importlib import metadata
+
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ flyxr
+
+
+def flyxr_about(request: dict[str, Any]) -> dict[str, Any]:
+    """Versions."""
+    return {"versions": _versions(["flyxr", "torch", "numpy", "numba", "dask", "xarray", "zarr"])}
+
+
+def flyxr_import(request: dict[str, Any]) -> Found:
+    """Import the package."""
+    return _timed(lambda: importlib.import_module("flyxr"), 1)[0], {}
+
+
+def flyxr_compile(request: dict[str, Any]) -> Found:
+    """Lay the connectome out on the lattice."""
+    from flyxr.connectome import compile_network, open_connectome
+
+    return _timed(lambda: compile_network(open_connectome(extent=15)), 1)[0], {}
+
+
+def flyxr_first_response(request: dict[str, Any]) -> Found:
+    """From the start of the process to the responses of one model to one sequence."""
+    from flyxr.simulate import simulate
+
+    rendering, ensemble = _labelled(_inputs(request), 1, 1)
+    simulate(rendering, ensemble).compute()
+    return [time.time() - request["spawned"]], {}
+
+
+def flyxr_render(request: dict[str, Any]) -> Found:
+    """Frames to columns."""
+    from flyxr.eye import BoxEye
+    from flyxr.stimuli import from_array
+
+    movie = from_array(_inputs(request)[request["movie"]], frame_rate=25)
+    eye = BoxEye(extent=15, kernel_size=13)
+    eye.render(movie.isel(time=slice(1)))
+    seconds, rendering = _timed(lambda: eye.render(movie), request["repeats"])
+    return seconds, {"columns": lambda: rendering["luminance"].values}
+
+
+def flyxr_simulate(request: dict[str, Any]) -> Found:
+    """Responses of all cells, in memory."""
+    from flyxr.selection import central, to_neurons
+    from flyxr.simulate import simulate
+
+    rendering, ensemble = _labelled(_inputs(request), request["n_models"], request["n_samples"])
+    simulate(rendering.isel(sample=[0]), ensemble.isel(model=[0])).compute()
+    seconds, responses = _timed(lambda: simulate(rendering, ensemble).compute(), request["repeats"])
+    response = responses["response"]
+    return seconds, {
+        "central": lambda: central(response).values,
+        "last": lambda: to_neurons(response.isel(time=-1)).values,
+    }
+
+
+def flyxr_store(request: dict[str, Any]) -> dict[str, Any]:
+    """Write responses to a store; this is not timed."""
+    from flyxr.simulate import simulate
+    from flyxr.store import save
+
+    save(simulate(*_labelled(_inputs(request), request["n_models"], request["n_samples"])), request["store"])
+    return {}
+
+
+def flyxr_read(request: dict[str, Any]) -> Found:
+    """One cell type of the responses that lie on disk."""
+    from flyxr.store import open_store
+
+    def read() -> Any:
+        return open_store(request["store"])["response"].sel(cell_type=READ_CELL_TYPE).load()
+
+    read()
+    return _timed(read, request["repeats"])[0], {}
+
+
+def _labelled(inputs: dict[str, Any], n_models: int, n_samples: int) -> tuple[Any, Any]:
+    """Rendering and ensemble of the inputs."""
+    import xarray as xr
+
+    from flyxr import hexgrid, schema
+    from flyxr.ensemble import sample_ensemble
+
+    luminance = inputs["luminance"][:n_samples]
+    rendering = xr.Dataset(
+        {"luminance": (("sample", "time", "column"), luminance)},
+        coords={
+            "sample": list(range(n_samples)),
+            "time": schema.time_coord(luminance.shape[1], float(inputs["dt"])),
+            **hexgrid.column_coords(15),
+        },
+    )
+    ensemble = sample_ensemble(n_models, seed=0)
+    for name in ("bias", "time_constant", "synapse_strength"):
+        ensemble[name] = ensemble[name].copy(data=inputs[name][:n_models])
+    return schema.annotate(rendering, "rendering"), ensemble
+
+
+def machine(request: dict[str, Any]) -> dict[str, Any]:
+    """Bandwidth of memory, floating-point operations a second, and seconds of the product with the sparse matrix."""
+    import warnings
+
+    import numpy as np
+    import torch
+
+    from flyxr.connectome import compile_network, open_connectome
+
+    def best(call: Callable[[], Any], repeats: int = 5) -> float:
+        call()
+        return min(_timed(call, repeats)[0])
+
+    source = torch.ones(request["copy_bytes"] // 4)
+    target = torch.empty_like(source)
+    bandwidth = 2 * 4 * source.numel() / best(lambda: target.copy_(source))
+    size = request["matmul_size"]
+    a, b, out = torch.ones((size, size)), torch.ones((size, size)), torch.empty((size, size))
+    flops = 2 * size**3 / best(lambda: torch.mm(a, b, out=out))
+
+    network = compile_network(open_connectome(extent=15))
+    order = np.lexsort((network.source, network.target))
+    first = np.zeros(network.n_cells + 1, dtype=np.int32)
+    np.cumsum(np.bincount(network.target, minlength=network.n_cells), out=first[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its CSR format a beta
+        matrix = torch.sparse_csr_tensor(
+            torch.from_numpy(first),
+            torch.from_numpy(network.source[order].astype(np.int32)),
+            torch.from_numpy(network.signed_synapses[order]),
+            (network.n_cells, network.n_cells),
+        )
+    products = {}
+    for n_samples in request["csr_samples"]:
+        states = torch.ones((network.n_cells, n_samples))
+        product = torch.empty_like(states)
+        call = functools.partial(torch.addmm, product, matrix, states, beta=0, out=product)
+        products[str(n_samples)] = best(call, repeats=50)  # short, so that a busy machine disturbs most of them
+    return {
+        "bandwidth": bandwidth,
+        "flops": flops,
+        "csr_step": products,
+        "n_edges": network.source.size,
+        "n_cells": network.n_cells,
+        "n_synapses": network.synapses.size,
+        "threads": torch.get_num_threads(),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- flyvis
+
+
+def _flyvis(request: dict[str, Any]) -> Any:
+    """Import flyvis, where needed beside a torchvision whose compiled operators do not fit torch.
+
+    Only the resizing of frames is used of torchvision, which is written in Python; but importing it fails if
+    operators that it describes were never registered.
+    """
+    if request.get("define_operators"):
+        torch = importlib.import_module("torch")
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept.append(library)  # what it registers goes with it
+    module = importlib.import_module("flyvis")
+    importlib.import_module("logging").getLogger().setLevel("ERROR")
+    return module
+
+
+def flyvis_about(request: dict[str, Any]) -> dict[str, Any]:
+    """Versions, once the import has worked and the connectome is compiled into the root folder."""
+    _flyvis(request).Network()
+    return {"versions": _versions(["flyvis", "torch", "torchvision", "numpy"])}
+
+
+def flyvis_import(request: dict[str, Any]) -> Found:
+    """Import the package."""
+    return _timed(lambda: _flyvis(request), 1)[0], {}
+
+
+def flyvis_compile(request: dict[str, Any]) -> Found:
+    """Build the network in a root folder where nothing is compiled yet."""
+    flyvis = _flyvis(request)
+    root = Path(os.environ["FLYVIS_ROOT_DIR"])
+    if any(root.rglob("*")):
+        raise RuntimeError(f"expected an empty root folder, got {root}")
+    return _timed(flyvis.Network, 1)[0], {}
+
+
+def flyvis_first_response(request: dict[str, Any]) -> Found:
+    """From the start of the process to the responses of one model to one sequence."""
+    flyvis = _flyvis(request)
+    _responses(flyvis.Network(), _inputs(request), 1, 1, 1)
+    return [time.time() - request["spawned"]], {}
+
+
+def flyvis_render(request: dict[str, Any]) -> Found:
+    """Frames to columns."""
+    _flyvis(request)
+    torch = importlib.import_module("torch")
+    eye = importlib.import_module("flyvis.datasets.rendering").BoxEye(15, 13)
+    movie = torch.from_numpy(_inputs(request)[request["movie"]])
+    eye(movie[:, :1])
+    seconds, columns = _timed(lambda: eye(movie), request["repeats"])
+    return seconds, {"columns": lambda: columns[:, :, 0].numpy()}
+
+
+def flyvis_simulate(request: dict[str, Any]) -> Found:
+    """Responses of all cells, in memory."""
+    np = importlib.import_module("numpy")
+    network, inputs = _flyvis(request).Network(), _inputs(request)
+    _responses(network, inputs, 1, 1, 1)
+    n_models, n_samples, batch = request["n_models"], request["n_samples"], request["batch"]
+    seconds, responses = _timed(lambda: _responses(network, inputs, n_models, n_samples, batch), request["repeats"])
+    central = network.connectome.central_cells_index[:]
+    return seconds, {
+        "central": lambda: np.stack([np.concatenate([part[:, :, central] for part in model]) for model in responses]),
+        "last": lambda: np.stack([np.concatenate([part[:, -1] for part in model]) for model in responses]),
+    }
+
+
+def _responses(network: Any, inputs: dict[str, Any], n_models: int, n_samples: int, batch: int) -> list[list[Any]]:
+    """(sample, frame, cell) of each batch of samples of each model."""
+    torch = importlib.import_module("torch")
+    movie, dt = torch.from_numpy(inputs["luminance"][:n_samples, :, None]), float(inputs["dt"])
+    responses = []
+    for model in range(n_models):
+        with torch.no_grad():
+            network.nodes_bias.data[:] = torch.from_numpy(inputs["bias"][model])
+            network.nodes_time_const.data[:] = torch.from_numpy(inputs["time_constant"][model])
+            network.edges_syn_strength.data[:] = torch.from_numpy(inputs["synapse_strength"][model])
+        of_model = []
+        for part in torch.split(movie, batch):
+            state = network.fade_in_state(T_FADE_IN, dt, part[:, 0])
+            of_model.append(network.simulate(part, dt, initial_state=state).numpy())
+        responses.append(of_model)
+    return responses
+
+
+TASKS: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
+    ("flyxr", "about"): flyxr_about,
+    ("flyxr", "import"): flyxr_import,
+    ("flyxr", "compile"): flyxr_compile,
+    ("flyxr", "first_response"): flyxr_first_response,
+    ("flyxr", "render"): flyxr_render,
+    ("flyxr", "simulate"): flyxr_simulate,
+    ("flyxr", "store"): flyxr_store,
+    ("flyxr", "read"): flyxr_read,
+    ("flyxr", "machine"): machine,
+    ("flyvis", "about"): flyvis_about,
+    ("flyvis", "import"): flyvis_import,
+    ("flyvis", "compile"): flyvis_compile,
+    ("flyvis", "first_response"): flyvis_first_response,
+    ("flyvis", "render"): flyvis_render,
+    ("flyvis", "simulate"): flyvis_simulate,
+}
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file, whose other files would hide modules of the same names
+    main(sys.argv[1])

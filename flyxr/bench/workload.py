@@ -1,0 +1,158 @@
+"""What is computed: sizes of the cases, and the numbers that both sides are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from flyxr import hexgrid
+from flyxr.connectome import compile_network, open_connectome
+from flyxr.ensemble import open_ensemble, sample_ensemble
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+DT = 1 / 100
+STRENGTH = 0.08
+"""Summed weight of a pair of types before it is varied: small enough that no network runs away."""
+
+
+class Simulation(NamedTuple):
+    """Models × samples of a case, and the part of them that the peer computes, in batches of samples."""
+
+    n_models: int
+    n_samples: int
+    peer_models: int
+    peer_samples: int
+    peer_batch: int
+
+    @property
+    def peer_scale(self) -> float:
+        """Whole case over the part of the peer.
+
+        Examples
+        --------
+        >>> Simulation(4, 16, 1, 8, 4).peer_scale
+        8.0
+        """
+        return self.n_models * self.n_samples / (self.peer_models * self.peer_samples)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is computed and how often.
+
+    ``processes`` counts fresh processes of the start-up cases, ``repeats`` runs of the others in one process.
+    ``movies`` are (sample, frame, y, x). ``stored`` is (models, samples) of the responses on disk.
+    """
+
+    processes: int
+    repeats: int
+    movies: dict[str, tuple[int, int, int, int]]
+    simulations: tuple[Simulation, ...]
+    stored: tuple[int, int]
+    csr_samples: tuple[int, ...]
+    n_frames: int = 20
+    copy_bytes: int = 2**29
+    matmul_size: int = 4096
+
+
+# Flyvis keeps all states of the fade-in: batches of 4 sequences took 3 GB and the least time for a sequence,
+# batches of 16 took 12 GB and four times as long.
+FULL = Size(
+    processes=3,
+    repeats=3,
+    movies={"64 x 64": (16, 20, 64, 64), "720p": (1, 10, 720, 1280)},
+    simulations=(Simulation(50, 1, 3, 1, 1), Simulation(4, 16, 1, 16, 4), Simulation(1, 64, 1, 16, 4)),
+    stored=(4, 16),
+    csr_samples=(1, 4, 16, 64),
+)
+QUICK = Size(
+    processes=1,
+    repeats=2,
+    movies={"64 x 64": (2, 5, 64, 64)},
+    simulations=(Simulation(2, 2, 1, 2, 1),),
+    stored=(1, 2),
+    csr_samples=(2,),
+    copy_bytes=2**26,
+    matmul_size=1024,
+)
+
+
+def inputs(size: Size, ensemble: str | Path | None = None) -> dict[str, NDArray[np.generic]]:
+    """Parameters, luminance and movies of all cases.
+
+    Parameters
+    ----------
+    size
+        What is needed.
+    ensemble
+        Models to take parameters from, again from the first where they are too few; without it they are drawn.
+
+    Returns
+    -------
+    dict
+        ``bias`` and ``time_constant`` (model, cell_type), ``synapse_strength`` (model, pair), ``luminance``
+        (sample, frame, column), movies (sample, frame, y, x), all float32; and ``dt``, s.
+
+    Raises
+    ------
+    ValueError
+        If the ensemble is not one of the connectome in the package.
+    """
+    n_models = max(case.n_models for case in size.simulations)
+    n_samples = max(case.n_samples for case in size.simulations)
+    drawn = _drawn(n_models) if ensemble is None else _of_ensemble(ensemble, n_models)
+    x, y = hexgrid.positions(*hexgrid.columns(15))
+    movies = {
+        name: _gratings(*shape[:2], *np.meshgrid(np.arange(shape[3]), np.arange(shape[2])), wavelength=shape[2] / 4)
+        for name, shape in size.movies.items()
+    }
+    luminance = _gratings(n_samples, size.n_frames, x, y, wavelength=8)
+    return {**drawn, **movies, "luminance": luminance, "dt": np.array(DT)}
+
+
+def _drawn(n_models: int) -> dict[str, NDArray[np.generic]]:
+    """Parameters as varied as those of trained models, of networks that stay bounded."""
+    connectome = open_connectome(extent=15)
+    network = compile_network(connectome)
+    pair = connectome["synapse_pair"].values[network.synapses]
+    synapses = np.bincount(pair, connectome["n_synapses"].values[network.synapses])[network.pairs]
+    rng = np.random.default_rng(0)
+    n_types = connectome.sizes["cell_type"]
+    drawn = {
+        "bias": rng.normal(0.5, 0.3, (n_models, n_types)),
+        "time_constant": rng.uniform(0.004, 0.12, (n_models, n_types)),
+        "synapse_strength": STRENGTH / synapses * rng.lognormal(0, 0.8, (n_models, synapses.size)),
+    }
+    return {name: values.astype(np.float32) for name, values in drawn.items()}
+
+
+def _of_ensemble(path: str | Path, n_models: int) -> dict[str, NDArray[np.generic]]:
+    ensemble, ours = open_ensemble(path), sample_ensemble(1, seed=0)
+    for name in ("cell_type", "source", "target"):
+        if not np.array_equal(ensemble[name].values, ours[name].values):
+            raise ValueError(
+                f"expected an ensemble with all cell types and pairs of the connectome in flyxr, got another {name} "
+                f"in {path}: give one as fx.open_ensemble or fx.sample_ensemble make it"
+            )
+    model = np.arange(n_models) % ensemble.sizes["model"]
+    names = ("bias", "time_constant", "synapse_strength")
+    return {name: ensemble[name].values[model].astype(np.float32) for name in names}
+
+
+def _gratings(
+    n_samples: int, n_frames: int, x: NDArray[np.generic], y: NDArray[np.generic], wavelength: float
+) -> NDArray[np.float32]:
+    """Drifting gratings from 0 to 1, (sample, frame, ...), each in another direction."""
+    frame = np.arange(n_frames).reshape(-1, *[1] * x.ndim)
+    movie = np.empty((n_samples, n_frames, *x.shape), dtype=np.float32)
+    for sample in range(n_samples):
+        angle = 0.4 + 2 * np.pi * sample / n_samples  # along no axis of the pixels
+        across = (x * np.cos(angle) + y * np.sin(angle)) / wavelength
+        movie[sample] = 0.5 + 0.5 * np.sin(2 * np.pi * (across - frame / 10))
+    return movie
