@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -15,10 +14,13 @@ from flyxr import hexgrid, provenance, schema
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array
 
 FILTERS = ("mean", "sum", "median")
-_BATCH_BYTES = 2**26
-"""Working memory of one batch of frames."""
+_BATCH_BYTES = 2**18  # working memory of a batch of frames: it stays in the cache from one pass to the next
+
+_Data = TypeVar("_Data", xr.Dataset, xr.DataArray)
+_Linear = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,7 @@ class BoxEye:
     kernel_size: int = 13
 
     def __post_init__(self) -> None:
-        problems = []
-        for name, least, example in (("extent", 0, 15), ("kernel_size", 1, 13)):
-            value = getattr(self, name)
-            try:
-                good = operator.index(value) >= least
-            except TypeError:
-                good = False
-            if not good:
-                problems.append(f"expected {name} as an integer of at least {least}, got {value!r}: e.g. {example}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        _check(extent=(self.extent, 0, 15), kernel_size=(self.kernel_size, 1, 13))
 
     @property
     def n_columns(self) -> int:
@@ -88,9 +80,9 @@ class BoxEye:
         """What each column receives of a movie.
 
         A frame that is smaller than :attr:`min_frame_size` in any direction is resized to it in both, bilinear with
-        antialiasing, so that its aspect ratio is lost. A larger frame is seen in its middle only. Boxes that reach
-        over the rim of the frame see darkness there (zeros) with ``"mean"`` and ``"sum"``, mirrored frame with
-        ``"median"``.
+        antialiasing, so that its aspect ratio is lost. A larger frame is seen in its middle only: pixels outside the
+        rectangle around all boxes are neither read nor checked. Boxes that reach over the rim of the frame see
+        darkness there (zeros) with ``"mean"`` and ``"sum"``, mirrored frame with ``"median"``.
 
         Parameters
         ----------
@@ -109,7 +101,7 @@ class BoxEye:
         Raises
         ------
         SchemaError
-            If the movie is not one, or has NaN or values outside 0 to 1: for a lazy movie when it is computed.
+            If the movie is not one, or where read has NaN or values outside 0 to 1: if it is lazy, when computed.
         ValueError
             If the filter is another.
 
@@ -121,28 +113,111 @@ class BoxEye:
         >>> dict(rendering.luminance.sizes), float(rendering.luminance.isel(sample=0, time=0, column=9))
         ({'sample': 1, 'time': 2, 'column': 19}, 0.5)
         """
-        if filter not in FILTERS:
-            raise ValueError(f"expected filter as one of {', '.join(map(repr, FILTERS))}, got {filter!r}")
+        _check(filter, FILTERS)
         movie = schema.validate(movie, "movie", integer_luminance=True)
-        luminance = movie["luminance"]
-        if luminance.chunks is not None:
-            luminance = luminance.chunk({"y": -1, "x": -1})
-        columns = xr.apply_ufunc(
-            _render,
-            luminance,
-            kwargs={"extent": int(self.extent), "kernel_size": int(self.kernel_size), "filter": filter},
-            input_core_dims=[["y", "x"]],
-            output_core_dims=[["column"]],
-            dask="parallelized",
-            dask_gufunc_kwargs={"output_sizes": {"column": self.n_columns}},
-            output_dtypes=[np.float32],
-            keep_attrs=True,
-        )
         arguments = {"extent": int(self.extent), "kernel_size": int(self.kernel_size), "filter": filter}
-        rendering = xr.Dataset({"luminance": columns}, attrs=movie.attrs).assign_coords(
-            hexgrid.column_coords(self.extent)
-        )
+        columns = _apply(_render, movie["luminance"], ["y", "x"], {"column": self.n_columns}, **arguments)
+        rendering = xr.Dataset({"luminance": columns}, hexgrid.column_coords(self.extent), movie.attrs)
         return provenance.add(schema.annotate(rendering, "rendering"), "render", {"eye": "BoxEye", **arguments})
+
+    def operator(self, height: int, width: int, filter: _Linear = "mean") -> csr_array:
+        """What the eye does to frames of one size, as a sparse matrix: resizing, boxes and sampling in one.
+
+        ``operator @ frame.ravel()`` is what :meth:`render` gives of a frame, to an error of rounding. A row sums to 1
+        with ``"mean"``, and to less where a box reaches over the rim of the frame: in 34 columns at extent 15 if there
+        is no margin, down to 7/13.
+
+        Parameters
+        ----------
+        height, width
+            Of the frames, pixel.
+        filter
+            Mean or sum of the pixels in a box; the median is not linear.
+
+        Returns
+        -------
+        scipy.sparse.csr_array
+            (column, pixel) float32, pixels row by row from the top left. Built once for a size: each call gives the
+            same read-only object.
+
+        Raises
+        ------
+        ValueError
+            If one of the arguments is none of these.
+
+        Examples
+        --------
+        >>> operator = BoxEye(extent=2, kernel_size=5).operator(64, 48)
+        >>> operator.shape, operator.nnz, operator.sum(axis=1)[9]
+        ((19, 3072), 475, np.float32(1.0))
+        """
+        _check(filter, FILTERS[:2], height=(height, 1, 64), width=(width, 1, 64))
+        return _operator(int(self.extent), int(self.kernel_size), int(height), int(width), filter)
+
+    def backproject(
+        self, rendering: _Data, height: int, width: int, filter: _Linear = "mean", *, normalize: bool = False
+    ) -> _Data:
+        """Columns put back onto the pixels they see: the transpose (adjoint) of :meth:`operator`, not an inverse.
+
+        Each column adds its value to pixels by the weights with which it sees them; pixels that no column sees are 0.
+        The sum of ``render(movie) * rendering`` equals that of ``movie * backproject(rendering)``, so a gradient with
+        regard to columns becomes one with regard to pixels.
+
+        Parameters
+        ----------
+        rendering
+            Data with the dim ``column``, e.g. ``luminance`` (sample, time, column) or responses. Variables of a
+            Dataset without this dim are carried over.
+        height, width, filter
+            Of the :meth:`operator`.
+        normalize
+            Divide each pixel by its sum of weights: a picture and no longer the adjoint, in which pixels are weighted
+            means of the columns that see them, so that a constant stays constant.
+
+        Returns
+        -------
+        Dataset or DataArray
+            As given, with (…, y, x) in place of (…, column), float32. Of a rendering it is a movie by names and dims;
+            its values are sure to lie from 0 to 1 only if the rendering's do and ``normalize`` is set. Lazy if the
+            rendering is; a chunk grows by ``height * width / n_columns``.
+
+        Raises
+        ------
+        SchemaError
+            If there is no dim ``column``, or its columns are not those of this eye.
+        ValueError
+            As for :meth:`operator`.
+
+        Examples
+        --------
+        >>> grey = xr.DataArray(np.full(19, 0.5), dims="column")
+        >>> frame = BoxEye(extent=2, kernel_size=5).backproject(grey, 30, 40, normalize=True)
+        >>> dict(frame.sizes), float(frame[15, 20]), float(frame[0, 0])
+        ({'y': 30, 'x': 40}, 0.5, 0.0)
+        """
+        _check(filter, FILTERS[:2], height=(height, 1, 64), width=(width, 1, 64))
+        own = zip(("u", "v"), hexgrid.columns(self.extent), strict=True)
+        ordered = all(np.array_equal(rendering[name], axial) for name, axial in own if name in rendering.coords)
+        if rendering.sizes.get("column") != self.n_columns or not ordered:
+            expected = f"expected the {self.n_columns} columns of extent {self.extent} as dim 'column', in order"
+            raise schema.SchemaError(f"{expected}, got {dict(rendering.sizes)}: use the BoxEye that rendered them")
+        size = {"y": int(height), "x": int(width)}
+        arguments = {"extent": int(self.extent), "kernel_size": int(self.kernel_size), "filter": filter}
+        arguments |= {"height": size["y"], "width": size["x"], "normalize": bool(normalize)}
+
+        def back(data: xr.DataArray) -> xr.DataArray:
+            if "column" not in data.dims:
+                return data
+            frames: xr.DataArray = _apply(_backproject, data, ["column"], size, **arguments)
+            return frames.assign_coords({name: np.arange(length) for name, length in size.items()})
+
+        if isinstance(rendering, xr.DataArray):
+            return back(rendering)
+        movie = rendering.map(back, keep_attrs=True)
+        movie.attrs.pop(schema.KIND_ATTR, None)
+        if "luminance" in movie and movie["luminance"].dims == schema.KINDS["movie"].variables[0].dims:
+            movie = schema.annotate(movie, "movie")
+        return provenance.add(movie, "backproject", {"eye": "BoxEye", **arguments})
 
     def illustrate(self, height: int | None = None, width: int | None = None) -> Any:
         """Boxes and receptors over the frame, as a HoloViews overlay.
@@ -169,12 +244,11 @@ class BoxEye:
         height, width = least if height is None else height, least if width is None else width
         if min(height, width) < least:
             height = width = least
-        before = _reach(self.kernel_size)[0]
+        before = self.kernel_size // 2
         # a pixel is a square of edge 1, and row 0 is at the top
         left = self.receptor_centers[:, 1] + width // 2 - before
         top = height - (self.receptor_centers[:, 0] + height // 2 - before)
-        u, v = hexgrid.columns(self.extent)
-        labels = (np.arange(u.size), u, v)
+        labels = (np.arange(self.n_columns), *hexgrid.columns(self.extent))
         boxes = (left, top - self.kernel_size, left + self.kernel_size, top)
         receptors = (left + before + 0.5, top - before - 0.5)
         names = ["column", "u", "v"]
@@ -263,117 +337,157 @@ def temporal_sample_indices(n_frames: int, frame_rate: float, dt: float) -> NDAr
     return np.minimum(indices, n_frames - 1)
 
 
+def _check(filter: str = "mean", filters: tuple[str, ...] = FILTERS, **integers: tuple[Any, int, int]) -> None:
+    """Raise for a filter that isn't one of some, and for any of integers by name: (value, least, example)."""
+    wrong = f"expected filter as one of {', '.join(map(repr, filters))}, got {filter!r}"
+    problems = [] if filter in filters else [wrong]
+    for name, (value, least, example) in integers.items():
+        if not isinstance(value, (int, np.integer)) or value < least:
+            problems.append(f"expected {name} as an integer of at least {least}, got {value!r}: e.g. {example}")
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _apply(kernel: Any, data: xr.DataArray, dims: list[str], sizes: dict[str, int], **arguments: Any) -> Any:
+    """A kernel from some dims to others of given sizes, which come last; one task a chunk of what remains."""
+    if data.chunks is not None:
+        data = data.chunk(dict.fromkeys(dims, -1))
+    return xr.apply_ufunc(
+        kernel,
+        data,
+        kwargs=arguments,
+        input_core_dims=[dims],
+        output_core_dims=[list(sizes)],
+        dask="parallelized",
+        dask_gufunc_kwargs={"output_sizes": sizes},
+        output_dtypes=[np.float32],
+        keep_attrs=True,
+    )
+
+
 def _render(frames: NDArray[Any], *, extent: int, kernel_size: int, filter: str) -> NDArray[np.float32]:
     """(..., y, x) to (..., column), a batch of frames at a time."""
     *outer, height, width = frames.shape
-    flat = frames.reshape(-1, height, width)
-    out = np.empty((flat.shape[0], hexgrid.n_columns(extent)), np.float32)
     boxes = _Boxes.compiled(extent, kernel_size, height, width)
+    seen = frames.reshape(-1, height, width)[:, boxes.y.window, boxes.x.window]
+    out = np.empty((len(seen), hexgrid.n_columns(extent)), np.float32)
     kernel = boxes.median if filter == "median" else boxes.sum
-    frame_bytes = 4 * (2 * height * width + (boxes.median_values if filter == "median" else 0))
-    batch = max(1, _BATCH_BYTES // frame_bytes)
-    for start in range(0, flat.shape[0], batch):
-        part = slice(start, start + batch)
-        out[part] = kernel(_luminance(flat[part]))
-    if filter == "mean":
-        np.divide(out, kernel_size**2, out=out)
-    return out.reshape(*outer, -1)
+    batch = 1 if filter == "median" else max(1, _BATCH_BYTES // (8 * math.prod(seen.shape[1:])))
+    for start in range(0, len(seen), batch):
+        part = np.ascontiguousarray(seen[start : start + batch])
+        if part.dtype != np.uint8 and (problems := schema.luminance_problems(part)):
+            raise schema.SchemaError("\n- ".join(["not a movie:", *problems]))
+        out[start : start + batch] = kernel(part.astype(np.float32, copy=False))
+    scale = (kernel_size**2 if filter == "mean" else 1) * (255 if frames.dtype == np.uint8 else 1)
+    return np.divide(out, scale, out=out).reshape(*outer, -1)
 
 
-def _luminance(frames: NDArray[Any]) -> NDArray[np.float32]:
-    """Frames as float32 from 0 to 1."""
-    if frames.dtype == np.uint8:
-        return frames.astype(np.float32) / np.float32(255)
-    problems = schema.luminance_problems(frames)
-    if problems:
-        raise schema.SchemaError("\n- ".join(["not a movie:", *problems]))
-    return frames.astype(np.float32, copy=False)
+def _backproject(
+    columns: NDArray[Any], *, extent: int, kernel_size: int, filter: str, height: int, width: int, normalize: bool
+) -> NDArray[np.float32]:
+    """(..., column) to (..., y, x)."""
+    transpose = _operator(extent, kernel_size, height, width, filter).T
+    total = transpose.sum(axis=1) if normalize else np.ones(1, np.float32)
+    total[total == 0] = 1
+    flat = columns.reshape(-1, columns.shape[-1]).astype(np.float32, copy=False)
+    out = np.empty((len(flat), height * width), np.float32)
+    for frame, values in zip(out, flat, strict=True):
+        np.divide(transpose @ values, total, out=frame)
+    return out.reshape(*columns.shape[:-1], height, width)
 
 
-def _reach(kernel_size: int) -> tuple[int, int]:
-    """Pixels of a box before and after its centre, for mean and sum."""
-    # quirk: an even box reaches one pixel further to the left and the top, for the median to the right and the bottom
-    return kernel_size // 2, (kernel_size - 1) // 2
+@functools.lru_cache(maxsize=8)
+def _operator(extent: int, kernel_size: int, height: int, width: int, filter: str) -> csr_array:
+    """(column, pixel of the frame) weights, read-only."""
+    weights = _Boxes.compiled(extent, kernel_size, height, width).products(slice(None), slice(None))
+    weights.data /= kernel_size**2 if filter == "mean" else 1
+    for array in (weights.data, weights.indices, weights.indptr):
+        array.flags.writeable = False
+    return weights
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Boxes along one axis of a frame; those in a row share their place along y, those below each other along x."""
+
+    weights: NDArray[np.float32]  # (place, pixel), of each pixel of the frame in the sum over a box
+    place: NDArray[np.int64]  # (column,), index into the places
+    window: slice  # pixels of the frame that boxes see: all, or those in the middle
+    resize: csr_array | None  # (resized pixel, pixel)
+    size: int  # of the window, or of the resized frame
+    pixels: NDArray[np.int64]  # (column, offset), of the box of a median, counted in the window or the resized frame
+
+    @classmethod
+    def of(cls, centers: NDArray[np.int64], kernel_size: int, size: int, edge: int | None) -> _Axis:
+        length = edge or size
+        places, place = np.unique(centers + length // 2, return_inverse=True)
+        # quirk: an even box reaches one pixel further to the left and the top, for the median to the right and bottom
+        more, less = kernel_size // 2, (kernel_size - 1) // 2
+        # quirk: what lies outside the frame counts as 0 and not as missing, so columns at the rim are too dark
+        weights = np.abs(np.arange(length) - places[:, None] + (more - less) / 2) <= (more + less) / 2
+        # quirk: the median sees the frame mirrored there
+        pixels = np.pad(range(length), (less, more), mode="reflect")[places[place][:, None] + np.arange(kernel_size)]
+        if edge:
+            from scipy import sparse
+
+            resize = _bilinear(size, edge)
+            weights, resize = weights @ resize, sparse.csr_array(resize, dtype=np.float32)
+            return cls(weights.astype(np.float32), place, slice(size), resize, edge, pixels)
+        start, stop = max(0, places[0] - more), min(size, places[-1] + more + 1)
+        return cls(weights.astype(np.float32), place, slice(start, stop), None, stop - start, pixels - start)
 
 
 @dataclass(frozen=True)
 class _Boxes:
     """Boxes over frames of one size.
 
-    Resizing and summing over a box are both products of a part along y and a part along x, and many boxes share
-    their rows or columns: at extent 15 the sums are ``rows @ frame @ cols``, (61, y) by (y, x) by (x, 31), of which
-    721 of 1,891 values are columns.
+    Resizing and summing over a box are both products of a part along y and a part along x. At extent 15 there are 61
+    places along y and 31 along x; 721 of their 1,891 products are columns.
     """
 
-    kernel_size: int
-    resize: tuple[NDArray[np.float32], NDArray[np.float32]] | None
-    size: tuple[int, int]
-    centers: tuple[NDArray[np.int64], NDArray[np.int64]]
-    rows: NDArray[np.float32]
-    cols: NDArray[np.float32]
-    place: tuple[NDArray[np.int64], NDArray[np.int64]]
+    y: _Axis
+    x: _Axis
+    place: NDArray[np.int64]  # (column,), index into the products
 
     @classmethod
     @functools.lru_cache(maxsize=8)
     def compiled(cls, extent: int, kernel_size: int, height: int, width: int) -> _Boxes:
         eye = BoxEye(extent, kernel_size)
-        least = eye.min_frame_size
         # quirk: one direction too small, and both are resized; that may shrink the other
-        resized = least > height or least > width
-        size = (least, least) if resized else (height, width)
-        y, x = (eye.receptor_centers + np.array(size) // 2).T
-        places_y, place_y = np.unique(y, return_inverse=True)
-        places_x, place_x = np.unique(x, return_inverse=True)
-        rows, cols = _boxes(places_y, kernel_size, size[0]), _boxes(places_x, kernel_size, size[1])
-        resize = None
-        if resized:
-            resize_y, resize_x = _bilinear(height, least), _bilinear(width, least)
-            rows, cols = rows @ resize_y, cols @ resize_x
-            resize = resize_y.astype(np.float32), resize_x.T.astype(np.float32)
-        return cls(
-            kernel_size=kernel_size,
-            resize=resize,
-            size=size,
-            centers=(y, x),
-            rows=rows.astype(np.float32),
-            cols=np.ascontiguousarray(cols.T, np.float32),
-            place=(place_y, place_x),
-        )
+        resized = eye.min_frame_size if min(height, width) < eye.min_frame_size else None
+        y = _Axis.of(eye.receptor_centers[:, 0], kernel_size, height, resized)
+        x = _Axis.of(eye.receptor_centers[:, 1], kernel_size, width, resized)
+        return cls(y, x, y.place * len(x.weights) + x.place)
 
-    @property
-    def median_values(self) -> int:
-        """Numbers that the median holds for a frame."""
-        return 2 * math.prod(self.size) + 2 * self.centers[0].size * self.kernel_size**2
+    @functools.cached_property
+    def pixels(self) -> NDArray[np.int64]:
+        """(column, value) index of the pixels of a median."""
+        indices = self.y.pixels[:, :, None] * self.x.size + self.x.pixels[:, None, :]
+        return indices.reshape(len(indices), -1)
 
-    def sum(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(frame, y, x) to (frame, column)."""
-        n, height, width = frames.shape
-        along_x = (frames.reshape(n * height, width) @ self.cols).reshape(n, height, -1)
-        found: NDArray[np.float32] = (self.rows @ along_x)[:, *self.place]
-        return found
+    def products(self, y: slice, x: slice) -> csr_array:
+        """(column, pixel) weights of the sum over a box, for the pixels of a part of the frame."""
+        from scipy import sparse
 
-    def median(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(frame, y, x) to (frame, column)."""
-        if self.resize is not None:
-            frames = np.asarray(self.resize[0] @ frames @ self.resize[1])
-        after, before = _reach(self.kernel_size)
-        offsets = np.arange(self.kernel_size)
-        # quirk: mirrored at the rim, where mean and sum see darkness
-        mirror_y, mirror_x = (np.pad(np.arange(n), (before, after), mode="reflect") for n in self.size)
-        rows = mirror_y[self.centers[0][:, None] + offsets][:, :, None]
-        cols = mirror_x[self.centers[1][:, None] + offsets][:, None, :]
-        values = frames[:, rows, cols].reshape(len(frames), self.centers[0].size, -1)
-        lower_middle = (self.kernel_size**2 - 1) // 2
+        return sparse.kron(sparse.csr_array(self.y.weights[:, y]), self.x.weights[:, x], format="csr")[self.place]
+
+    @functools.cached_property
+    def window(self) -> csr_array:
+        """(column, pixel of the window) weights of the sum over a box."""
+        return self.products(self.y.window, self.x.window)
+
+    def sum(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Windows of frames (frame, y, x) to (frame, column)."""
+        return np.asarray(self.window @ seen.reshape(len(seen), -1).T).T
+
+    def median(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Windows of frames (frame, y, x) to (frame, column)."""
+        if self.y.resize is not None and self.x.resize is not None:
+            seen = np.stack([self.y.resize @ (self.x.resize @ frame.T).T for frame in seen])
+        values = np.take(seen.reshape(len(seen), -1), self.pixels, axis=1)
+        lower_middle = (values.shape[-1] - 1) // 2
         values.partition(lower_middle, axis=-1)
         return values[..., lower_middle]
-
-
-def _boxes(centers: NDArray[np.int64], kernel_size: int, size: int) -> NDArray[np.float64]:
-    """(center, pixel), 1 where the box around a centre covers a pixel of the frame."""
-    before, after = _reach(kernel_size)
-    offset = np.arange(size) - centers[:, None]
-    # quirk: what lies outside the frame counts as 0 and not as missing, so columns at the rim are too dark
-    return ((offset >= -before) & (offset <= after)).astype(np.float64)
 
 
 def _bilinear(size_in: int, size_out: int) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from importlib.metadata import version
@@ -55,6 +56,9 @@ def content_hash(dataset: xr.Dataset, names: Iterable[Hashable] | None = None) -
     return digest.hexdigest()[:16]
 
 
+_version = functools.cache(version)  # it reads a file each time
+
+
 def steps(dataset: xr.Dataset | xr.DataArray) -> list[dict[str, Any]]:
     """Steps that led to a Dataset, oldest first; empty where none are known.
 
@@ -103,7 +107,7 @@ def add(
         "operation": operation,
         "arguments": dict(arguments),
         "hashes": dict(hashes or {}),
-        "versions": {name: version(name) for name in ("flyxr", *packages)},
+        "versions": {name: _version(name) for name in ("flyxr", *packages)},
     }
     before = steps(dataset if after is None else after)
     return dataset.assign_attrs({ATTR: json.dumps([*before, step], default=str)})

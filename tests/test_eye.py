@@ -2,7 +2,8 @@
 
 Compared with flyvis 1.2.0: receptor centres (exact), mean and median (2e-6), sum (2e-6 a pixel of the box), 5e-6 where
 frames are resized; frame indices of the temporal resampling (exact). Not compared: whole filtered frames and the
-resampling from a random start, which flyxr does not offer.
+resampling from a random start, which flyxr does not offer. ``operator`` and ``backproject``, which flyvis lacks, are
+held to ``render`` and to what an adjoint is.
 """
 
 from __future__ import annotations
@@ -172,6 +173,130 @@ def test_render__memory_is_bounded() -> None:
     assert peak < 2 * eye._BATCH_BYTES < movie.nbytes
 
 
+# the operator and its transpose
+
+EYES = st.builds(BoxEye, st.integers(0, 3), st.integers(1, 6))
+SIZES = st.tuples(st.integers(1, 50), st.integers(1, 50))
+LINEAR = st.sampled_from(FILTERS[:2])
+
+
+@given(EYES, SIZES, LINEAR)
+def test_operator__equals_render(box_eye: BoxEye, size: tuple[int, int], filter: Any) -> None:
+    movie = movie_of(1, 2, *size)
+    operator = box_eye.operator(*size, filter)
+    assert operator.shape == (box_eye.n_columns, size[0] * size[1])
+    assert operator.dtype == np.float32
+    expected = box_eye.render(movie, filter).luminance.values[0]
+    np.testing.assert_allclose((operator @ movie.luminance.values.reshape(2, -1).T).T, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (391, 391), (720, 1280), (436, 1024), (300, 1000)])
+def test_operator__equals_render_of_the_published_eye(size: tuple[int, int]) -> None:
+    movie = movie_of(1, 1, *size)
+    rendered = BoxEye().operator(*size) @ movie.luminance.values.ravel()
+    np.testing.assert_allclose(rendered, BoxEye().render(movie).luminance.values.ravel(), atol=2e-6)
+
+
+def test_operator__rows_sum_to_one_but_at_the_rim() -> None:
+    sums = BoxEye().operator(391, 391).sum(axis=1)
+    rim = sums < 0.999
+    assert rim.sum() == 34
+    assert sums.min() == pytest.approx(7 / 13)
+    np.testing.assert_allclose(sums[~rim], 1, rtol=1e-5)
+    np.testing.assert_allclose(BoxEye().operator(403, 403).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(BoxEye().operator(403, 403, "sum").sum(axis=1), 169, rtol=1e-5)
+
+
+def test_operator__is_built_once_and_read_only() -> None:
+    operator = BoxEye(2, 5).operator(30, 40)
+    assert BoxEye(2, 5).operator(np.int64(30), 40) is operator  # type: ignore[arg-type]
+    assert BoxEye(2, 5).operator(30, 40, "sum") is not operator
+    with pytest.raises(ValueError, match="read-only"):
+        operator.data[:] = 0
+
+
+@given(EYES, SIZES, LINEAR, st.integers(0, 99))
+def test_backproject__is_the_adjoint_of_render(box_eye: BoxEye, size: tuple[int, int], filter: Any, seed: int) -> None:
+    movie = movie_of(2, 3, *size, seed=seed)
+    rendered = box_eye.render(movie, filter).luminance
+    weights = rendered.copy(data=np.random.default_rng(seed).normal(size=rendered.shape))
+    pixels = movie.luminance * box_eye.backproject(weights, *size, filter)
+    columns = rendered * weights
+    atol = 1e-5 * float(abs(columns).sum()) + 1e-6
+    np.testing.assert_allclose(pixels.sum(dtype=float), columns.sum(dtype=float), rtol=0, atol=atol)
+
+
+@given(EYES, SIZES, LINEAR)
+def test_backproject__normalized_keeps_a_constant(box_eye: BoxEye, size: tuple[int, int], filter: Any) -> None:
+    columns = xr.DataArray(np.full(box_eye.n_columns, 0.25, np.float32), dims="column")
+    frame = box_eye.backproject(columns, *size, filter, normalize=True).values
+    seen = (box_eye.operator(*size) > 0).sum(axis=0).reshape(size) > 0
+    np.testing.assert_allclose(frame[seen], 0.25, rtol=1e-5)
+    assert not frame[~seen].any()
+
+
+def test_backproject__rendering_gives_a_movie() -> None:
+    box_eye = BoxEye(2, 5)
+    rendering = box_eye.render(movie_of(2, 3, 32, 32, sample_coords={"angle": [0.0, 90.0]}))
+    before = rendering.copy(deep=True)
+    movie = schema.validate(box_eye.backproject(rendering, 40, 30, normalize=True), "movie")
+    xr.testing.assert_identical(rendering, before)
+    assert dict(movie.sizes) == {"sample": 2, "time": 3, "y": 40, "x": 30}
+    assert movie.luminance.dtype == np.float32
+    assert movie.attrs[schema.KIND_ATTR] == "movie"
+    assert set(movie.coords) == {"sample", "time", "y", "x", "angle"}
+    assert schema.time_step(movie) == schema.time_step(rendering)
+    assert [step["operation"] for step in provenance.steps(movie)] == ["from_array", "render", "backproject"]
+    box_eye.render(movie)
+
+
+def test_backproject__any_dims_and_other_variables() -> None:
+    box_eye = BoxEye(1, 3)
+    values = np.random.default_rng(0).normal(size=(7, 2, 4))
+    coords = {"cell_type": list("abcd")}
+    data = xr.Dataset({"response": (("column", "model", "cell_type"), values), "n": ("model", [1, 2])}, coords)
+    found = box_eye.backproject(data.assign_attrs({schema.KIND_ATTR: "responses"}), 9, 8)
+    assert found.response.dims == ("model", "cell_type", "y", "x")
+    expected = (values.reshape(7, -1).T @ box_eye.operator(9, 8)).reshape(2, 4, 9, 8)
+    np.testing.assert_allclose(found.response, expected, rtol=1e-5, atol=1e-7)
+    xr.testing.assert_identical(found.n, data.n)
+    assert schema.KIND_ATTR not in found.attrs
+    xr.testing.assert_identical(box_eye.backproject(data.response, 9, 8), found.response)
+
+
+def test_backproject__lazy_rendering_computes_nothing(counting_scheduler: Any) -> None:
+    box_eye = BoxEye(2, 5)
+    rendering = box_eye.render(movie_of(4, 6, 16, 16))
+    chunked = rendering.luminance.variable.chunk(sample=1, time=4, column=10)
+    lazy = box_eye.backproject(rendering.assign(luminance=chunked), 16, 16)
+    assert counting_scheduler.calls == 0
+    assert lazy.luminance.chunks == ((1, 1, 1, 1), (4, 2), (16,), (16,))
+    with dask.config.set(scheduler="synchronous"):
+        computed = lazy.compute()
+    np.testing.assert_array_equal(computed.luminance, box_eye.backproject(rendering, 16, 16).luminance)
+
+
+@pytest.mark.parametrize("method", ["operator", "backproject"])
+def test_operator_and_backproject__bad_arguments(method: str) -> None:
+    given = (xr.DataArray(np.zeros(19), dims="column"),) if method == "backproject" else ()
+    call = getattr(BoxEye(2, 5), method)
+    with pytest.raises(
+        ValueError, match="'mean', 'sum', got 'median'.*height as an integer .* got 0.*width .* got 2.5"
+    ):
+        call(*given, 0, 2.5, "median")
+
+
+def test_backproject__other_columns() -> None:
+    rendering = BoxEye(2, 5).render(movie_of(1, 1, 32, 32))
+    for bad in (
+        rendering.isel(column=0),
+        rendering.isel(column=slice(7)),
+        rendering.isel(column=slice(None, None, -1)),
+    ):
+        with pytest.raises(schema.SchemaError, match="expected the 19 columns of extent 2 .* use the BoxEye"):
+            BoxEye(2, 5).backproject(bad, 32, 32)
+
+
 # labels
 
 
@@ -199,7 +324,9 @@ def test_render__uint8_is_scaled() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (1, 2, 16, 16), dtype=np.uint8)
     movie = stimuli.from_array(levels, 50)
     raw = movie.assign(luminance=(movie.luminance.dims, levels))
-    np.testing.assert_array_equal(BoxEye(2, 5).render(raw).luminance, BoxEye(2, 5).render(movie).luminance)
+    for filter in FILTERS:
+        bytes_, floats = (BoxEye(2, 5).render(given, filter).luminance for given in (raw, movie))
+        np.testing.assert_allclose(bytes_, floats, rtol=1e-6, err_msg=filter)
 
 
 def test_render__takes_a_dataarray_and_any_order_of_dims() -> None:
@@ -285,6 +412,20 @@ def test_render__bad_values(value: float, named: str, lazy: bool) -> None:
         rendering.luminance.isel(time=0).compute()
     with pytest.raises(schema.SchemaError, match=named):
         rendering.luminance.compute() if lazy else BoxEye(2, 5).render(movie)
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("kernel_size", [4, 5])
+def test_render__what_no_box_sees_is_not_checked(kernel_size: int, filter: Any) -> None:
+    box_eye = BoxEye(2, kernel_size)
+    movie = movie_of(1, 2, 60, 70)
+    expected = box_eye.render(movie, filter)
+    reach = 2 * kernel_size + kernel_size // 2
+    bad = movie.luminance.where((abs(movie.y - 30) <= reach) & (abs(movie.x - 35) <= reach))
+    np.testing.assert_array_equal(box_eye.render(bad, filter).luminance, expected.luminance)
+    bad[0, 0, 30 - reach, 35] = np.nan
+    with pytest.raises(schema.SchemaError, match="NaN or infinity in 1 of"):
+        box_eye.render(bad, filter)
 
 
 def test_render__other_dims() -> None:

@@ -159,7 +159,8 @@ def test_pretrained__fast_engines_equal_reference(pretrained: Path, engine: str)
     """Float32 is as near to float64 as rounding lets it be.
 
     Model 020 responds with some tens. In model 049 one cell is so sensitive that one float32 rounding of the state a
-    step, put into the float64 reference, moves it by 1e-5 to 3e-4; all others stay near.
+    step, put into the float64 reference, moves it by 1e-5 to 3e-4, and no float32 engine can do better; all others
+    stay near, as the root mean square shows.
     """
     ensemble = fx.open_ensemble(pretrained).isel(model=[20, 49])
     movie = fx.stimuli.moving_digits(n_samples=1, seed=42, n_frames=8)
@@ -167,5 +168,5 @@ def test_pretrained__fast_engines_equal_reference(pretrained: Path, engine: str)
     fast, slow = (fx.simulate(rendering, ensemble, engine=name).response.load() for name in (engine, "reference"))
     assert np.abs(slow).max() > 20
     np.testing.assert_allclose(fast[0], slow[0], atol=3e-5)
-    np.testing.assert_allclose(fast[1], slow[1], atol=1e-4)
+    np.testing.assert_allclose(fast[1], slow[1], atol=3e-4)
     assert float(np.sqrt(((fast[1] - slow[1]) ** 2).mean())) < 1e-6
