@@ -67,22 +67,22 @@ def integrate(
     (1, 1, 5, 21)
     """
     n_samples, n_frames, _ = stimulus.shape
-    shape = len(parameters.bias), n_samples
-    responses = torch.empty(
-        (*shape, n_frames if frames is None else len(frames), network.n_cells if cells is None else len(cells))
-    )
-    last = torch.empty((*shape, network.n_cells))
+    shape, n_cells = (len(parameters.bias), n_samples), network.n_cells
+    n_recorded = n_frames if frames is None else len(frames), n_cells if cells is None else len(cells)
+    responses, last = torch.empty((*shape, *n_recorded)), torch.empty((*shape, n_cells))
 
     def put(values: NDArray[np.floating]) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)
 
     luminance = put(stimulus)
     with torch.no_grad():
-        for model in range(len(parameters.bias)):
-            of_model = TorchParameters(*(put(values[model : model + 1]) for values in parameters))
-            start = None if state is None else put(state[model : model + 1])
+        for model in range(shape[0]):
+            of_model = TorchParameters(*(put(values[model])[None] for values in parameters))
+            start = None if state is None else put(state[model])[None]
             got = respond(network, of_model, luminance, dt, state=start, cells=cells, frames=frames)
-            responses[model].flatten(1).copy_(got.responses[0].flatten(1))  # two dims: torch transposes by blocks
+            on_host = got.responses[0].cpu()
+            for slot in range(responses.shape[2]):  # all at once would transpose outside the caches
+                responses[model, :, slot] = on_host[:, slot]
             last[model].copy_(got.state[0])
     return Integrated(responses.numpy(), last.numpy())
 
@@ -119,8 +119,8 @@ def respond(
         Frames to record, ascending; without it all. A response is the state after its frame.
     checkpoint
         Frames from one state that is kept for the gradient to the next; those between are integrated again on the way
-        back. 1 keeps all and is fastest. Without it the smallest number for which states take :data:`KEPT_BYTES`, or
-        the one that takes least where none does.
+        back. 1 keeps all and is fastest. Without it, the smallest number for which states take at most
+        :data:`KEPT_BYTES`, or the number for which they take least.
 
     Returns
     -------
@@ -160,13 +160,17 @@ def respond(
     state = state.to(bias).expand(n_models, n_samples, network.n_cells)
     inputs = (bias, rate, strength, stimulus.permute(0, 2, 3, 1), state.transpose(1, 2))
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)):
-        checkpoint = max(n_frames, 1)
+        checkpoint = n_frames + 1
     elif checkpoint is None:
         bytes_of_state = network.n_cells * n_samples * bias.element_size()
         checkpoint = _frames_between_kept(n_models, n_frames, KEPT_BYTES // bytes_of_state)
-    record = _Record(cells, frames, n_frames, bias.device)
+    recorded = range(n_frames) if frames is None else frames.tolist()
+    record = _Record(
+        {frame: slot for slot, frame in enumerate(recorded)},
+        None if cells is None else torch.as_tensor(cells, device=bias.device),
+    )
     with _denormals_flushed():
-        responses, last = _Respond.apply(*inputs, network, record, checkpoint)  # type: ignore[no-untyped-call]
+        responses, last = _Respond.apply(*inputs, network, record, min(checkpoint, max(n_frames, 1)))  # type: ignore[no-untyped-call]
     return TorchIntegrated(responses.permute(0, 3, 1, 2), last.transpose(1, 2))
 
 
@@ -222,85 +226,53 @@ class _Respond(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_responses: torch.Tensor, of_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *inputs, kept = ctx.saved_tensors
-        adjoint = _Adjoint(ctx.network, ctx.record, ctx.interval, kept, ctx.needs_input_grad)
-        with _denormals_flushed():
-            of_models = [adjoint.run(*of_model) for of_model in zip(*inputs, kept, of_responses, of_last, strict=True)]
-        gradients = [torch.stack(of) if need else None for of, need in zip(zip(*of_models, strict=True), ctx.needs_input_grad, strict=False)]
-        return (*gradients, None, None, None)
+        bias, rates, strength, stimulus, kept = ctx.saved_tensors
+        _, needs_rate, needs_strength, needs_stimulus, *_ = ctx.needs_input_grad
+        of_bias, of_rates, of_strength = (torch.zeros_like(of) for of in (bias, rates, strength))
+        of_stimulus, gradients = torch.zeros_like(stimulus), of_last.clone(memory_format=torch.contiguous_format)
 
+        euler = _Euler(ctx.network, kept)
+        structure, edges = euler.structure, euler.structure.by_target
+        n_frames, (n_cells, n_samples) = stimulus.shape[1], kept.shape[2:]
+        n_together = max(1, _PRODUCT_WIDTH // n_samples)  # frames of one product for the synapse strengths
+        unkept = kept.new_empty((ctx.interval - 1, n_cells, n_samples))
+        scaled, active = (kept.new_zeros((n_cells, n_together, n_samples)) for _ in range(2))
+        now, back, change, by_rate = (kept.new_empty((n_cells, n_samples)) for _ in range(4))
+        for model, gradient in enumerate(gradients):
+            euler.load(bias[model], rates[model], strength[model], steps=ctx.interval > 1)
+            luminance, decay = stimulus[model].contiguous(), 1 - euler.rate
+            transposed = structure.by_source.matrix(structure.by_source.weight(strength[model]))
+            by_cell, by_edge = kept.new_zeros(n_cells), edges.matrix(kept.new_zeros(len(edges.pair)))
+            by_rate.zero_()
+            scaled.zero_()  # the last frames may not fill a product
+            states: list[torch.Tensor] = []
+            for frame in reversed(range(n_frames)):
+                if len(states) < 2:
+                    states = euler.between(kept[model], luminance, frame, unkept)
+                after, before = states.pop(), states[-1]
+                ctx.record.add(frame, of_responses[model], gradient)
+                torch.mul(euler.rate, gradient, out=now)
+                torch.addmm(back, transposed, now, beta=0, out=back)
+                torch.ops.aten.threshold_backward.grad_input(back, before, 0, grad_input=back)
+                if needs_rate:
+                    by_rate.addcmul_(gradient, torch.sub(after, before, out=change))
+                torch.addcmul(back, decay, gradient, out=gradient)
 
-class _Adjoint:
-    """The way back through the steps of one model after the other, in buffers made once."""
-
-    def __init__(
-        self, network: Network, record: _Record, interval: int, kept: torch.Tensor, needs: tuple[bool, ...]
-    ) -> None:
-        self.record, self.interval = record, interval
-        _, self.of_rate, self.of_strength, self.of_stimulus, *_ = needs
-        n_cells, n_samples = kept.shape[2:]
-        self.euler = _Euler(network, kept)
-        self.unkept = kept.new_empty((interval - 1, n_cells, n_samples))
-        self.n_together = max(1, _PRODUCT_WIDTH // n_samples)
-        self.scaled = kept.new_empty((n_cells, self.n_together, n_samples))
-        self.active = torch.zeros_like(self.scaled)
-        self.now, self.back, self.change = (kept.new_empty((n_cells, n_samples)) for _ in range(3))
-
-    def run(
-        self,
-        bias: torch.Tensor,
-        rate: torch.Tensor,
-        strength: torch.Tensor,
-        stimulus: torch.Tensor,
-        kept: torch.Tensor,
-        of_responses: torch.Tensor,
-        of_last: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        """Gradients of bias, rate, synapse strength, stimulus and state of one model; zero where none is needed."""
-        euler, structure, now, back = self.euler, self.euler.structure, self.now, self.back
-        euler.load(bias, rate, strength)
-        transposed = structure.transposed(euler.matrix.values())
-        luminance = stimulus.contiguous()
-        of_bias, of_rate, of_edge = kept.new_zeros(len(now)), torch.zeros_like(now), torch.zeros_like(euler.matrix)
-        of_luminance = torch.zeros_like(luminance)
-        gradient = of_last.clone(memory_format=torch.contiguous_format)
-        self.scaled.zero_()  # the last frames may not fill a product
-        states: list[torch.Tensor] = []
-        for frame in reversed(range(len(luminance))):
-            if len(states) < 2:
-                states = self._states(kept, luminance, frame)
-            after, before = states.pop(), states[-1]
-            self.record.add(frame, of_responses, gradient)
-            torch.mul(euler.rate, gradient, out=now)
-            torch.addmm(back, transposed, now, beta=0, out=back)
-            torch.ops.aten.threshold_backward.grad_input(back, before, 0, grad_input=back)
-            if self.of_rate:
-                of_rate.addcmul_(gradient, torch.sub(after, before, out=self.change))
-            gradient.sub_(now).add_(back)
-
-            place = frame % self.n_together
-            self.scaled[:, place] = now
-            if self.of_strength:
-                torch.clamp(before, min=0, out=self.active[:, place])
-            if place == 0:
-                of_bias += self.scaled.sum((1, 2))
-                if self.of_strength:
-                    torch.sparse.sampled_addmm(of_edge, self.scaled.flatten(1), self.active.flatten(1).T, out=of_edge)
-                if self.of_stimulus:
-                    here = of_luminance[frame : frame + self.n_together].transpose(0, 1)
-                    here.index_add_(0, structure.input_column, self.scaled[structure.input_cell, : here.shape[1]])
-        of_pairs = torch.zeros_like(strength).index_add_(0, structure.pair, structure.signed_synapses * of_edge.values())
-        of_rates = structure.of_types(of_rate.sum(1) / euler.rate[:, 0], rate)
-        return structure.of_types(of_bias, bias), of_rates, of_pairs, of_luminance, gradient
-
-    def _states(self, kept: torch.Tensor, luminance: torch.Tensor, last: int) -> list[torch.Tensor]:
-        """States before the frames of an interval up to its last frame, and after that frame."""
-        before, first = last // self.interval, last // self.interval * self.interval
-        states = [kept[before]]
-        for frame in range(first, last):
-            self.euler.step(states[-1], luminance[frame], out=self.unkept[frame - first])
-            states.append(self.unkept[frame - first])
-        return [*states, kept[before + 1]]
+                place = frame % n_together
+                scaled[:, place] = now
+                if needs_strength:
+                    torch.clamp(before, min=0, out=active[:, place])
+                if place == 0:
+                    by_cell += scaled.sum((1, 2))
+                    if needs_strength:
+                        torch.sparse.sampled_addmm(by_edge, scaled.flatten(1), active.flatten(1).T, out=by_edge)
+                    if needs_stimulus:
+                        here = of_stimulus[model, frame : frame + n_together].transpose(0, 1)
+                        here.index_add_(0, structure.input_column, scaled[structure.input_cell, : here.shape[1]])
+            of_bias[model].index_add_(0, structure.cell_type, by_cell)
+            of_rates[model].index_add_(0, structure.cell_type, by_rate.div_(euler.rate).sum(1))
+            of_strength[model].index_add_(0, edges.pair, edges.signed_synapses * by_edge.values())
+        return of_bias, of_rates, of_strength, of_stimulus, gradients, None, None, None
 
 
 class _Euler:
@@ -311,11 +283,12 @@ class _Euler:
         self.active, self.change = (like.new_empty(like.shape[-2:]) for _ in range(2))
         self.x = like.new_empty((len(self.structure.input_cell), like.shape[-1]))
 
-    def load(self, bias: torch.Tensor, rate: torch.Tensor, strength: torch.Tensor) -> None:
-        """Take the parameters of a model: bias and rate (cell_type,), strength (pair,)."""
-        structure = self.structure
-        self.bias, self.rate = bias[structure.cell_type, None], rate[structure.cell_type, None]
-        self.matrix = structure.matrix(structure.signed_synapses * strength[structure.pair])
+    def load(self, bias: torch.Tensor, rate: torch.Tensor, strength: torch.Tensor, steps: bool = True) -> None:
+        """Take the parameters of a model, bias and rate (cell_type,), strength (pair,); all that steps want or not."""
+        edges, cell_type = self.structure.by_target, self.structure.cell_type
+        self.bias, self.rate = bias[cell_type, None], rate[cell_type, None]
+        if steps:
+            self.matrix = edges.matrix(edges.weight(strength))
 
     def step(self, potential: torch.Tensor, luminance: torch.Tensor, out: torch.Tensor) -> None:
         """Potential (cell, sample) after a frame (column, sample), into ``out``, which may be the same."""
@@ -326,89 +299,83 @@ class _Euler:
         torch.addmm(self.change, self.matrix, self.active, out=self.change)
         torch.addcmul(potential, self.rate, self.change, out=out)
 
+    def between(
+        self, kept: torch.Tensor, luminance: torch.Tensor, last: int, unkept: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """States before the frames of an interval up to its last, and after it, where only both ends are kept."""
+        interval = last // (len(unkept) + 1)
+        first = interval * (len(unkept) + 1)
+        states = [kept[interval]]
+        for frame in range(first, last):
+            self.step(states[-1], luminance[frame], out=unkept[frame - first])
+            states.append(unkept[frame - first])
+        return [*states, kept[interval + 1]]
 
-class _Record:
-    """Which frames are recorded, and which cells."""
 
-    def __init__(
-        self,
-        cells: NDArray[np.integer] | None,
-        frames: NDArray[np.integer] | None,
-        n_frames: int,
-        device: torch.device,
-    ) -> None:
-        self.cells = None if cells is None else torch.as_tensor(cells, device=device)
-        self.slot = {frame: slot for slot, frame in enumerate(range(n_frames) if frames is None else frames.tolist())}
+class _Record(NamedTuple):
+    """Positions of the recorded frames among responses, and the recorded cells where not all are."""
+
+    slot: dict[int, int]
+    cells: torch.Tensor | None
 
     def read(self, frame: int, potential: torch.Tensor, responses: torch.Tensor) -> None:
-        """Copy what is recorded of a potential (cell, sample) into responses (recorded frame, recorded cell, sample)."""
-        if frame in self.slot and self.cells is None:
-            responses[self.slot[frame]] = potential
-        elif frame in self.slot:
-            torch.index_select(potential, 0, self.cells, out=responses[self.slot[frame]])
+        """Copy what is recorded of a potential (cell, sample) to responses (frame, recorded cell, sample)."""
+        slot = self.slot.get(frame)
+        if slot is not None and self.cells is None:
+            responses[slot] = potential
+        elif slot is not None and self.cells is not None:
+            torch.index_select(potential, 0, self.cells, out=responses[slot])
 
     def add(self, frame: int, responses: torch.Tensor, potential: torch.Tensor) -> None:
         """Add the responses to a frame to what they were read from."""
-        if frame in self.slot and self.cells is None:
-            potential.add_(responses[self.slot[frame]])
-        elif frame in self.slot:
-            potential.index_add_(0, self.cells, responses[self.slot[frame]])
+        slot = self.slot.get(frame)
+        if slot is not None and self.cells is None:
+            potential.add_(responses[slot])
+        elif slot is not None and self.cells is not None:
+            potential.index_add_(0, self.cells, responses[slot])
 
 
 class _Structure:
-    """The part of a network that all models share, on a device: rows of the sparse matrix are targets."""
+    """The part of a network that all models share, on a device."""
 
     def __init__(self, network: Network, device: str) -> None:
-        self.n_cells = network.n_cells
-        order = np.lexsort((network.source, network.target))
-
         # Torch warns once a process that its CSR format is a beta; the parity tests hold what is used of it.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             torch.zeros((1, 1), device=device).to_sparse_csr()
 
-        def put(values: NDArray[np.generic]) -> torch.Tensor:
-            return torch.as_tensor(np.ascontiguousarray(values), device=device)
-
-        self.first_edge = put(_first_of_rows(network.target, network.n_cells))
-        self.source = put(network.source[order].astype(np.int32))
-        self.target = put(network.target[order])
-        self.pair = put(network.pair[order])
-        self.signed_synapses = put(network.signed_synapses[order].astype(np.float32))
-        self.cell_type = put(network.cell_type)
-        self.input_cell = put(np.flatnonzero(network.is_input))
-        self.input_column = put(network.column[network.is_input])
-
-    def matrix(self, weight: torch.Tensor) -> torch.Tensor:
-        """Sparse matrix (target, source); int32 indices are what the fast products want."""
-        return self._csr(self.first_edge, self.source, weight)
-
-    def transposed(self, weight: torch.Tensor) -> torch.Tensor:
-        """Sparse matrix (source, target) of the same weights."""
-        first_edge, target, edge = self._by_source
-        return self._csr(first_edge, target, weight[edge])
-
-    def of_types(self, of_cells: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """Sums over the cells of each type."""
-        return torch.zeros_like(like).index_add_(0, self.cell_type, of_cells)
+        self.network, self.device = network, device
+        self.by_target = _Edges(network, network.target, network.source, device)
+        self.cell_type = torch.as_tensor(network.cell_type, device=device)
+        self.input_cell = torch.as_tensor(np.flatnonzero(network.is_input), device=device)
+        self.input_column = torch.as_tensor(network.column[network.is_input], device=device)
 
     @cached_property
-    def _by_source(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """First edges, targets and positions of the edges in the order of their sources; made for gradients only."""
-        network = self.network
-        source, target = network.source[self.order], network.target[self.order]
-        order = np.lexsort((target, source))
-        first = _first_of_rows(source, network.n_cells)
-        return self.put(first), self.put(target[order].astype(np.int32)), self.put(order)
-
-    def _csr(self, first: torch.Tensor, column: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return torch.sparse_csr_tensor(first, column, weight, (self.n_cells, self.n_cells), check_invariants=False)
+    def by_source(self) -> _Edges:
+        """Edges of the transposed matrix, which only gradients need."""
+        return _Edges(self.network, self.network.source, self.network.target, self.device)
 
 
-def _first_of_rows(row: NDArray[np.integer], n_rows: int) -> NDArray[np.int32]:
-    first = np.zeros(n_rows + 1, dtype=np.int32)
-    np.cumsum(np.bincount(row, minlength=n_rows), out=first[1:])
-    return first
+class _Edges:
+    """Edges in the order of a sparse matrix (row, column); int32 indices are what the fast products want."""
+
+    def __init__(self, network: Network, row: NDArray[np.int32], column: NDArray[np.int32], device: str) -> None:
+        order = np.lexsort((column, row))
+        first = np.zeros(network.n_cells + 1, dtype=np.int32)
+        np.cumsum(np.bincount(row, minlength=network.n_cells), out=first[1:])
+        self.shape = (network.n_cells, network.n_cells)
+        self.first = torch.as_tensor(first, device=device)
+        self.column = torch.as_tensor(column[order].astype(np.int32), device=device)
+        self.pair = torch.as_tensor(network.pair[order], device=device)
+        self.signed_synapses = torch.as_tensor(network.signed_synapses[order].astype(np.float32), device=device)
+
+    def weight(self, strength: torch.Tensor) -> torch.Tensor:
+        """Weight of each edge."""
+        return self.signed_synapses * strength[self.pair]
+
+    def matrix(self, values: torch.Tensor) -> torch.Tensor:
+        """Sparse matrix of values of the edges."""
+        return torch.sparse_csr_tensor(self.first, self.column, values, self.shape, check_invariants=False)
 
 
 @lru_cache(maxsize=4)
