@@ -469,16 +469,12 @@ def _run_block(
     cell = np.full(present.shape, -1)
     cell[present] = np.arange(present.sum())
     wanted = cell[np.ix_(block.recorded.cell_types, block.recorded.columns)]
-    there = wanted >= 0
-    everything = there.sum() == present.sum() and np.array_equal(wanted[there], cell[present])
-    cells = None if everything else wanted[there]
-    result = _integrate(block, parameters, stimulus, state=state, cells=cells, frames=frames)
+    result = _integrate(block, parameters, stimulus, state=state, cells=wanted.ravel(), frames=frames)
     largest = np.abs(result.state).max()
     if not largest <= DIVERGED:
         raise DivergedError(
             f"responses of model {model_name} grow without bound (to {largest:.3g}) with a step of {block.dt:.4g} s: "
             "if a smaller one, fx.resample(rendering, dt=...), does not help, the network itself is unstable"
         )
-    dense = np.full((*result.responses.shape[:-1], there.size), np.nan, dtype=np.float32)
-    dense[..., there.ravel()] = result.responses
-    return dense.reshape(*result.responses.shape[:-1], *there.shape)
+    responses = result.responses.astype(np.float32, copy=False)
+    return responses.reshape(*responses.shape[:-1], *wanted.shape)

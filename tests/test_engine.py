@@ -200,6 +200,17 @@ def test_stencil__equals_reference_with_strides_and_gaps() -> None:
         np.testing.assert_allclose(got.state, expected.state, atol=3e-6)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_integrate__records_nan_where_there_is_no_cell(engine: object) -> None:
+    network, parameters = tiny_network(n_models=2)
+    stimulus = np.random.default_rng(0).random((3, 4, network.n_columns))
+    cells = np.array([-1, 5, 6, -1, -1, 0, 20, -1])
+    whole = engine.integrate(network, parameters, stimulus, 0.01).responses  # type: ignore[attr-defined]
+    part = engine.integrate(network, parameters, stimulus, 0.01, cells=cells).responses  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(np.isnan(part).all((0, 1, 2)), cells < 0)
+    np.testing.assert_array_equal(part[..., cells >= 0], whole[..., cells[cells >= 0]])
+
+
 def test_stencil__gives_the_same_bits_in_any_batch() -> None:
     network, parameters = tiny_network(extent=4, n_models=3)
     stimulus = np.random.default_rng(0).random((5, 9, network.n_columns))
@@ -223,7 +234,7 @@ def test_stencil__compiles_where_no_cache_can_be_written(monkeypatch: pytest.Mon
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert stencil._compiled(stencil._advance_lane) is stencil._advance_lane
+    assert stencil._compiled(stencil._advance_batch) is stencil._advance_batch
     assert len(asked) == 2
 
 

@@ -109,7 +109,7 @@ class Engine(Protocol):
     state : (model, sample or 1, cell) float, optional
         State before the first frame; without it rest, where the potential is the bias.
     cells : (recorded cell,) int, optional
-        Cells to record; without it all.
+        Cells to record; without it all. Where it is -1 there is no cell, and the response is NaN.
     frames : (recorded frame,) int, optional
         Frames to record, ascending; without it all. A response is the state after its frame.
     device : str

@@ -63,4 +63,5 @@ def integrate(
                     responses[model, sample, recorded] = potential[cells]
                     recorded += 1
             last[model, sample] = potential
+    responses[..., cells < 0] = np.nan
     return Integrated(responses, last)

@@ -79,11 +79,14 @@ def integrate(
         for model in range(shape[0]):
             of_model = TorchParameters(*(put(values[model])[None] for values in parameters))
             start = None if state is None else put(state[model])[None]
-            got = respond(network, of_model, luminance, dt, state=start, cells=cells, frames=frames)
+            there = None if cells is None else np.maximum(cells, 0)
+            got = respond(network, of_model, luminance, dt, state=start, cells=there, frames=frames)
             on_host = got.responses[0].cpu()
             for slot in range(responses.shape[2]):  # all at once would transpose outside the caches
                 responses[model, :, slot] = on_host[:, slot]
             last[model].copy_(got.state[0])
+    if cells is not None:
+        responses[..., np.asarray(cells) < 0] = math.nan
     return Integrated(responses.numpy(), last.numpy())
 
 
