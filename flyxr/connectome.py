@@ -337,11 +337,23 @@ def cell_presence(connectome: xr.Dataset | Tables) -> NDArray[np.bool_]:
     return np.asarray(on_u & on_v)
 
 
-def _compile(plain: Tables) -> Network:
-    u, v = hexgrid.columns(plain.extent)
-    present = cell_presence(plain)
+def cell_index(connectome: xr.Dataset | Tables) -> NDArray[np.int32]:
+    """Place of each cell in flyvis's order: (cell_type, column), -1 where the type has no cell in the column.
+
+    Examples
+    --------
+    >>> int(cell_index(open_connectome(extent=15)).max())
+    45668
+    """
+    present = cell_presence(connectome)
     cell = np.full(present.shape, -1, dtype=np.int32)
     cell[present] = np.arange(present.sum(), dtype=np.int32)
+    return cell
+
+
+def _compile(plain: Tables) -> Network:
+    u, v = hexgrid.columns(plain.extent)
+    cell = cell_index(plain)
     offsets, offset_of = np.unique(plain.offset, axis=0, return_inverse=True)
     target_column = hexgrid.column_index(u + offsets[:, :1], v + offsets[:, 1:], plain.extent)[offset_of.ravel()]
     source = cell[plain.source[plain.synapse_pair]]  # (synapse, column)
@@ -351,7 +363,7 @@ def _compile(plain: Tables) -> Network:
     synapses = np.flatnonzero(n_edges)
     pairs, pair = np.unique(plain.synapse_pair[synapses], return_inverse=True)
     signed = (plain.sign[plain.synapse_pair] * plain.n_synapses).astype(np.float32)
-    cell_type, column = np.nonzero(present)
+    cell_type, column = np.nonzero(cell >= 0)
     return Network(
         cell_type=cell_type.astype(np.int32),
         column=column.astype(np.int32),

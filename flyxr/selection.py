@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, schema
-from flyxr.connectome import cell_presence, open_connectome, tables
+from flyxr.connectome import cell_index, cell_presence, open_connectome, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -198,17 +198,15 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     if missing:
         raise schema.SchemaError(f"expected the dims 'cell_type' and 'column', got none of {missing}")
     connectome = _of_columns(data) if connectome is None else schema.validate(connectome, "connectome")
-    present = cell_presence(connectome)
+    cells = cell_index(connectome)
     types = connectome.indexes["cell_type"].get_indexer(data.indexes["cell_type"])
     columns = data["column"].values
-    if (types < 0).any() or columns.max() >= present.shape[1]:
+    if (types < 0).any() or columns.max() >= cells.shape[1]:
         raise schema.SchemaError(
             f"expected cell types and columns of the connectome at extent {connectome.attrs['extent']}, got others: "
             "give the connectome of the data with connectome="
         )
-    place = np.full(present.shape, -1)
-    place[present] = np.arange(present.sum())
-    place = place[np.ix_(types, columns)].ravel()
+    place = cells[np.ix_(types, columns)].ravel()
     stacked = data.stack(neuron=("cell_type", "column"), create_index=False)
     return stacked.isel(neuron=np.flatnonzero(place >= 0)).assign_coords(neuron=place[place >= 0])
 

@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid, provenance, schema
-from flyxr.connectome import Tables, cell_presence, compile_network, open_connectome, tables
+from flyxr.connectome import Tables, cell_index, cell_presence, compile_network, open_connectome, tables
 from flyxr.engine import base
 from flyxr.selection import central, match_cell_types
 
@@ -147,11 +147,11 @@ def simulate(
             stacklevel=2,
         )
     recorded = _resolve(record, rendering, connectome)
+    start = initial_state if isinstance(initial_state, str) else "given"
+    if isinstance(initial_state, str) and start not in ("fade_in", "steady_state", "rest"):
+        raise ValueError(f"expected initial_state 'fade_in', 'steady_state', 'rest' or a state, got {start!r}")
     state = None if isinstance(initial_state, str) else _state(initial_state, rendering, ensemble, connectome)
-    if isinstance(initial_state, str) and initial_state not in ("fade_in", "steady_state", "rest"):
-        raise ValueError(f"expected initial_state 'fade_in', 'steady_state', 'rest' or a state, got {initial_state!r}")
-    fade_in = isinstance(initial_state, str) and initial_state == "fade_in"
-    block = _Block(plain, dt, fade_in, recorded, *choose_engine(engine, device))
+    block = _Block(plain, dt, start == "fade_in", recorded, *choose_engine(engine, device))
 
     luminance = rendering["luminance"]
     if luminance.chunks is None:
@@ -162,7 +162,7 @@ def simulate(
         "stimulus": provenance.content_hash(rendering, ["luminance", "time"]),
     }
     response = _graph(
-        luminance, parameters, state, initial_state, block, ensemble["model_name"].values.astype(str), hashes
+        luminance, parameters, state, start == "steady_state", block, ensemble["model_name"].values.astype(str), hashes
     )
     kept = rendering.isel(time=recorded.frames, column=recorded.columns)
     responses = kept.assign(
@@ -182,7 +182,7 @@ def simulate(
     }
     arguments = {
         "dt": dt,
-        "initial_state": initial_state if isinstance(initial_state, str) else "given",
+        "initial_state": start,
         "record": record if isinstance(record, str | dict) else list(record),
         "engine": engine,
         "device": device,
@@ -382,7 +382,7 @@ def _graph(
     luminance: xr.DataArray,
     parameters: base.Parameters,
     state: xr.DataArray | None,
-    initial_state: Any,
+    from_grey: bool,
     block: _Block,
     model_names: NDArray[np.str_],
     hashes: Mapping[str, str],
@@ -406,7 +406,7 @@ def _graph(
     for model, name in enumerate(model_names.tolist()):
         of_model = base.Parameters(*(values[model : model + 1] for values in parameters))
         start = None
-        if isinstance(initial_state, str) and initial_state == "steady_state":
+        if from_grey:
             start = delayed(_steady_state, pure=True, traverse=False)(shared, of_model)
         blocks = []
         for first, luminance_block in zip(starts, stimulus, strict=True):
@@ -465,10 +465,7 @@ def _run_block(
     if block.fade_in:
         lead = base.fade_in(stimulus[:, 0], block.dt)
         stimulus, frames = np.concatenate([lead, stimulus], axis=1), frames + lead.shape[1]
-    present = cell_presence(block.tables)
-    cell = np.full(present.shape, -1)
-    cell[present] = np.arange(present.sum())
-    wanted = cell[np.ix_(block.recorded.cell_types, block.recorded.columns)]
+    wanted = cell_index(block.tables)[np.ix_(block.recorded.cell_types, block.recorded.columns)]
     result = _integrate(block, parameters, stimulus, state=state, cells=wanted.ravel(), frames=frames)
     largest = np.abs(result.state).max()
     if not largest <= DIVERGED:

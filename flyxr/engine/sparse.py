@@ -75,12 +75,12 @@ def integrate(
         return torch.as_tensor(values, dtype=torch.float32, device=device)
 
     luminance = put(stimulus)
+    readable = None if cells is None else np.maximum(cells, 0)
     with torch.no_grad():
         for model in range(shape[0]):
             of_model = TorchParameters(*(put(values[model])[None] for values in parameters))
             start = None if state is None else put(state[model])[None]
-            there = None if cells is None else np.maximum(cells, 0)
-            got = respond(network, of_model, luminance, dt, state=start, cells=there, frames=frames)
+            got = respond(network, of_model, luminance, dt, state=start, cells=readable, frames=frames)
             on_host = got.responses[0].cpu()
             for slot in range(responses.shape[2]):  # all at once would transpose outside the caches
                 responses[model, :, slot] = on_host[:, slot]

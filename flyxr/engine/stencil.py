@@ -122,7 +122,6 @@ class _Layout(NamedTuple):
     column_place: NDArray[np.int64]
     block: int
     guard: int
-    order: NDArray[np.int64]
     first_synapse: NDArray[np.int64]
     first_read: NDArray[np.int64]
     signed_synapses: NDArray[np.float32]
@@ -157,7 +156,6 @@ def _layout(network: Network) -> _Layout:
         column_place=column_place,
         block=block,
         guard=guard,
-        order=order,
         first_synapse=np.searchsorted(stencil.target[order], np.arange(n_types + 1)),
         first_read=(stencil.source * block + guard - (du * row + dv))[order],
         signed_synapses=stencil.signed_synapses[order],
