@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyxr import accessor  # registers ``.fly`` on Datasets and DataArrays
 from flyxr.simulate import simulate  # at once, since a later import of the module would take the function's name
+from flyxr.sweep import sweep, sweep_status  # likewise
 
 if TYPE_CHECKING:
     from flyxr import stimuli, viz
@@ -34,6 +35,8 @@ __all__ = [
     "save",
     "simulate",
     "stimuli",
+    "sweep",
+    "sweep_status",
     "to_neurons",
     "viz",
 ]

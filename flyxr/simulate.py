@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import logging
+import math
 import sys
 import threading
 import warnings
@@ -33,6 +34,9 @@ BLOCK_BYTES = 256 * 2**20
 """Memory that a block's responses and buffers may take, byte."""
 BLOCK_SAMPLES = 64
 """Samples of a block at most: more make a step no cheaper."""
+RESPONSE_DIMS = ("model", "sample", "time", "cell_type", "column")
+PACKAGES = ("numpy", "xarray", "dask", "torch")
+"""Packages whose versions are noted with responses."""
 DIVERGED = 1e6
 """Responses beyond this are taken for a run that diverges; those of the published models stay within some hundreds."""
 
@@ -44,7 +48,7 @@ class DivergedError(ArithmeticError):
     """Responses of a model grew without bound."""
 
 
-class _Recorded(NamedTuple):
+class Recorded(NamedTuple):
     """What is recorded, by position: cell types, columns and frames."""
 
     cell_types: NDArray[np.int64]
@@ -52,15 +56,44 @@ class _Recorded(NamedTuple):
     frames: NDArray[np.int64]
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """All that a task needs beside parameters, stimulus and state: small, and the same for every block."""
 
     tables: Tables
     dt: float
     fade_in: bool
-    recorded: _Recorded
+    recorded: Recorded
     engine: str
     device: str
+
+
+class Prepared(NamedTuple):
+    """A simulation that is checked and resolved by position, of which nothing is computed.
+
+    ``parameters`` are in the order of the compiled connectome, ``state`` is (model or 1, sample or 1, cell) and None
+    where the simulation starts otherwise, ``n_frames`` (sample,) are the frames before the end of each sample and
+    None where all are of one length. ``labels`` are responses without ``response``.
+    """
+
+    luminance: xr.DataArray
+    parameters: base.Parameters
+    block: Block
+    start: str
+    state: xr.DataArray | None
+    n_frames: NDArray[np.int64] | None
+    labels: xr.Dataset
+    hashes: dict[str, str]
+
+    @property
+    def model_names(self) -> list[str]:
+        """Name of each model."""
+        return [str(name) for name in self.labels["model_name"].values]
+
+    @property
+    def recorded_shape(self) -> tuple[int, int, int]:
+        """Number of frames, cell types and columns that are recorded."""
+        recorded = self.block.recorded
+        return len(recorded.frames), len(recorded.cell_types), len(recorded.columns)
 
 
 def simulate(
@@ -79,6 +112,7 @@ def simulate(
     ----------
     rendering
         ``luminance`` (sample, time, column); its time step is the integration step, see :func:`flyxr.resample`.
+        With the coordinate ``t_end`` (sample), s, a sample is over at that time: responses after it are NaN.
     ensemble
         Parameters of models.
     initial_state
@@ -133,6 +167,54 @@ def simulate(
     >>> dict(responses.response.sizes)
     {'model': 2, 'sample': 1, 'time': 34, 'cell_type': 2, 'column': 721}
     """
+    prepared = prepare(
+        rendering,
+        ensemble,
+        initial_state=initial_state,
+        record=record,
+        connectome=connectome,
+        engine=engine,
+        device=device,
+        stacklevel=3,
+    )
+    stimulus = {"stimulus": provenance.content_hash(schema.as_dataset(rendering, "rendering"), ["luminance", "time"])}
+    arguments = {
+        "dt": prepared.block.dt,
+        "initial_state": prepared.start,
+        "record": record if isinstance(record, str | dict) else list(record),
+        "engine": engine,
+        "device": device,
+    }
+    responses = provenance.add(
+        prepared.labels.assign(response=(RESPONSE_DIMS, _graph(prepared))),
+        "simulate",
+        arguments,
+        hashes={**prepared.hashes, **stimulus},
+        packages=PACKAGES,
+    )
+    return schema.annotate(responses, "responses")
+
+
+def prepare(
+    rendering: xr.Dataset | xr.DataArray,
+    ensemble: xr.Dataset,
+    *,
+    initial_state: Any = "fade_in",
+    record: Any = "all",
+    connectome: xr.Dataset | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    stacklevel: int = 2,
+) -> Prepared:
+    """Check and resolve a simulation; arguments, errors and warnings are those of :func:`simulate`.
+
+    Examples
+    --------
+    >>> import flyxr as fx
+    >>> rendering = fx.BoxEye().render(fx.stimuli.moving_digits(n_samples=1, frame_rate=50, seed=0))
+    >>> prepare(rendering, fx.sample_ensemble(n_models=2, seed=0), record="central").recorded_shape
+    (20, 65, 1)
+    """
     rendering = schema.validate(rendering, "rendering")
     ensemble = schema.validate(ensemble, "ensemble").load()
     connectome = open_connectome() if connectome is None else schema.validate(connectome, "connectome")
@@ -144,14 +226,14 @@ def simulate(
         warnings.warn(
             f"the integration step of {dt:.4g} s is above 1/50 s: responses lose accuracy, may oscillate or diverge, "
             "and the published models were trained with 1/50 s; use fx.resample(rendering, dt=1/100)",
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
     recorded = _resolve(record, rendering, connectome)
     start = initial_state if isinstance(initial_state, str) else "given"
     if isinstance(initial_state, str) and start not in ("fade_in", "steady_state", "rest"):
         raise ValueError(f"expected initial_state 'fade_in', 'steady_state', 'rest' or a state, got {start!r}")
     state = None if isinstance(initial_state, str) else _state(initial_state, rendering, ensemble, connectome)
-    block = _Block(plain, dt, start == "fade_in", recorded, *choose_engine(engine, device))
+    block = Block(plain, dt, start == "fade_in", recorded, *choose_engine(engine, device))
 
     luminance = rendering["luminance"]
     if luminance.chunks is None:
@@ -159,38 +241,35 @@ def simulate(
     hashes = {
         "connectome": plain.digest,
         "ensemble": provenance.content_hash(ensemble, list(parameters._fields)),
-        "stimulus": provenance.content_hash(rendering, ["luminance", "time"]),
     }
-    response = _graph(
-        luminance, parameters, state, start == "steady_state", block, ensemble["model_name"].values.astype(str), hashes
-    )
     kept = rendering.isel(time=recorded.frames, column=recorded.columns)
-    responses = kept.assign(
-        response=(("model", "sample", "time", "cell_type", "column"), response),
-        luminance=kept["luminance"].astype(np.float32),
-    ).assign_coords(
+    labels = kept.assign(luminance=kept["luminance"].astype(np.float32)).assign_coords(
         {name: coord for name, coord in ensemble.coords.items() if coord.dims == ("model",)}
         | {"cell_type": connectome["cell_type"].values[recorded.cell_types]}
     )
-    responses.attrs = {
+    labels.attrs = {
         **{name: ensemble.attrs[name] for name in ("trained",) if name in ensemble.attrs},
-        **{
-            "connectome": plain.digest,
-            "extent": plain.extent,
-            provenance.ATTR: rendering.attrs.get(provenance.ATTR, "[]"),
-        },
+        "connectome": plain.digest,
+        "extent": plain.extent,
+        provenance.ATTR: rendering.attrs.get(provenance.ATTR, "[]"),
     }
-    arguments = {
-        "dt": dt,
-        "initial_state": start,
-        "record": record if isinstance(record, str | dict) else list(record),
-        "engine": engine,
-        "device": device,
-    }
-    responses = provenance.add(
-        responses, "simulate", arguments, hashes=hashes, packages=("numpy", "xarray", "dask", "torch")
-    )
-    return schema.annotate(responses, "responses")
+    return Prepared(luminance, parameters, block, start, state, _frames_to_end(rendering), labels, hashes)
+
+
+def _frames_to_end(rendering: xr.Dataset) -> NDArray[np.int64] | None:
+    """Frames of each sample before its end, ``t_end``; None where samples are as long as the time axis."""
+    if "t_end" not in rendering.coords:
+        return None
+    step, time = schema.time_step(rendering), rendering["time"].values
+    end = np.asarray(rendering["t_end"].values, dtype=float)
+    frames = (time < np.reshape(end, (-1, 1)) - 1e-6 * step).sum(axis=1)
+    if end.shape != (rendering.sizes["sample"],) or not frames.all():
+        raise schema.SchemaError(
+            f"expected the end t_end (sample) of each sample, in s, after the first frame at {time[0]:g} s, got "
+            f"{end.min():g} s to {end.max():g} s over {rendering['t_end'].dims}: samples that are over before they "
+            "begin must be left out"
+        )
+    return np.asarray(frames, dtype=np.int64)
 
 
 def choose_engine(engine: str = "auto", device: str = "auto") -> tuple[str, str]:
@@ -298,7 +377,7 @@ def _pairs(dataset: xr.Dataset) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([dataset["source"].values, dataset["target"].values])
 
 
-def _resolve(record: Any, rendering: xr.Dataset, connectome: xr.Dataset) -> _Recorded:
+def _resolve(record: Any, rendering: xr.Dataset, connectome: xr.Dataset) -> Recorded:
     """Positions of what is recorded."""
     known = {"cell_type", "column", "time"}
     if isinstance(record, str) and record in ("all", "central"):
@@ -334,7 +413,7 @@ def _resolve(record: Any, rendering: xr.Dataset, connectome: xr.Dataset) -> _Rec
             f"of {len(available)}, {positions.size}, {time.size} (time from {time[0]:g} s to {time[-1]:g} s)"
         )
     types = np.array([available.index(name) for name in names])
-    return _Recorded(types, columns.astype(np.int64), frames)
+    return Recorded(types, columns.astype(np.int64), frames)
 
 
 def _state(
@@ -374,66 +453,79 @@ def _check_finite(luminance: NDArray[np.floating]) -> None:
         wrong = (~np.isfinite(luminance)).any(axis=(1, 2)).sum()
         raise schema.SchemaError(
             f"expected a finite luminance, got NaN or inf in {wrong} of {len(luminance)} samples: "
-            "fill or cut the movie before it is rendered (samples of different length run one by one)"
+            "fill or cut the movie before it is rendered; samples of different length are filled up with grey 0.5, and "
+            "say where each ends with the coordinate t_end (sample), in s"
         )
 
 
-def _graph(
-    luminance: xr.DataArray,
-    parameters: base.Parameters,
-    state: xr.DataArray | None,
-    from_grey: bool,
-    block: _Block,
-    model_names: NDArray[np.str_],
-    hashes: Mapping[str, str],
-) -> Any:
+def _graph(prepared: Prepared) -> Any:
     """Dask array of responses: one delayed task for each model and block of samples."""
     import dask.array as da
     from dask.base import tokenize
     from dask.delayed import delayed
 
-    n_samples = luminance.sizes["sample"]
-    n_models = len(model_names)
-    shape = tuple(len(part) for part in (block.recorded.frames, block.recorded.cell_types, block.recorded.columns))
-    size = _block_samples(luminance, shape, compile_network(block.tables).n_cells)
+    luminance, block, state = prepared.luminance, prepared.block, prepared.state
+    n_samples, shape = luminance.sizes["sample"], prepared.recorded_shape
+    size = block_samples(prepared, BLOCK_BYTES)
+    if luminance.chunks is not None:
+        size = min(size, max(luminance.chunks[0]))
     samples = luminance.data if luminance.chunks is not None else da.from_array(luminance.values, chunks=-1)
     stimulus = samples.rechunk((size, -1, -1)).to_delayed().ravel()
     starts = range(0, n_samples, size)
 
-    shared = delayed(block, name=f"block-{tokenize(block, hashes)}", traverse=False)
-    run = delayed(_run_block, pure=True, traverse=False)
+    shared = delayed(block, name=f"block-{tokenize(block, prepared.hashes)}", traverse=False)
+    run = delayed(run_block, pure=True, traverse=False)
     models = []
-    for model, name in enumerate(model_names.tolist()):
-        of_model = base.Parameters(*(values[model : model + 1] for values in parameters))
+    for model, name in enumerate(prepared.model_names):
+        of_model = parameters_of(prepared, model)
         start = None
-        if from_grey:
-            start = delayed(_steady_state, pure=True, traverse=False)(shared, of_model)
+        if prepared.start == "steady_state":
+            start = delayed(steady_state, pure=True, traverse=False)(shared, of_model)
         blocks = []
         for first, luminance_block in zip(starts, stimulus, strict=True):
             n = min(size, n_samples - first)
             if state is not None:
-                start = state.isel(
-                    model=[model if state.sizes["model"] > 1 else 0],
-                    sample=slice(first, first + n) if state.sizes["sample"] > 1 else slice(None),
-                ).data
-            task = run(shared, of_model, luminance_block, start, name)
+                start = state_of(prepared, model, slice(first, first + n))
+            n_frames = None if prepared.n_frames is None else prepared.n_frames[first : first + n]
+            task = run(shared, of_model, luminance_block, start, name, n_frames)
             blocks.append(da.from_delayed(task, (1, n, *shape), np.float32))
         models.append(da.concatenate(blocks, axis=1))
-    return da.concatenate(models, axis=0) if n_models > 1 else models[0]
+    return da.concatenate(models, axis=0) if len(models) > 1 else models[0]
 
 
-def _block_samples(luminance: xr.DataArray, recorded: tuple[int, ...], n_cells: int) -> int:
-    """Samples of a block, from the memory that one of them takes."""
-    frames, n_columns = luminance.sizes["time"], luminance.sizes["column"]
-    bytes_per_sample = 4 * (2 * int(np.prod(recorded)) + 4 * n_cells + 3 * frames * n_columns)
-    size = int(np.clip(BLOCK_BYTES // bytes_per_sample, 1, min(BLOCK_SAMPLES, luminance.sizes["sample"])))
-    if luminance.chunks is not None:
-        size = min(size, max(luminance.chunks[0]))
-    return size
+def parameters_of(prepared: Prepared, model: int) -> base.Parameters:
+    """Parameters of one model, by position."""
+    return base.Parameters(*(values[model : model + 1] for values in prepared.parameters))
+
+
+def state_of(prepared: Prepared, model: int, samples: slice) -> Any:
+    """Given state of one model and some samples, by position; lazy if it was given so, None if there is none."""
+    state = prepared.state
+    if state is None:
+        return None
+    return state.isel(
+        model=[model if state.sizes["model"] > 1 else 0],
+        sample=samples if state.sizes["sample"] > 1 else slice(None),
+    ).data
+
+
+def bytes_per_sample(prepared: Prepared, copies: int = 2) -> int:
+    """Memory that one sample of a block takes, byte: so many copies of what is recorded, states, and stimulus."""
+    frames, n_columns = prepared.luminance.sizes["time"], prepared.luminance.sizes["column"]
+    if prepared.block.fade_in:
+        frames += base.n_frames(base.FADE_IN, prepared.block.dt)
+    n_cells = compile_network(prepared.block.tables).n_cells
+    return 4 * (copies * math.prod(prepared.recorded_shape) + 4 * n_cells + 3 * frames * n_columns)
+
+
+def block_samples(prepared: Prepared, memory: float, copies: int = 2) -> int:
+    """Samples of a block, from the memory that it may take, byte; at least one."""
+    most = min(BLOCK_SAMPLES, prepared.luminance.sizes["sample"])
+    return int(np.clip(memory // bytes_per_sample(prepared, copies), 1, most))
 
 
 def _integrate(
-    block: _Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
+    block: Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
 ) -> base.Integrated:
     engine = importlib.import_module(f"flyxr.engine.{block.engine}")
     network = compile_network(block.tables)
@@ -445,23 +537,30 @@ def _integrate(
     return result
 
 
-def _steady_state(block: _Block, parameters: base.Parameters) -> NDArray[np.floating]:
+def steady_state(block: Block, parameters: base.Parameters) -> NDArray[np.floating]:
     """State (model, sample 1, cell) after one second of grey from rest."""
     stimulus = base.grey(hexgrid.n_columns(block.tables.extent), block.dt)
     return _integrate(block, parameters, stimulus, frames=np.arange(0)).state
 
 
-def _run_block(
-    block: _Block,
+def run_block(
+    block: Block,
     parameters: base.Parameters,
     stimulus: NDArray[np.floating],
     state: NDArray[np.floating] | None,
     model_name: str,
+    n_frames: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Responses (model 1, sample, time, cell_type, column) of one model to some samples."""
+    """Responses (model 1, sample, time, cell_type, column) of one model to some samples.
+
+    After its first ``n_frames`` (sample,) a sample is over: its responses are NaN, and frames after the longest
+    sample of the block are not computed.
+    """
     stimulus = np.asarray(stimulus, dtype=np.float32)
     _check_finite(stimulus)
     frames = block.recorded.frames
+    if n_frames is not None:
+        stimulus, frames = stimulus[:, : n_frames.max()], frames[frames < n_frames.max()]
     if block.fade_in:
         lead = base.fade_in(stimulus[:, 0], block.dt)
         stimulus, frames = np.concatenate([lead, stimulus], axis=1), frames + lead.shape[1]
@@ -473,5 +572,11 @@ def _run_block(
             f"responses of model {model_name} grow without bound (to {largest:.3g}) with a step of {block.dt:.4g} s: "
             "if a smaller one, fx.resample(rendering, dt=...), does not help, the network itself is unstable"
         )
-    responses = result.responses.astype(np.float32, copy=False)
-    return responses.reshape(*responses.shape[:-1], *wanted.shape)
+    responses = result.responses.astype(np.float32, copy=False).reshape(*result.responses.shape[:-1], *wanted.shape)
+    if n_frames is None:
+        return responses
+    whole = np.full((*responses.shape[:2], len(block.recorded.frames), *wanted.shape), np.nan, np.float32)
+    whole[:, :, : responses.shape[2]] = responses
+    for sample, end in enumerate(n_frames):
+        whole[:, sample, block.recorded.frames >= end] = np.nan
+    return whole

@@ -13,8 +13,10 @@ FLOORS = {
     "schema": 0,
     "provenance": 0,
     "flyvis_files": 0,
+    "ledger": 0,
     "engine": 0,
     "store": 1,
+    "workers": 1,
     "connectome": 1,
     "stimuli": 1,
     "eye": 1,
@@ -34,7 +36,12 @@ FLOORS = {
     "bench": 8,
     "cli": 9,
 }
-SHARED_BASES = {"engine": "flyxr.engine.base", "viz": "flyxr.viz.base", "stimuli": "flyxr.stimuli.arrays"}
+SHARED_BASES = {
+    "engine": "flyxr.engine.base",
+    "viz": "flyxr.viz.base",
+    "stimuli": "flyxr.stimuli.arrays",
+    "sweep": "flyxr.sweep.base",
+}
 FILES = sorted(ROOT.rglob("*.py"))
 
 

@@ -77,13 +77,13 @@ def test_simulate__is_lazy(counting_scheduler: CountingScheduler) -> None:
 
 def test_simulate__one_model_of_many_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
-    original = simulate_module._run_block
+    original = simulate_module.run_block
 
-    def counted(block: Any, parameters: Any, stimulus: Any, state: Any, name: str) -> Any:
+    def counted(block: Any, parameters: Any, stimulus: Any, state: Any, name: str, *rest: Any) -> Any:
         runs.append(name)
-        return original(block, parameters, stimulus, state, name)
+        return original(block, parameters, stimulus, state, name, *rest)
 
-    monkeypatch.setattr(simulate_module, "_run_block", counted)
+    monkeypatch.setattr(simulate_module, "run_block", counted)
     responses = simulate(models=ensemble(5))
     responses.sel(model=3).load()
     assert runs == [str(responses.model_name.values[3])]
@@ -91,8 +91,8 @@ def test_simulate__one_model_of_many_runs_alone(monkeypatch: pytest.MonkeyPatch)
 
 def test_simulate__steady_state_is_computed_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    original = simulate_module._steady_state
-    monkeypatch.setattr(simulate_module, "_steady_state", lambda *given: runs.append(1) or original(*given))
+    original = simulate_module.steady_state
+    monkeypatch.setattr(simulate_module, "steady_state", lambda *given: runs.append(1) or original(*given))
     simulate(rendering(4).chunk(sample=1), initial_state="steady_state").load()
     assert len(runs) == 2
 
@@ -120,7 +120,7 @@ def test_simulate__blocks_follow_the_chunks_of_a_lazy_rendering() -> None:
 
 def test_simulate__memory_bounds_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulate_module, "BLOCK_BYTES", 3 * 4 * 2 * N_TIME * 65 * 19)
-    assert simulate(rendering(8)).response.chunks[1] == (2, 2, 2, 2)
+    assert simulate(rendering(8), initial_state="rest").response.chunks[1] == (2, 2, 2, 2)
 
 
 def test_simulate__order_of_types_pairs_and_models_changes_nothing() -> None:

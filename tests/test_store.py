@@ -71,7 +71,8 @@ def test_save__is_zarr_v3_with_the_chunks_of_responses(tmp_path: Path) -> None:
     assert array.chunks == (1, 3, 4, 1, 7)
     assert array.shards == (1, 3, 4, 3, 7)
     codec = json.loads((tmp_path / "r.zarr/response/zarr.json").read_text())["codecs"][0]["configuration"]["codecs"]
-    assert codec[-1]["configuration"]["cname"] == "lz4"
+    assert [part["name"] for part in codec] == ["bytes", "blosc", "crc32c"]
+    assert codec[1]["configuration"]["cname"] == "lz4"
     assert not json.loads((tmp_path / "r.zarr/zarr.json").read_text()).get("consolidated_metadata")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -130,6 +133,28 @@ class Engine(Protocol):
     ) -> Integrated:
         """Integrate all models for all samples."""
         ...
+
+
+def n_threads() -> int:
+    """Threads that this process may compute with; threads of engines, dask and zarr are all counted from here.
+
+    In a worker of dask.distributed these are the worker's, in a process of a pool it is one, as such a pool has a
+    process for each core, and else there are as many as cores that the process may run on.
+
+    Examples
+    --------
+    >>> 1 <= n_threads() <= os.cpu_count()
+    True
+    """
+    worker = sys.modules.get("distributed.worker")
+    if worker is not None:
+        try:
+            return int(worker.get_worker().state.nthreads)
+        except ValueError:  # loaded, but this is no task of it
+            pass
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_frames(duration: float, dt: float) -> int:
