@@ -229,10 +229,16 @@ def _opened(path: Path, stamp: tuple[int, ...]) -> Any:
     return zarr.open_array(path, mode="r", zarr_format=3)
 
 
-def write_template(dataset: xr.Dataset, path: Path) -> None:
-    """Write a store without the values of what is lazy, at a path where there is nothing."""
+def write_template(dataset: xr.Dataset, path: Path, block_samples: int) -> None:
+    """Write a store without the values of what is lazy, at a path where there is nothing.
+
+    A shard of responses holds one model and ``block_samples`` samples, also where there are fewer so far.
+    """
     dataset = _without_encoding(dataset)
-    encoding = {str(name): _encoding(variable) for name, variable in dataset.variables.items()}
+    encoding = {
+        str(name): _encoding(variable, {"model": 1, "sample": block_samples} if variable.chunks is not None else None)
+        for name, variable in dataset.variables.items()
+    }
     dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding, compute=False)
 
 
@@ -345,8 +351,8 @@ def _of_its_kind(dataset: xr.Dataset) -> xr.Dataset:
         return dataset.drop_attrs(deep=False).assign_attrs(attrs)
 
 
-def _encoding(variable: xr.Variable) -> dict[str, Any]:
-    """Chunks, shards and compression of a variable."""
+def _encoding(variable: xr.Variable, given: dict[str, int] | None = None) -> dict[str, Any]:
+    """Chunks, shards and compression of a variable; lengths of a block may be given, and those left out are whole."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     if variable.dtype.kind in "OUT":
@@ -354,10 +360,12 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
     sizes = dict(zip(map(str, variable.dims), variable.shape, strict=True))
     block = {dim: max(1, length) for dim, length in sizes.items()}
     limit = SHARD_BYTES if "cell_type" in sizes else CHUNK_BYTES
-    if variable.chunks is not None:
+    if given is not None:
+        block |= {dim: length for dim, length in given.items() if dim in block}
+    elif variable.chunks is not None:
         block = {str(dim): max(chunks) for dim, chunks in zip(variable.dims, variable.chunks, strict=True)}
     for dim in ("model", "sample", "time"):
-        if dim in block and "time" in sizes:
+        if given is None and dim in block and "time" in sizes:
             others = math.prod(length for name, length in block.items() if name != dim) * variable.dtype.itemsize
             block[dim] = max(1, min(block[dim], 1 if dim == "model" else limit // max(others, 1)))
     encoding: dict[str, Any] = {

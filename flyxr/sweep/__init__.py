@@ -138,9 +138,11 @@ def sweep(
         and not stream.broken(path, found, verify=verify)
     ):
         return stores.open_store(path)
-    _check_writable(path)
     if found is None:
+        stores.check_target(path, overwrite=overwrite)
         _create(run, overwrite)
+    else:
+        _check_writable(path)
     with _alone(path):
         stream.write_missing(run, team, at_once, verify)
     return stores.open_store(path)
@@ -248,9 +250,6 @@ def _check_stimulus(run: Run, found: Ledger) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    if not path.exists():
-        stores.check_target(path)
-        return
     try:
         with (path / _LOCK).open("ab"):
             pass

@@ -185,13 +185,13 @@ def rounded(responses: NDArray[np.float32], precision: str | int, model_name: st
 
 
 def template(run: Run, n_models: int, n_samples: int) -> xr.Dataset:
-    """Lazy variables of a store for some models and samples, with its chunks and without values."""
+    """Lazy variables of a store for some models and samples, without values."""
     import dask.array as da
 
-    (n_frames, _, n_columns), size = run.prepared.recorded_shape, run.block_samples
+    n_frames, _, n_columns = run.prepared.recorded_shape
     shape = (n_models, n_samples, *run.prepared.recorded_shape)
-    response = da.zeros(shape, chunks=(1, size, *shape[2:]), dtype=dtype_of(run.inputs["precision"]))
-    luminance = da.zeros((n_samples, n_frames, n_columns), chunks=(size, n_frames, n_columns), dtype=np.float32)
+    response = da.zeros(shape, chunks=-1, dtype=dtype_of(run.inputs["precision"]))
+    luminance = da.zeros((n_samples, n_frames, n_columns), chunks=-1, dtype=np.float32)
     return xr.Dataset({"response": (RESPONSE_DIMS, response), "luminance": (("sample", "time", "column"), luminance)})
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flyxr import store as stores
-from flyxr.simulate import block_samples, bytes_per_sample, parameters_of, state_of
+from flyxr.simulate import BLOCK_SAMPLES, bytes_per_sample, parameters_of, state_of
 from flyxr.sweep.base import Run, dtype_of, template, write_block
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ COPIES = 4
 """Copies of a block's responses at most: as computed, rounded, compressed, and as the bytes of a file."""
 OF_A_WORKER = 0.6
 """Part of a worker's memory limit that is planned with; with more, dask would begin to write to disk and to pause."""
-_BLOCKS_OF_A_THREAD = 4
+_BLOCKS_OF_A_THREAD, _FEWEST = 4, 8
 
 
 class Plan(NamedTuple):
@@ -81,13 +81,10 @@ def choose_blocks(prepared: Prepared, limit: float, team: Threads | Cluster, siz
         )
     threads = 1 if prepared.block.device != "cpu" else min(team.threads_per_worker, max(1, int(budget // needed)))
     if size is None:
-        size = block_samples(prepared, budget / threads, COPIES)
-        sizes = prepared.luminance.sizes
+        most = max(1, min(BLOCK_SAMPLES, int(budget / threads // one)))
         # Some blocks for each thread, so that none is left alone with the last one, but no tiny files.
-        share = math.ceil(
-            sizes["sample"] * len(prepared.model_names) / (_BLOCKS_OF_A_THREAD * threads * team.n_workers)
-        )
-        size = min(size, max(8, share))
+        n_responses = prepared.luminance.sizes["sample"] * len(prepared.model_names)
+        size = min(most, max(_FEWEST, math.ceil(n_responses / (_BLOCKS_OF_A_THREAD * threads * team.n_workers))))
         chunk = max(prepared.luminance.chunks[0]) if prepared.luminance.chunks is not None else 1
         if chunk < size:  # whole chunks, so that none is made twice
             size -= size % chunk
@@ -99,7 +96,7 @@ def make(run: Run, found: Ledger | None, at_once: int, team: Threads | Cluster) 
     n_left = run.n_blocks if found is None else sum(1 for _ in found.missing(run.block_samples))
     seconds, n_bytes = _timed(run, min(at_once, n_left), team) if n_left else (0.0, 0.0)
     folder = next(place for place in (run.path, *run.path.parents) if place.exists())
-    prepared, size = run.prepared, run.block_samples
+    prepared, size = run.prepared, min(run.block_samples, int(run.inputs["n_samples"]))
     per_worker = at_once // team.n_workers
     return Plan(
         n_blocks=run.n_blocks,
@@ -137,7 +134,7 @@ def _timed(run: Run, n_blocks: int, team: Threads | Cluster) -> tuple[float, flo
             yield team.submit(write_block, str(path), *what, device=device)
 
     with stores.scratch(run.path) as folder:
-        stores.write_template(template(run, n_blocks, n_samples), folder / "store")
+        stores.write_template(template(run, n_blocks, n_samples), folder / "store", run.block_samples)
         for future in team.stream(calls(folder / "store", 1, 1), 1):  # compiles what there is to compile
             future.result()
         started = time.perf_counter()

@@ -41,10 +41,8 @@ def broken(path: Path, found: Ledger, *, verify: bool) -> list[Shard]:
 def write_labels(run: Run, path: Path) -> None:
     """Write a store with all its labels, and neither luminance nor responses, at a path where there is nothing."""
     bare = template(run, len(run.inputs["models"]), run.inputs["n_samples"])
-    labels = run.prepared.labels
-    stores.write_template(
-        schema.annotate(bare.assign_coords(labels.coords).assign_attrs(labels.attrs), "responses"), path
-    )
+    labelled = bare.assign_coords(run.prepared.labels.coords).assign_attrs(run.prepared.labels.attrs)
+    stores.write_template(schema.annotate(labelled, "responses"), path, run.block_samples)
 
 
 def _extend(run: Run) -> None:
