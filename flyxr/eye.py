@@ -273,8 +273,8 @@ def resample(data: xr.Dataset | xr.DataArray, dt: float) -> xr.Dataset:
     Returns
     -------
     Dataset
-        The same with ``time`` from 0 in steps of ``dt``; lazy if ``data`` is. The frames are those of
-        :func:`temporal_sample_indices`.
+        The same with ``time`` from its first value on in steps of ``dt``; lazy if ``data`` is. The frames are those
+        of :func:`temporal_sample_indices`.
 
     Raises
     ------
@@ -293,7 +293,7 @@ def resample(data: xr.Dataset | xr.DataArray, dt: float) -> xr.Dataset:
     kind = "movie" if isinstance(data, (xr.Dataset, xr.DataArray)) and {"y", "x"} & set(data.dims) else "rendering"
     dataset = schema.validate(data, kind, integer_luminance=True)
     frames = temporal_sample_indices(dataset.sizes["time"], 1 / schema.time_step(dataset), dt)
-    picked = dataset.isel(time=frames).assign_coords(time=schema.time_coord(frames.size, dt))
+    picked = dataset.isel(time=frames).assign_coords(time=schema.time_coord(frames.size, dt, float(dataset["time"][0])))
     return provenance.add(schema.annotate(picked, kind), "resample", {"dt": dt})
 
 
