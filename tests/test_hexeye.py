@@ -1,8 +1,8 @@
 """The hexagonal eye against flyvis's own arrays, its operator, and lazily.
 
 Compared with flyvis 1.2.0: which pixels are in which hexagon (exact), mean (2e-6, or 5e-6 where frames are resized) and
-sum (the same a pixel of the hexagon). Not compared: the median, which flyvis's HexEye does not return, and larger frames,
-which it refuses.
+sum (the same a pixel of the hexagon). Not compared: the median, which flyvis's HexEye does not return, and larger
+frames, which it refuses.
 """
 
 from __future__ import annotations

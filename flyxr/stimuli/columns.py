@@ -76,13 +76,21 @@ class Arguments:
             return numbers
         return np.empty(0)
 
-    def number(self, name: str, value: float, unit: str, **limits: float) -> float:
+    def number(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        *,
+        above: float = -math.inf,
+        least: float = -math.inf,
+        most: float = math.inf,
+    ) -> float:
         """One number as float; 0 if something is wrong with it."""
-        if np.ndim(value) != 0:
+        found = self.numbers(name, value, unit, above=above, least=least, most=most)
+        if found.size > 1:
             self.problems.append(f"expected {name} as one number, in {unit}, got {_shown(value)}")
-            return 0.0
-        found = self.numbers(name, value, unit, **limits)
-        return float(found[0]) if found.size else 0.0
+        return float(found[0]) if found.size == 1 else 0.0
 
     def integer(self, name: str, value: Any, least: int) -> int:
         """One integer; the least if something is wrong with it."""
@@ -110,8 +118,8 @@ class Arguments:
         arrays.raise_problems(self.problems, "rendering")
 
 
-def _shown(values: object) -> str:
-    text = repr(values if np.ndim(values) == 0 or isinstance(values, list) else list(values))  # type: ignore[call-overload]
+def _shown(values: Any) -> str:
+    text = repr(values.tolist() if isinstance(values, np.ndarray) else values)
     return text if len(text) < 80 else f"{text[:76]}..."
 
 
@@ -128,8 +136,8 @@ def too_fast(name: str, values: NDArray[np.float64], unit: str, columns_per_seco
     if not wrong.any():
         return []
     return [
-        f"dt={dt:g} s undersamples {name} {values[wrong].tolist()} {unit}, which move {step.max():.3g} columns a frame: "
-        f"use dt of at most {dt / step.max():.3g}, or leave these out"
+        f"dt={dt:g} s undersamples {name} {values[wrong].tolist()} {unit}, which move {step.max():.3g} columns a "
+        f"frame: use dt of at most {dt / step.max():.3g}, or leave these out"
     ]
 
 
@@ -199,7 +207,7 @@ def wrap(
         coords[name] = ("sample", array.astype(object) if array.dtype.kind == "U" else array)
     coords["time"] = schema.time_coord(frames, dt, -n_before * dt)
     coords |= hexgrid.column_coords(extent)
-    variables = {"luminance": (("sample", "time", "column"), luminance)}
+    variables: dict[str, Any] = {"luminance": (("sample", "time", "column"), luminance)}
     if flow is not None:
         variables["flow"] = (("sample", "time", "column", "axis"), flow)
         coords["axis"] = np.array(["x", "y"], dtype=object)

@@ -42,7 +42,8 @@ def flashes(
     alternations
         0 for the baseline during ``t_pre``, 1 for the disc during ``t_stim``; it starts with 0 and has a 1.
     t_stim, t_pre
-        Duration of each 1 and of each 0, s.
+        Duration of each 1 and of each 0, s; cut to whole frames as flyvis does it, which may cost one by rounding
+        (0.3 s have 2 frames of 0.1 s).
     dt
         Time step, s.
     baseline
@@ -210,19 +211,26 @@ def _positions(position: Any, extent: int, problems: list[str]) -> tuple[NDArray
             near = np.maximum.reduce([np.abs(u), np.abs(v), np.abs(u + v)]) <= (int(within) if within else extent)
             return u[near], v[near], 0.0
         problems.append(
-            f"expected position 'central', 'whole', 'all', 'within 3', (u, v), a column label or a list, got {position!r}"
+            f"expected position 'central', 'whole', 'all', 'within 3', (u, v), a column label or a list of these two, "
+            f"got {position!r}"
         )
         return middle, middle, 0.0
-    wanted = [position] if isinstance(position, tuple) or np.ndim(position) == 0 else list(position)
-    found, unknown = [], []
+    wanted = [position] if isinstance(position, tuple) or np.isscalar(position) else list(position)
+    found: list[int] = []
+    unknown = []
     for item in wanted:
-        pair = np.asarray(item)
+        try:
+            place = np.asarray(item)
+        except ValueError:  # of a ragged list
+            place = np.empty(0)
         index = -1
-        if pair.shape == (2,) and pair.dtype.kind in "iu":
-            index = int(hexgrid.column_index(*pair, extent))
-        elif pair.shape == () and pair.dtype.kind in "iu" and 0 <= pair < u.size:
-            index = int(pair)
-        (found if index >= 0 else unknown).append(index if index >= 0 else item)
+        if place.shape == (2,) and place.dtype.kind in "iu":
+            index = int(hexgrid.column_index(place[0], place[1], extent))
+        elif place.shape == () and place.dtype.kind in "iu" and 0 <= place < u.size:
+            index = int(place)
+        if index < 0:
+            unknown.append(item)
+        found.append(index)
     if unknown or not found:
         problems.append(
             f"expected position as columns of a lattice of extent {extent}, (u, v) or labels from 0 to {u.size - 1}, "

@@ -22,7 +22,7 @@ from flyxr import hexgrid
 from flyxr.stimuli import arrays, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
@@ -251,11 +251,10 @@ def _moving(operation: str, lists: dict[str, Any], scalars: dict[str, Any]) -> x
 
 def _places(offsets: Any, check: columns.Arguments) -> tuple[float, int]:
     """First place in LEDs, and how many there are; 0 if something is wrong with them."""
-    if np.shape(offsets) != (2,):
-        check.problems.append(f"expected offsets as (first, last), in degree, got {offsets!r}: e.g. {OFFSETS}")
-        return 0.0, 0
     ends = check.numbers("offsets", offsets, "degree", least=-_EVERYWHERE / 2, most=_EVERYWHERE / 2)
-    if not ends.size:
+    if ends.size not in (0, 2):
+        check.problems.append(f"expected offsets as (first, last), in degree, got {offsets!r}: e.g. {OFFSETS}")
+    if ends.size != 2:
         return 0.0, 0
     first, last = (ends / LED_DEGREES).round(9).tolist()
     steps = round(last - first, 9)
@@ -279,8 +278,9 @@ def _unseen(angles: NDArray[np.float64], width: float, first: float, n_places: i
     if not unseen.any():
         return []
     return [
-        f"expected motion that a lattice of extent {extent} sees, got none from {start:g} to {stop:g} degrees at angles "
-        f"{angles[unseen].tolist()}: choose offsets within {-along.max():.4g} and {along.max():.4g}, or a larger extent"
+        f"expected motion that a lattice of extent {extent} sees, got none from {start:g} to {stop:g} degrees at "
+        f"angles {angles[unseen].tolist()}: choose offsets within {-along.max():.4g} and {along.max():.4g}, or "
+        "a larger extent"
     ]
 
 
