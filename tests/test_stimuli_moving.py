@@ -1,9 +1,9 @@
 """Moving edges and bars.
 
-Compared with flyvis 1.2.0: rendered places (1e-6, after the step to 8-bit greys that flyvis has and flyxr leaves out; and
-as they are, to 0.0021, half a grey level and the rounding of others), indices of the resampling (exact), whole
-sequences (as the places), order and values of parameters, frames that are padding. Not compared: ``dataset.time``, whose
-step is not dt, and shuffled places, which flyxr does not offer.
+Compared with flyvis 1.2.0: rendered places (1e-6, after the step to 8-bit greys that flyvis has and flyxr leaves out;
+and as they are, to 0.0021, half a grey level and the rounding of others), indices of the resampling (exact), whole
+sequences (as the places), order and values of parameters, frames that are padding. Not compared: ``dataset.time``,
+whose step is not dt, and shuffled places, which flyxr does not offer.
 """
 
 from __future__ import annotations
@@ -102,6 +102,18 @@ def test_sequences__equal_flyvis(name: str, golden: Callable[[str], dict[str, np
         path = path_of(arrays, *arrays["arg_df"][sample, :2])
         expected = 0.5 + (arrays["arg_df"][sample, 2] - 0.5) * moving._coverage(path)[shown_places]
         np.testing.assert_allclose(luminance[sample, onset : onset + n_frames], expected, atol=1e-6)
+
+
+def test_moving_edges__equal_the_stimulus_of_flyvis_analysis(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+    arrays = golden("analysis_edge_inputs.npz")
+    made = json.loads(str(arrays["config_json"]))
+    chosen = {name: made[name] for name in ("angles", "speeds", "intensities", "t_pre", "t_post", "dt")}
+    rendering = fx.stimuli.moving_edges(**chosen)
+    np.testing.assert_array_equal(rendering.angle, arrays["coord_angle"])
+    np.testing.assert_allclose(rendering.time, arrays["coord_time"], atol=1e-9)
+    off = np.abs(rendering.luminance.values.sum(axis=2, dtype=float) - arrays["stimulus_frame_sums"]) / 721
+    assert off[arrays["coord_angle"] == 0].max() < 1e-6
+    assert off.max() < GREY_LEVEL
 
 
 def test_places_shown__equal_flyvis(golden: Callable[[str], dict[str, np.ndarray]]) -> None:

@@ -3,8 +3,8 @@
 from flyxr.stimuli.arrays import from_array
 from flyxr.stimuli.blocks import random_walk_of_blocks
 from flyxr.stimuli.digits import moving_digits
-from flyxr.stimuli.flashes import flashes, impulses
-from flyxr.stimuli.gratings import gratings
+from flyxr.stimuli.discs import flashes, impulses
+from flyxr.stimuli.drifting import gratings
 from flyxr.stimuli.mnist import moving_mnist
 from flyxr.stimuli.moving import moving_bars, moving_edges
 from flyxr.stimuli.natural import natural_motion

@@ -316,14 +316,12 @@ def places_shown(n_places: int, n_frames: int) -> NDArray[np.int64]:
     >>> places_shown(3, 7)
     array([0, 0, 0, 1, 1, 1, 2])
     """
-    # quirk: cut to an integer, not rounded, so the last place gets a single frame; and in float32, from both ends to
-    # the middle as torch.linspace does it, which falls short of an integer here and there
-    frame, last = np.arange(n_frames, dtype=np.float32), np.float32(n_places - 1)
-    step = last / np.float32(max(n_frames - 1, 1))
-    place = np.where(frame < n_frames // 2, step * frame, last - step * (np.float32(n_frames - 1) - frame))
-    if n_frames == 1:
-        place = np.zeros(1)
-    return place.astype(np.int64)
+    # quirk: cut to an integer, not rounded, so the last place gets a single frame; and from steps in float32, counted
+    # from both ends to the middle as torch.linspace does it, which falls short of an integer here and there
+    frame, step = np.arange(n_frames, dtype=np.float64), np.float32(n_places - 1) / np.float32(max(n_frames - 1, 1))
+    from_end = n_places - 1 - float(step) * (n_frames - 1 - frame)  # rounded once, after both operations
+    place = np.where(frame < n_frames // 2, float(step) * frame, from_end).astype(np.float32)
+    return place.astype(np.int64) if n_frames > 1 else np.zeros(n_frames, np.int64)
 
 
 class _Monitor(NamedTuple):

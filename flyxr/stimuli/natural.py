@@ -44,8 +44,8 @@ def natural_motion(
     """Natural photographs that translate, rotate or loom, with the true optic flow as a second variable.
 
     A photograph, mirrored at its rims without end, stands still before time 0, moves, and stands still again from
-    ``t_stim`` on. Each column sees it through a Gaussian whose width at half height is one column, at every
-    magnification. A sample has one kind of motion; an empty list leaves out a kind.
+    ``t_stim`` on. Each column sees it through a Gaussian whose width at half height is one column, however
+    large the photograph has become. A sample has one kind of motion; an empty list leaves out a kind.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def natural_motion(
         Of the places, which lie in front of the central column at time 0. A place is a function of ``seed`` and its
         own number alone.
     pixels_per_column
-        Magnification of the photograph at time 0, at least 1.
+        Pixels of the photograph from one column to the next at time 0, at least 1: the more, the more of it is seen.
     t_stim, t_pre, t_post
         Duration of the motion, and of the stills before and after it, s.
     dt
@@ -111,8 +111,8 @@ def natural_motion(
     t_stim = check.duration("t_stim", t_stim, dt)
     t_pre, t_post = check.number("t_pre", t_pre, "s", least=0), check.number("t_post", t_post, "s", least=0)
     pixels_per_column = check.number("pixels_per_column", pixels_per_column, "pixels", least=1)
-    names = [photographs] if isinstance(photographs, str) else list(photographs)
-    if not names or not set(names) <= set(PHOTOGRAPHS):
+    names = np.atleast_1d(np.asarray(photographs, dtype=object)).tolist()
+    if not names or not all(name in PHOTOGRAPHS for name in names):
         check.problems.append(f"expected photographs out of {PHOTOGRAPHS}, got {names}")
     for name, values, unit, of_rim in (
         ("speeds", translation_speeds, "columns/s", translation_speeds),
@@ -194,10 +194,10 @@ class _Motion(NamedTuple):
     def seen(self, points: NDArray[np.complex128], elapsed: NDArray[np.float64]) -> NDArray[np.complex128]:
         """Which point of the photograph, as it was at time 0, is in front of each column, (time, column)."""
         if self.kind == "translation":
-            return points - elapsed[:, None] * self._velocity
+            return np.asarray(points - elapsed[:, None] * self._velocity)
         if self.kind == "rotation":
-            return points * np.exp(-1j * np.radians(self.rotation_speed) * elapsed)[:, None]
-        return points / self.magnification(elapsed)[:, None]
+            return np.asarray(points * np.exp(-1j * np.radians(self.rotation_speed) * elapsed)[:, None])
+        return np.asarray(points / self.magnification(elapsed)[:, None])
 
     def flow(self, points: NDArray[np.complex128]) -> NDArray[np.complex128]:
         """Velocity of what is in front of each column, (column,), columns per second."""

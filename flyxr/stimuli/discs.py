@@ -77,7 +77,7 @@ def flashes(
     levels = check.numbers("intensities", intensities, "luminance", least=0, most=1)
     baseline = check.number("baseline", baseline, "luminance", least=0, most=1)
     t_stim, t_pre = check.duration("t_stim", t_stim, dt), check.duration("t_pre", t_pre, dt)
-    pattern = tuple(alternations)
+    pattern = tuple(np.atleast_1d(np.asarray(alternations)).tolist())
     if not (set(pattern) == {0, 1} and pattern[0] == 0):
         check.problems.append(
             f"expected alternations of 0 (baseline) and 1 (flash) that start with 0, got {pattern}: e.g. (0, 1, 0)"
@@ -151,7 +151,7 @@ def impulses(
 
     Notes
     -----
-    One column more or less than the grey of 0.5 is what ``flyvis.datasets.dots.SpatialImpulses`` shows.
+    Single columns as in ``flyvis.datasets.dots.SpatialImpulses``, whose two intensities lie as far below grey as above.
 
     Examples
     --------
