@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flyxr.connectome import open_connectome
     from flyxr.ensemble import open_ensemble, sample_ensemble
     from flyxr.eye import BoxEye, resample
+    from flyxr.hexeye import HexEye
     from flyxr.selection import from_neurons, to_neurons
     from flyxr.store import open_store as open
     from flyxr.store import save
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BoxEye",
+    "HexEye",
     "accessor",
     "from_neurons",
     "open",
@@ -43,6 +45,7 @@ __all__ = [
 
 _SOURCES = {
     "BoxEye": ("flyxr.eye", "BoxEye"),
+    "HexEye": ("flyxr.hexeye", "HexEye"),
     "from_neurons": ("flyxr.selection", "from_neurons"),
     "open": ("flyxr.store", "open_store"),
     "open_connectome": ("flyxr.connectome", "open_connectome"),

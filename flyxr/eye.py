@@ -49,7 +49,7 @@ class BoxEye:
     kernel_size: int = 13
 
     def __post_init__(self) -> None:
-        _check(extent=(self.extent, 0, 15), kernel_size=(self.kernel_size, 1, 13))
+        check_arguments(extent=(self.extent, 0, 15), kernel_size=(self.kernel_size, 1, 13))
 
     @property
     def n_columns(self) -> int:
@@ -113,10 +113,10 @@ class BoxEye:
         >>> dict(rendering.luminance.sizes), float(rendering.luminance.isel(sample=0, time=0, column=9))
         ({'sample': 1, 'time': 2, 'column': 19}, 0.5)
         """
-        _check(filter, FILTERS)
+        check_arguments(filter, FILTERS)
         movie = schema.validate(movie, "movie", integer_luminance=True)
         arguments = {"extent": int(self.extent), "kernel_size": int(self.kernel_size), "filter": filter}
-        columns = _apply(_render, movie["luminance"], ["y", "x"], {"column": self.n_columns}, **arguments)
+        columns = along_frames(_render, movie["luminance"], ["y", "x"], {"column": self.n_columns}, **arguments)
         rendering = xr.Dataset({"luminance": columns}, hexgrid.column_coords(self.extent), movie.attrs)
         return provenance.add(schema.annotate(rendering, "rendering"), "render", {"eye": "BoxEye", **arguments})
 
@@ -151,7 +151,7 @@ class BoxEye:
         >>> operator.shape, operator.nnz, operator.sum(axis=1)[9]
         ((19, 3072), 475, np.float32(1.0))
         """
-        _check(filter, FILTERS[:2], height=(height, 1, 64), width=(width, 1, 64))
+        check_arguments(filter, FILTERS[:2], height=(height, 1, 64), width=(width, 1, 64))
         return _operator(int(self.extent), int(self.kernel_size), int(height), int(width), filter)
 
     def backproject(
@@ -195,7 +195,7 @@ class BoxEye:
         >>> dict(frame.sizes), float(frame[15, 20]), float(frame[0, 0])
         ({'y': 30, 'x': 40}, 0.5, 0.0)
         """
-        _check(filter, FILTERS[:2], height=(height, 1, 64), width=(width, 1, 64))
+        check_arguments(filter, FILTERS[:2], height=(height, 1, 64), width=(width, 1, 64))
         own = zip(("u", "v"), hexgrid.columns(self.extent), strict=True)
         ordered = all(np.array_equal(rendering[name], axial) for name, axial in own if name in rendering.coords)
         if rendering.sizes.get("column") != self.n_columns or not ordered:
@@ -208,7 +208,7 @@ class BoxEye:
         def back(data: xr.DataArray) -> xr.DataArray:
             if "column" not in data.dims:
                 return data
-            frames: xr.DataArray = _apply(_backproject, data, ["column"], size, **arguments)
+            frames: xr.DataArray = along_frames(_backproject, data, ["column"], size, **arguments)
             return frames.assign_coords({name: np.arange(length) for name, length in size.items()})
 
         if isinstance(rendering, xr.DataArray):
@@ -273,8 +273,8 @@ def resample(data: xr.Dataset | xr.DataArray, dt: float) -> xr.Dataset:
     Returns
     -------
     Dataset
-        The same with ``time`` from 0 in steps of ``dt``; lazy if ``data`` is. The frames are those of
-        :func:`temporal_sample_indices`.
+        The same with ``time`` from its first value on in steps of ``dt``; lazy if ``data`` is. The frames are those
+        of :func:`temporal_sample_indices`.
 
     Raises
     ------
@@ -293,7 +293,7 @@ def resample(data: xr.Dataset | xr.DataArray, dt: float) -> xr.Dataset:
     kind = "movie" if isinstance(data, (xr.Dataset, xr.DataArray)) and {"y", "x"} & set(data.dims) else "rendering"
     dataset = schema.validate(data, kind, integer_luminance=True)
     frames = temporal_sample_indices(dataset.sizes["time"], 1 / schema.time_step(dataset), dt)
-    picked = dataset.isel(time=frames).assign_coords(time=schema.time_coord(frames.size, dt))
+    picked = dataset.isel(time=frames).assign_coords(time=schema.time_coord(frames.size, dt, float(dataset["time"][0])))
     return provenance.add(schema.annotate(picked, kind), "resample", {"dt": dt})
 
 
@@ -337,7 +337,7 @@ def temporal_sample_indices(n_frames: int, frame_rate: float, dt: float) -> NDAr
     return np.minimum(indices, n_frames - 1)
 
 
-def _check(filter: str = "mean", filters: tuple[str, ...] = FILTERS, **integers: tuple[Any, int, int]) -> None:
+def check_arguments(filter: str = "mean", filters: tuple[str, ...] = FILTERS, **integers: tuple[Any, int, int]) -> None:
     """Raise for a filter that isn't one of some, and for any of integers by name: (value, least, example)."""
     wrong = f"expected filter as one of {', '.join(map(repr, filters))}, got {filter!r}"
     problems = [] if filter in filters else [wrong]
@@ -348,7 +348,7 @@ def _check(filter: str = "mean", filters: tuple[str, ...] = FILTERS, **integers:
         raise ValueError("; ".join(problems))
 
 
-def _apply(kernel: Any, data: xr.DataArray, dims: list[str], sizes: dict[str, int], **arguments: Any) -> Any:
+def along_frames(kernel: Any, data: xr.DataArray, dims: list[str], sizes: dict[str, int], **arguments: Any) -> Any:
     """A kernel from some dims to others of given sizes, which come last; one task a chunk of what remains."""
     if data.chunks is not None:
         data = data.chunk(dict.fromkeys(dims, -1))
@@ -430,7 +430,7 @@ class _Axis:
         if edge:
             from scipy import sparse
 
-            resize = _bilinear(size, edge)
+            resize = bilinear(size, edge)
             weights, resize = weights @ resize, sparse.csr_array(resize, dtype=np.float32)
             return cls(weights.astype(np.float32), place, slice(size), resize, edge, pixels)
         start, stop = max(0, places[0] - more), min(size, places[-1] + more + 1)
@@ -490,7 +490,7 @@ class _Boxes:
         return values[..., lower_middle]
 
 
-def _bilinear(size_in: int, size_out: int) -> NDArray[np.float64]:
+def bilinear(size_in: int, size_out: int) -> NDArray[np.float64]:
     """(out, in) weights of bilinear resizing with half-pixel centres, widened to antialias where it shrinks."""
     # quirk: torch places the centres in float32, up to 4e-6 pixel off in a frame of 64; a median shows that
     scale = np.float32(size_in / size_out)

@@ -6,6 +6,7 @@ ascending, and the column ``u = v = 0`` in its middle. NumPy only.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,3 +135,60 @@ def hexagon() -> NDArray[np.float64]:
     angle = np.arange(6) * np.pi / 3
     corners: NDArray[np.float64] = np.stack([np.cos(angle), np.sin(angle)], axis=1) / np.sqrt(3)
     return corners
+
+
+@functools.lru_cache(maxsize=8)
+def pixel_to_hex(extent: int, pitch: int) -> NDArray[np.int32]:
+    """Which column's hexagon each pixel of a square monitor lies in (``flyvis.HexEye.is_inside`` as a map).
+
+    The monitor is ``2 * extent + 1`` pitches high and wide. Neighbours in a column of pixels are one pitch apart, and
+    so are neighbouring columns of hexagons: the lattice is 2 / sqrt(3) wider than :func:`positions`, and between the
+    hexagons, as in the corners, there are pixels of none.
+
+    Parameters
+    ----------
+    extent
+        Radius of the lattice.
+    pitch
+        Distance of hexagons, pixel.
+
+    Returns
+    -------
+    (y, x) int
+        Index into :func:`columns`, -1 where no hexagon is; y downward. Built once for a size, read-only.
+
+    Examples
+    --------
+    >>> pixels = pixel_to_hex(extent=15, pitch=25)
+    >>> pixels.shape, int(pixels[387, 387]), int((pixels < 0).sum())
+    ((775, 775), 360, 218242)
+    """
+    size = pitch * (2 * extent + 1)
+    # quirk: half precision, which rounds places beyond 512 to half a pixel; where it would round to whole ones, single
+    number = np.float16 if size <= 1024 else np.float32
+    u, v = columns(extent)
+    x_middle, y_middle = (size // 2 + pitch * v).astype(number), (size // 2 + pitch * (u + v / 2)).astype(number)
+    third = number(np.pi) / number(3)
+    turn = np.array([[np.cos(third), -np.sin(third)], [np.sin(third), np.cos(third)]]).astype(np.float32)
+    corners = [np.array([2 / np.sqrt(3) * float(number(pitch / 2)), 0]).astype(number)]
+    for _ in range(6):
+        corners.append((turn @ corners[-1].astype(np.float32)).astype(number))
+
+    # each hexagon is looked for in a window around its middle: (hexagon, y, x)
+    reach = int(np.ceil(pitch / np.sqrt(3))) + 2
+    window = np.arange(-reach, reach + 1)
+    row = y_middle.astype(np.int64)[:, None, None] + window[:, None]
+    column = x_middle.astype(np.int64)[:, None, None] + window
+    inside = (row >= 0) & (row < size) & (column >= 0) & (column < size)
+    x, y = column.astype(number), row.astype(number)
+    for first, second in zip(corners[:-1], corners[1:], strict=True):
+        x1, y1, x2, y2 = first[0] + x_middle, first[1] + y_middle, second[0] + x_middle, second[1] + y_middle
+        slope = (y2 - y1) / (x2 - x1)
+        side_of_middle = np.sign(y1 + slope * (x_middle - x1) - y_middle)
+        x1, y1, slope, side_of_middle = (values[:, None, None] for values in (x1, y1, slope, side_of_middle))
+        inside &= np.sign(y1 + slope * (x - x1) - y) == side_of_middle
+    hexagon_index, at_row, at_column = np.nonzero(inside)
+    pixels = np.full((size, size), -1, np.int32)
+    pixels[row[hexagon_index, at_row, 0], column[hexagon_index, 0, at_column]] = hexagon_index
+    pixels.flags.writeable = False
+    return pixels

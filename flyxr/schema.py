@@ -60,7 +60,7 @@ DIMS: Mapping[str, str] = {
     "model": "ensemble member",
     "pair": "one (source cell type, target cell type)",
     "synapse": "one columnar offset of a pair",
-    "axis": "axial axis, u or v",
+    "axis": "axis of the lattice, u or v, or of the plane, x or y",
 }
 
 _TEXT = "OUT"
@@ -85,7 +85,26 @@ COORDS: Mapping[str, Variable] = {
         Variable("synapse_pair", ("synapse",), "iu", "", "the pair a columnar offset belongs to"),
         Variable("du", ("synapse",), "iu", "column", "u of the target minus u of the source"),
         Variable("dv", ("synapse",), "iu", "column", "v of the target minus v of the source"),
-        Variable("axis", ("axis",), _TEXT, "", "axial axis"),
+        Variable("axis", ("axis",), _TEXT, "", "axis of the lattice or of the plane"),
+        # parameters of stimuli, where they apply
+        Variable("angle", ("sample",), "fiu", "degree", "direction of motion, 0 to the right, 90 upward"),
+        Variable("width", ("sample",), "fiu", "degree", "width of the bar"),
+        Variable("speed", ("sample",), "fiu", "column/s", "speed of motion, a column being 5.8 degrees"),
+        Variable("intensity", ("sample",), "fiu", "1", "luminance of the stimulus"),
+        Variable("radius", ("sample",), "fiu", "column", "radius of the disc, -1 for the whole field"),
+        Variable("u_impulse", ("sample",), "fiu", "", "axial coordinate u of the disc's middle"),
+        Variable("v_impulse", ("sample",), "fiu", "", "axial coordinate v of the disc's middle"),
+        Variable("spatial_frequency", ("sample",), "f", "cycle/degree", "spatial frequency of the grating"),
+        Variable("temporal_frequency", ("sample",), "f", "Hz", "temporal frequency of the grating"),
+        Variable("contrast", ("sample",), "f", "1", "Michelson contrast of the grating"),
+        Variable("rotation_speed", ("sample",), "f", "degree/s", "speed of rotation, counter-clockwise"),
+        Variable("expansion_rate", ("sample",), "f", "1/s", "relative rate of expansion; negative for contraction"),
+        Variable("motion", ("sample",), _TEXT, "", "kind of motion"),
+        Variable("photograph", ("sample",), _TEXT, "", "photograph shown"),
+        Variable("crop", ("sample",), "iu", "", "which random place in the photograph"),
+        Variable("first_offset", ("sample",), "f", "degree", "place of edge or bar at time 0, along its direction"),
+        Variable("t_stim", ("sample",), "f", "s", "duration of the stimulus proper, from time 0"),
+        Variable("t_end", ("sample",), "f", "s", "end of the sample; later frames are padding"),
     )
 }
 
@@ -102,7 +121,16 @@ KINDS: Mapping[str, Kind] = {
             (Variable("luminance", ("sample", "time", "y", "x"), "f", "1", "luminance, 0 dark to 1 bright"),),
             ("sample", "time"),
         ),
-        Kind("rendering", "what the columns of the eye receive", (_LUMINANCE,), ("sample", "time", *_COLUMN_COORDS)),
+        Kind(
+            "rendering",
+            "what the columns of the eye receive",
+            (
+                _LUMINANCE,
+                Variable("flow", ("sample", "time", "column", "axis"), "f", "column/s", "true optic flow of the image"),
+            ),
+            ("sample", "time", *_COLUMN_COORDS),
+            optional=("flow",),
+        ),
         Kind(
             "connectome",
             "cell types and their connections",
@@ -332,15 +360,18 @@ def annotate(dataset: xr.Dataset, kind: str) -> xr.Dataset:
     return dataset
 
 
-def time_coord(n_frames: int, step: float) -> xr.Variable:
-    """Time axis that starts at 0, with its step in s kept beside it for the case of one frame.
+def time_coord(n_frames: int, step: float, start: float = 0.0) -> xr.Variable:
+    """Time axis from a start in s, with its step in s kept beside it for the case of one frame.
 
     Examples
     --------
-    >>> time_coord(3, 0.5).values
-    array([0. , 0.5, 1. ])
+    >>> time_coord(3, 0.5).values, time_coord(3, 0.5, start=-0.5).values
+    (array([0. , 0.5, 1. ]), array([-0.5,  0. ,  0.5]))
     """
-    return xr.Variable("time", np.arange(n_frames) * step, {"step": step})
+    first = start / step
+    whole = round(first)
+    first = whole if abs(first - whole) < 1e-6 else first  # onset is exactly 0, also where start / step is not whole
+    return xr.Variable("time", (np.arange(n_frames) + first) * step, {"step": step})
 
 
 def time_step(dataset: xr.Dataset) -> float:

@@ -20,6 +20,7 @@ FLOORS = {
     "connectome": 1,
     "stimuli": 1,
     "eye": 1,
+    "hexeye": 2,
     "ensemble": 2,
     "selection": 2,
     "testing": 2,
@@ -36,10 +37,10 @@ FLOORS = {
     "bench": 8,
     "cli": 9,
 }
-SHARED_BASES = {
+SHARED_BASES: dict[str, str | tuple[str, ...]] = {
     "engine": "flyxr.engine.base",
     "viz": "flyxr.viz.base",
-    "stimuli": "flyxr.stimuli.arrays",
+    "stimuli": ("flyxr.stimuli.arrays", "flyxr.stimuli.columns"),
     "sweep": "flyxr.sweep.base",
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -137,20 +137,20 @@ def wrap(
 def generate(
     make: Callable[..., np.ndarray],
     n_samples: int,
-    sample_shape: tuple[int, int, int],
+    sample_shape: tuple[int, ...],
     sample_chunk: int | None = None,
     **arguments: object,
 ) -> Any:
-    """Lazy float32 array (sample, time, y, x) of samples that a function makes from their indices.
+    """Lazy float32 array (sample, time, ...) of samples that a function makes from their indices.
 
     Parameters
     ----------
     make
-        Module-level function; ``make(indices, **arguments)`` gives (index, time, y, x).
+        Module-level function; ``make(indices, **arguments)`` gives (index, time, ...).
     n_samples
         Number of samples.
     sample_shape
-        (time, y, x) of one sample.
+        Of one sample: (time, y, x) of a movie, (time, column) of a rendering.
     sample_chunk
         Samples in a chunk; as many as :data:`CHUNK_BYTES` holds if None.
     **arguments
@@ -169,23 +169,23 @@ def generate(
     indices = da.arange(n_samples, chunks=chunk)
     return indices.map_blocks(
         make,
-        new_axis=[1, 2, 3],
+        new_axis=list(range(1, 1 + len(sample_shape))),
         chunks=(indices.chunks[0], *((length,) for length in sample_shape)),
         dtype=np.float32,
-        meta=np.empty((0,) * 4, np.float32),
+        meta=np.empty((0,) * (1 + len(sample_shape)), np.float32),
         **arguments,
     )
 
 
-def raise_problems(problems: list[str]) -> None:
-    """Raise one SchemaError with all problems, if there are any.
+def raise_problems(problems: list[str], kind: str = "movie") -> None:
+    """Raise one SchemaError with all problems of a kind of Dataset, if there are any.
 
     Examples
     --------
     >>> raise_problems([])
     """
     if problems:
-        raise schema.SchemaError("\n- ".join(["not a movie:", *problems]))
+        raise schema.SchemaError("\n- ".join([f"not a {kind}:", *problems]))
 
 
 def frame_rate_problems(frame_rate: float) -> list[str]:
