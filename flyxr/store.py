@@ -29,6 +29,8 @@ SHARD_BYTES = 256 * 2**20
 """Largest shard that is chosen for data without chunks of their own, byte."""
 CHUNK_BYTES = 16 * 2**20
 """Largest chunk of movies and renderings, byte."""
+TYPE_CHUNK_BYTES = 2**20
+"""Chunk of responses that cell types share where one alone would be smaller: below, reading it takes no less time."""
 _PROGRESS_AFTER = 1.0  # s
 
 
@@ -373,8 +375,12 @@ def _encoding(variable: xr.Variable, given: dict[str, int] | None = None) -> dic
         "compressors": (BloscCodec(cname="lz4", clevel=1, shuffle="shuffle"), Crc32cCodec()),
     }
     if {"cell_type", "time"} <= set(sizes) and block["cell_type"] > 1:
-        encoding["shards"] = encoding["chunks"]
-        encoding["chunks"] = tuple(1 if dim == "cell_type" else length for dim, length in block.items())
+        of_one_type = math.prod(block.values()) // block["cell_type"] * variable.dtype.itemsize
+        n_chunks = min(block["cell_type"], math.ceil(of_one_type * block["cell_type"] / TYPE_CHUNK_BYTES))
+        n_types = math.ceil(block["cell_type"] / n_chunks)
+        n_chunks = math.ceil(block["cell_type"] / n_types)
+        encoding["chunks"] = tuple({**block, "cell_type": n_types}.values())
+        encoding["shards"] = tuple({**block, "cell_type": n_types * n_chunks}.values())
     if variable.dtype.kind == "f":
         encoding["_FillValue"] = np.nan
     return encoding

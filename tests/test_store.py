@@ -65,7 +65,28 @@ def test_save__every_kind_comes_back_the_same(make: Callable[[], xr.Dataset], tm
     assert files_in(path.parent) == ["data.zarr"]
 
 
-def test_save__is_zarr_v3_with_the_chunks_of_responses(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("chunk_bytes", "n_types"), [(1, 1), (4 * 3 * 4 * 7 * 2, 2), (2**20, 3)])
+def test_save__cell_types_share_a_chunk_as_far_as_they_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, n_types: int
+) -> None:
+    monkeypatch.setattr(store, "TYPE_CHUNK_BYTES", chunk_bytes)
+    path = fx.save(responses(), tmp_path / "r.zarr")
+    array = zarr.open_group(path, mode="r")["response"]
+    assert array.chunks == (1, 3, 4, n_types, 7)
+    assert array.shards == (1, 3, 4, 4 if n_types == 2 else 3, 7)
+    xr.testing.assert_identical(fx.open(path).load(), responses().load())
+
+
+def test_save__a_large_cell_type_has_a_chunk_of_its_own() -> None:
+    response = xr.Variable(("model", "sample", "time", "cell_type", "column"), np.zeros((1, 4, 100, 65, 721), "f2"))
+    encoding = store._encoding(response)
+    assert encoding["chunks"] == (1, 4, 100, 2, 721)
+    assert encoding["shards"] == (1, 4, 100, 66, 721)
+    assert store._encoding(response.astype("f4"))["chunks"] == (1, 4, 100, 1, 721)
+
+
+def test_save__is_zarr_v3_with_the_chunks_of_responses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "TYPE_CHUNK_BYTES", 1)
     array = zarr.open_group(fx.save(responses(), tmp_path / "r.zarr"), mode="r")["response"]
     assert array.metadata.zarr_format == 3
     assert array.chunks == (1, 3, 4, 1, 7)
@@ -88,7 +109,8 @@ def test_save__one_shard_for_each_block(tmp_path: Path, monkeypatch: pytest.Monk
     xr.testing.assert_identical(fx.open(path).load(), data.load())
 
 
-def test_open__reads_one_cell_type_without_the_rest(tmp_path: Path) -> None:
+def test_open__reads_one_cell_type_without_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "TYPE_CHUNK_BYTES", 1)
     back = fx.open(fx.save(responses(), tmp_path / "r.zarr"))
     assert back.response.chunks[3] == (1, 1, 1)
     assert back.cell_type.chunks is None

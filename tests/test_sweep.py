@@ -142,7 +142,7 @@ def test_sweep__layout_is_one_file_for_a_block(tmp_path: Path, small_blocks: int
     sweep(tmp_path / "r.zarr")
     array = zarr.open_array(tmp_path / "r.zarr" / "response", mode="r")
     assert array.shards == (1, 2, N_TIME, 3, 19)
-    assert array.chunks == (1, 2, N_TIME, 1, 19)
+    assert array.chunks == (1, 2, N_TIME, 3, 19)
     files = [file for file in (tmp_path / "r.zarr/response/c").rglob("*") if file.is_file()]
     assert len(files) == 3 * 3
     assert sorted(os.listdir(tmp_path)) == ["r.zarr"]
