@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from flyxr.connectome import open_connectome
     from flyxr.ensemble import open_ensemble, sample_ensemble
     from flyxr.eye import BoxEye, resample
+    from flyxr.optimal import optimal_stimulus
+    from flyxr.perturb import clamp, perturbation_effect, scale, silence
     from flyxr.selection import from_neurons, to_neurons
     from flyxr.store import open_store as open
     from flyxr.store import save
@@ -26,13 +28,18 @@ __version__ = "0.1.0"
 __all__ = [
     "BoxEye",
     "accessor",
+    "clamp",
     "from_neurons",
     "open",
     "open_connectome",
     "open_ensemble",
+    "optimal_stimulus",
+    "perturbation_effect",
     "resample",
     "sample_ensemble",
     "save",
+    "scale",
+    "silence",
     "simulate",
     "stimuli",
     "sweep",
@@ -43,13 +50,18 @@ __all__ = [
 
 _SOURCES = {
     "BoxEye": ("flyxr.eye", "BoxEye"),
+    "clamp": ("flyxr.perturb", "clamp"),
     "from_neurons": ("flyxr.selection", "from_neurons"),
     "open": ("flyxr.store", "open_store"),
     "open_connectome": ("flyxr.connectome", "open_connectome"),
     "open_ensemble": ("flyxr.ensemble", "open_ensemble"),
+    "optimal_stimulus": ("flyxr.optimal", "optimal_stimulus"),
+    "perturbation_effect": ("flyxr.perturb", "perturbation_effect"),
     "resample": ("flyxr.eye", "resample"),
     "sample_ensemble": ("flyxr.ensemble", "sample_ensemble"),
     "save": ("flyxr.store", "save"),
+    "scale": ("flyxr.perturb", "scale"),
+    "silence": ("flyxr.perturb", "silence"),
     "to_neurons": ("flyxr.selection", "to_neurons"),
     "stimuli": ("flyxr.stimuli", None),
     "viz": ("flyxr.viz", None),
