@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from flyxr.engine.sparse import TorchParameters
 
 REGULARISATION = {"drive": 3000 / (24 * 721), "keep": 1.0}
-"""Weight of the squared distance from grey of one column in one frame: that of ``flyvis.analysis.optimal_stimuli``, where
-it is ``weight_mei`` of a mean over 24 frames of 721 columns, and ``l2_stim`` of a sum."""
+"""Weight of the squared distance from grey of a column in a frame: in ``flyvis.analysis.optimal_stimuli`` this is
+``weight_mei`` of a mean over 24 frames of 721 columns, and ``l2_stim`` of a sum."""
 LEARNING_RATE = 0.01
 """Step of Adam, luminance: ``lr`` of both procedures of flyvis."""
 LARGEST_EXPONENT = 300.0
@@ -118,7 +118,9 @@ def optimal_stimulus(
     >>> movie = fx.stimuli.moving_digits(n_samples=2, seed=0)
     >>> rendering = fx.resample(fx.BoxEye(extent=2).render(movie), dt=1 / 50)
     >>> models = fx.sample_ensemble(n_models=1, seed=0, connectome=connectome)
-    >>> optimal = optimal_stimulus(models, "Mi1", rendering, n_iterations=5, connectome=connectome, progress=False)
+    >>> optimal = optimal_stimulus(
+    ...     models, "Mi1", rendering, regularisation=0.001, n_iterations=5, connectome=connectome, progress=False
+    ... )
     >>> dict(optimal.luminance.sizes)
     {'model': 1, 'time': 34, 'column': 19}
     """
@@ -311,7 +313,7 @@ class _Ascent:
         (of_seen,) = torch.autograd.grad(response, seen, (of_response / scale).float())
         from_grey = self.pixels - base.GREY
         gradient = 2 * self.weight * from_grey
-        gradient[: self.stop] += scale * of_seen
+        gradient[: self.stop] += scale * of_seen.double()
         self.pixels.grad = gradient
         self.adam.step()
         total = loss + self.weight * (from_grey**2).sum()
