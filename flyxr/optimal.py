@@ -226,7 +226,7 @@ def _one_type(cell_type: str, connectome: xr.Dataset) -> str:
 def _warn_of_losses(
     after: NDArray[np.floating], before: NDArray[np.floating], ensemble: xr.Dataset, name: str, weight: float
 ) -> None:
-    lost = np.flatnonzero(after < before)
+    lost = np.flatnonzero(after < before - 1e-5 * (1 + np.abs(before)))  # engines differ by rounding
     if lost.size:
         i = lost[0]
         warnings.warn(

@@ -182,7 +182,7 @@ def test_optimal_stimulus__knows_no_response_after_the_end_of_a_sample(
     for name in ("response", "start_response"):
         np.testing.assert_array_equal(np.isfinite(found[name][0]), np.arange(N_TIME) < ends)
     monkeypatch.undo()
-    shorter = find(objective=objective, regularisation=1e-3, rendering=rendering(n_time=ends))
+    shorter = find(objective=objective, regularisation=1e-3, rendering=rendering().isel(time=slice(ends)))
     np.testing.assert_allclose(found.luminance[0, :ends], shorter.luminance[0], atol=1e-6)
 
 
@@ -247,6 +247,13 @@ def test_optimal_stimulus__large_potentials_are_driven_as_well(bias: float) -> N
 def test_optimal_stimulus__warns_where_the_cell_is_driven_less() -> None:
     with pytest.warns(UserWarning, match=r"T is driven less .* 2 of 2 models, .* below 1e\+03"):
         find(ensemble=models(2, bias=0.2), regularisation=1000)
+
+
+def test_optimal_stimulus__of_a_clamped_cell_is_grey() -> None:
+    """And nothing is lost by it, so nothing warns."""
+    found = find(ensemble=fx.clamp(models(), "T", 3.3, connectome=CONNECTOME), n_iterations=200)
+    np.testing.assert_allclose(found.luminance.sel(model=1), 0.5, atol=0.005)
+    np.testing.assert_allclose(found.response.sel(model=1), 3.3, atol=1e-6)
 
 
 def test_optimal_stimulus__progress(capfd: pytest.CaptureFixture[str]) -> None:
