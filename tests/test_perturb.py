@@ -266,6 +266,17 @@ def test_perturbation_effect__is_the_difference_by_label(record: Any, counting_s
     assert provenance.steps(effect)[-1]["operation"] == "perturbation_effect"
 
 
+def test_perturbation_effect__of_a_sweep(tmp_path: Path) -> None:
+    ensemble = fx.silence(models(2), ["Mi1", "Tm3"])
+    options: dict[str, Any] = {"connectome": CONNECTOME, "record": "central"}
+    swept = fx.perturbation_effect(fx.sweep(rendering(), ensemble, tmp_path / "responses.zarr", **options))
+    simulated = fx.perturbation_effect(fx.simulate(rendering(), ensemble, **options))
+    assert swept.perturbation.values.tolist() == simulated.perturbation.values.tolist()
+    np.testing.assert_allclose(swept.response, simulated.response, atol=1e-6)
+    opened = fx.open(fx.save(swept, tmp_path / "effect.zarr"))
+    np.testing.assert_array_equal(opened.response, swept.response)
+
+
 def test_perturbation_effect__of_measures_and_arrays() -> None:
     ensemble = fx.silence(models(2), "Mi1")
     responses = fx.simulate(rendering(), ensemble, connectome=CONNECTOME, record="central").load()
