@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flyxr.ensemble import open_ensemble, sample_ensemble
     from flyxr.eye import BoxEye, resample
     from flyxr.hexeye import HexEye
+    from flyxr.optimal import optimal_stimulus
+    from flyxr.perturb import clamp, perturbation_effect, scale, silence
     from flyxr.selection import from_neurons, to_neurons
     from flyxr.store import open_store as open
     from flyxr.store import save
@@ -28,13 +30,18 @@ __all__ = [
     "BoxEye",
     "HexEye",
     "accessor",
+    "clamp",
     "from_neurons",
     "open",
     "open_connectome",
     "open_ensemble",
+    "optimal_stimulus",
+    "perturbation_effect",
     "resample",
     "sample_ensemble",
     "save",
+    "scale",
+    "silence",
     "simulate",
     "stimuli",
     "sweep",
@@ -46,13 +53,18 @@ __all__ = [
 _SOURCES = {
     "BoxEye": ("flyxr.eye", "BoxEye"),
     "HexEye": ("flyxr.hexeye", "HexEye"),
+    "clamp": ("flyxr.perturb", "clamp"),
     "from_neurons": ("flyxr.selection", "from_neurons"),
     "open": ("flyxr.store", "open_store"),
     "open_connectome": ("flyxr.connectome", "open_connectome"),
     "open_ensemble": ("flyxr.ensemble", "open_ensemble"),
+    "optimal_stimulus": ("flyxr.optimal", "optimal_stimulus"),
+    "perturbation_effect": ("flyxr.perturb", "perturbation_effect"),
     "resample": ("flyxr.eye", "resample"),
     "sample_ensemble": ("flyxr.ensemble", "sample_ensemble"),
     "save": ("flyxr.store", "save"),
+    "scale": ("flyxr.perturb", "scale"),
+    "silence": ("flyxr.perturb", "silence"),
     "to_neurons": ("flyxr.selection", "to_neurons"),
     "stimuli": ("flyxr.stimuli", None),
     "viz": ("flyxr.viz", None),

@@ -61,6 +61,7 @@ DIMS: Mapping[str, str] = {
     "pair": "one (source cell type, target cell type)",
     "synapse": "one columnar offset of a pair",
     "axis": "axis of the lattice, u or v, or of the plane, x or y",
+    "iteration": "step of an optimisation",
 }
 
 _TEXT = "OUT"
@@ -78,6 +79,8 @@ COORDS: Mapping[str, Variable] = {
         Variable("model", ("model",), "iu", "", "ensemble member, rank by task error where it is known"),
         Variable("model_name", ("model",), _TEXT, "", "name of the model"),
         Variable("task_error", ("model",), "f", "a.u.", "validation error of the task; NaN where unknown"),
+        Variable("perturbation", ("model",), _TEXT, "", "what was done to the model, or none"),
+        Variable("unperturbed", ("model",), "iu", "", "label of the model that nothing was done to"),
         Variable("pair", ("pair",), "iu", "", "pair of cell types"),
         Variable("source", ("pair",), _TEXT, "", "source cell type"),
         Variable("target", ("pair",), _TEXT, "", "target cell type"),
@@ -105,6 +108,9 @@ COORDS: Mapping[str, Variable] = {
         Variable("first_offset", ("sample",), "f", "degree", "place of edge or bar at time 0, along its direction"),
         Variable("t_stim", ("sample",), "f", "s", "duration of the stimulus proper, from time 0"),
         Variable("t_end", ("sample",), "f", "s", "end of the sample; later frames are padding"),
+        Variable("iteration", ("iteration",), "iu", "", "step of an optimisation"),
+        Variable("start_sample", ("model",), "iu", "", "sample that an optimal stimulus was found from"),
+        Variable("peak_time", ("model",), "f", "s", "time of the highest response to the sample it was found from"),
     )
 }
 
@@ -169,6 +175,17 @@ KINDS: Mapping[str, Kind] = {
             (*_MODEL_COORDS, "sample", "time", "cell_type", *_COLUMN_COORDS),
             optional=("luminance",),
             whole_lattice=False,
+        ),
+        Kind(
+            "optimal_stimuli",
+            "the stimulus that drives the central cell of a type most, for each model",
+            (
+                Variable("luminance", ("model", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright"),
+                Variable("response", ("model", "time"), "f", "a.u.", "membrane potential of the cell after the frame"),
+                Variable("start_response", ("model", "time"), "f", "a.u.", "the same to the sample it was found from"),
+                Variable("loss", ("model", "iteration"), "f", "a.u.", "loss before the step"),
+            ),
+            (*_MODEL_COORDS, "time", *_COLUMN_COORDS, "iteration", "start_sample", "peak_time"),
         ),
     )
 }

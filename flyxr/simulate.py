@@ -220,7 +220,7 @@ def prepare(
     connectome = open_connectome() if connectome is None else schema.validate(connectome, "connectome")
     plain = tables(connectome)
     _check_fit(rendering, ensemble, connectome, plain)
-    parameters = _parameters(ensemble, connectome)
+    parameters = engine_parameters(ensemble, connectome)
     dt = schema.time_step(rendering)
     if dt > LARGEST_DT * (1 + 1e-6):
         warnings.warn(
@@ -361,8 +361,15 @@ def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Datas
         raise schema.SchemaError("\n- ".join(["rendering, ensemble and connectome do not fit together:", *problems]))
 
 
-def _parameters(ensemble: xr.Dataset, connectome: xr.Dataset) -> base.Parameters:
-    """Parameters in the order of the compiled connectome, matched by label."""
+def engine_parameters(ensemble: xr.Dataset, connectome: xr.Dataset) -> base.Parameters:
+    """Parameters in the order of the compiled connectome, matched by label: what engines take.
+
+    Examples
+    --------
+    >>> from flyxr.ensemble import sample_ensemble
+    >>> engine_parameters(sample_ensemble(2, seed=0), open_connectome()).synapse_strength.shape
+    (2, 604)
+    """
     of_type = ensemble.indexes["cell_type"].get_indexer(connectome.indexes["cell_type"])
     of_pair = _pairs(ensemble).get_indexer(_pairs(connectome).take(compile_network(connectome).pairs))
     return base.Parameters(

@@ -17,7 +17,7 @@ import flyxr as fx
 from flyxr import hexgrid, schema
 from flyxr.connectome import compile_network
 from flyxr.engine import base, sparse
-from flyxr.simulate import _parameters
+from flyxr.simulate import engine_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ def test_simulate__initial_state_at_extent_5(extent_5: dict[str, np.ndarray], ca
     connectome = fx.open_connectome(extent=5)
     first = extent_5["movie"][:, 0, 0]
     lead = base.fade_in(first, dt) if initial == "fade" else np.repeat(base.grey(first.shape[1], dt), 2, axis=0)
-    state = sparse.integrate(compile_network(connectome), _parameters(ensemble, connectome), lead, dt).state[0]
+    state = sparse.integrate(compile_network(connectome), engine_parameters(ensemble, connectome), lead, dt).state[0]
     np.testing.assert_allclose(state, extent_5[f"{case}__initial_state"], atol=ATOL, rtol=RTOL)
 
 
