@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flyxr as fx
-from flyxr import provenance, schema, store
+from flyxr import ledger, provenance, schema, store
+from flyxr.sweep.plan import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +24,13 @@ _WAYS_OUT = {
     "pass overwrite=True": "add --overwrite",
     "with fx.stimuli.from_array(..., rescale=True)": "with --rescale",
     "use fx.resample(rendering, dt=1/100)": "add --dt 0.01",
+    "or replace it with overwrite=True": "or replace it with --overwrite",
+    "call fx.sweep with the same inputs and verify=True": "run flyxr simulate again with --verify",
+    "call fx.sweep with the same inputs again": "run the same `flyxr simulate` again",
+    "see fx.sweep_status(path)": "see `flyxr info`",
+    "the same call again goes on from there": "the same command again goes on from there",
+    "raise memory_limit": "raise --memory-limit",
+    "precision=10 or 'float16'": "--precision 10 or float16",
 }
 """How a way out that an error names is written on the command line."""
 
@@ -35,17 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     options = _parser().parse_args(arguments)
+
+    def tell(message: object, *_: object, **__: object) -> None:
+        print(f"flyxr {options.command}: {_here(str(message))}", file=sys.stderr)
+
     try:
-        options.run(options)
-    except (ValueError, OSError, KeyError, ImportError, ArithmeticError) as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = tell
+            options.run(options)
+    except (ValueError, OSError, KeyError, ImportError, ArithmeticError, RuntimeError) as error:
         if options.traceback:
             raise
-        message = str(error)
-        for in_python, on_the_command_line in _WAYS_OUT.items():
-            message = message.replace(in_python, on_the_command_line)
-        print(f"flyxr {options.command}: {message}", file=sys.stderr)
+        tell(error)
         return 2
     return 0
+
+
+def _here(message: str) -> str:
+    """Message whose ways out are written as on the command line."""
+    for in_python, on_the_command_line in _WAYS_OUT.items():
+        message = message.replace(in_python, on_the_command_line)
+    return message
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,12 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     simulate = command(
         "simulate",
         _simulate,
-        "simulate the responses of an ensemble to a rendering",
-        "flyxr simulate rendering.zarr results/flow/0000 responses.zarr --record 'T4*' 'T5*'",
+        "simulate the responses of an ensemble to a stimulus, into a store; run again, it goes on where it stopped",
+        "flyxr simulate rendering.zarr results/flow/0000 responses.zarr --record 'T4*' 'T5*' --plan",
     )
-    simulate.add_argument("rendering", help="zarr store of a rendering")
+    simulate.add_argument("stimulus", help="zarr store of a rendering, or of a movie, which is rendered on the way")
     simulate.add_argument("ensemble", help="zarr store of an ensemble, or results of flyvis: a directory or a zip")
-    simulate.add_argument("out", help="zarr store to write")
+    simulate.add_argument("out", help="zarr store to write, or to go on with")
     simulate.add_argument("--dt", type=float, help="resample to this integration step first, s")
     simulate.add_argument(
         "--initial-state",
@@ -115,7 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--record", nargs="+", default=["all"], metavar="WHAT", help="all, central, or cell types and patterns of them"
     )
-    simulate.add_argument("--engine", default="auto", help="auto, sparse or reference")
+    simulate.add_argument("--plan", action="store_true", help="only say what it would take: blocks, bytes, time")
+    simulate.add_argument("--memory-limit", default="2 GB", metavar="BYTES", help="memory that a worker may take")
+    simulate.add_argument(
+        "--precision", default="float32", help="float32, float16, or a number of bits of the mantissa to keep"
+    )
+    simulate.add_argument("--scheduler", metavar="ADDRESS", help="dask.distributed scheduler whose workers compute")
+    simulate.add_argument("--verify", action="store_true", help="read all that is there, and mend what is corrupted")
+    simulate.add_argument("--engine", default="auto", help="auto, stencil, sparse or reference")
     simulate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     simulate.add_argument("--overwrite", action="store_true", help="replace the store that is there")
 
@@ -167,7 +195,7 @@ def _demo(options: argparse.Namespace) -> None:
 
     responses = fx.simulate(rendering, ensemble)
     kind = "trained" if trained else "untrained"
-    print(f"3/4  responses   of {n_models} {kind} models, {_size(responses.response.nbytes)} before compression")
+    print(f"3/4  responses   of {n_models} {kind} models, {size_text(responses.response.nbytes)} before compression")
     fx.save(responses, targets["responses"], overwrite=options.overwrite)
     responses = fx.open(targets["responses"])
 
@@ -182,8 +210,8 @@ def _demo(options: argparse.Namespace) -> None:
             "Give trained ones with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
         )
     for name, path in targets.items():
-        print(f"  {path!s:32} {_size(_bytes(path)):>9}  {_dims(fx.open(path))}  ({name})")
-    print(f"  {report!s:32} {_size(report.stat().st_size):>9}  open it in a browser")
+        print(f"  {path!s:32} {size_text(_bytes(path)):>9}  {_dims(fx.open(path))}  ({name})")
+    print(f"  {report!s:32} {size_text(report.stat().st_size):>9}  open it in a browser")
     print(
         "\nGo on in Python:\n"
         "  import flyxr as fx\n"
@@ -217,34 +245,53 @@ def _read_array(path: Path) -> Any:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    store.check_target(options.out, overwrite=options.overwrite)
-    rendering = _open_kind(Path(options.rendering), "rendering")
+    stimulus = _open_kind(Path(options.stimulus), "rendering", "movie")
+    if store.kind_of(stimulus) == "movie":
+        stimulus = fx.BoxEye().render(stimulus)
     if options.dt is not None:
-        rendering = fx.resample(rendering, dt=options.dt)
-    record = options.record[0] if len(options.record) == 1 else options.record
-    responses = fx.simulate(
-        rendering,
-        fx.open_ensemble(options.ensemble),
-        initial_state=options.initial_state,
-        record=record,
-        engine=options.engine,
-        device=options.device,
-    )
-    _print_saved(fx.save(responses, options.out, overwrite=options.overwrite))
+        stimulus = fx.resample(stimulus, dt=options.dt)
+    precision = int(options.precision) if options.precision.isdecimal() else options.precision
+    with _client(options.scheduler) as client:
+        found = fx.sweep(
+            stimulus,
+            fx.open_ensemble(options.ensemble),
+            options.out,
+            record=options.record[0] if len(options.record) == 1 else options.record,
+            initial_state=options.initial_state,
+            engine=options.engine,
+            device=options.device,
+            client=client,
+            memory_limit=options.memory_limit,
+            precision=precision,
+            plan_only=options.plan,
+            verify=options.verify,
+            overwrite=options.overwrite,
+        )
+    if options.plan:
+        print(_here(str(found)))
+    else:
+        _print_saved(Path(options.out))
 
 
-def _open_kind(path: Path, kind: str) -> xr.Dataset:
+def _client(address: str | None) -> Any:
+    if address is None:
+        return nullcontext()
+    from distributed import Client
+
+    return Client(address, timeout="30s")
+
+
+def _open_kind(path: Path, *kinds: str) -> xr.Dataset:
     dataset = fx.open(path)
     found = store.kind_of(dataset, path)
-    if found != kind:
-        raise ValueError(f"expected a store of a {kind} at {path}, got one of a {found}")
+    if found not in kinds:
+        raise ValueError(f"expected a store of a {' or a '.join(kinds)} at {path}, got one of a {found}")
     return dataset
 
 
 def _info(options: argparse.Namespace) -> None:
     for path in map(Path, options.store):
-        _print_saved(path)
-        dataset = fx.open(path)
+        dataset = _print_saved(path)
         if "trained" in dataset.attrs:
             print(f"  models are {'trained' if dataset.attrs['trained'] else 'not trained: initial parameters'}")
         for variable in dataset.data_vars.values():
@@ -255,6 +302,22 @@ def _info(options: argparse.Namespace) -> None:
             print(f"  made by {step['operation']}({given if len(given) < 100 else given[:97] + '...'})")
             for name, digest in step["hashes"].items():
                 print(f"    {name} {digest}")
+        if ledger.read(path) is not None:
+            _print_sweep(fx.sweep_status(path))
+
+
+def _print_sweep(status: xr.Dataset) -> None:
+    """What is done of a sweep, what is missing, and what it took."""
+    found, done = status.attrs, status["done"]
+    print(f"  {found['n_done']} of {found['n_all']} responses of a model to a sample are done")
+    for dim, other in (("model", "sample"), ("sample", "model")):
+        lacking = status[dim].values[~done.all(other).values].tolist()
+        if lacking:
+            some = ", ".join(map(str, lacking[:8])) + (", …" if len(lacking) > 8 else "")
+            print(f"    missing in {len(lacking)} of {done.sizes[dim]} {dim}s: {some}")
+    print(f"    in {found['seconds']:.3g} s of its workers together")
+    for run in json.loads(found["runs"]):
+        print(f"    begun {run['started']} by process {run['pid']} on {run['host']}, {run['workers']}")
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -270,10 +333,11 @@ def _bench(options: argparse.Namespace) -> None:
     print(bench.table(report))
 
 
-def _print_saved(path: Path) -> None:
+def _print_saved(path: Path) -> xr.Dataset:
     dataset = fx.open(path)
     kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
-    print(f"{path}: {kind}, {_dims(dataset)}, {_size(_bytes(path))} on disk")
+    print(f"{path}: {kind}, {_dims(dataset)}, {size_text(_bytes(path))} on disk")
+    return dataset
 
 
 def _dims(data: xr.Dataset | xr.DataArray) -> str:
@@ -282,14 +346,6 @@ def _dims(data: xr.Dataset | xr.DataArray) -> str:
 
 def _bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ def prepare(
         "connectome": plain.digest,
         "ensemble": provenance.content_hash(ensemble, list(parameters._fields)),
     }
-    kept = rendering.isel(time=recorded.frames, column=recorded.columns)
+    kept = rendering[["luminance"]].isel(time=recorded.frames, column=recorded.columns)
     labels = kept.assign(luminance=kept["luminance"].astype(np.float32)).assign_coords(
         {name: coord for name, coord in ensemble.coords.items() if coord.dims == ("model",)}
         | {"cell_type": connectome["cell_type"].values[recorded.cell_types]}

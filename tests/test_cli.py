@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +92,53 @@ def test_render_simulate_info__from_an_array_to_responses(tmp_path: Path, capsys
     printed = capsys.readouterr().out
     assert "r.zarr: rendering, 2 sample x 6 time x 721 column" in printed
     assert "models are not trained" in printed
-    assert "made by simulate(dt=0.01, initial_state=rest" in printed
+    assert "made by sweep(dt=0.01, initial_state=rest" in printed
     got = fx.open(responses)
     expected = fx.simulate(fx.open(rendering), fx.open_ensemble(ensemble), record=["T4*", "L1"], initial_state="rest")
     np.testing.assert_array_equal(got.response, expected.response)
+
+
+def test_simulate__a_movie_planned_stopped_and_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    movie, ensemble, out = (str(tmp_path / name) for name in ("m.zarr", "e.zarr", "o.zarr"))
+    fx.save(fx.stimuli.moving_digits(n_samples=2, n_frames=3), movie)
+    fx.save(fx.sample_ensemble(3, seed=0), ensemble)
+    command = ["simulate", movie, ensemble, out, "--dt", "0.01", "--record", "central", "--precision", "10"]
+    assert cli.main([*command, "--plan"]) == 0
+    assert "3 of 1 model x 2 samples" in capsys.readouterr().out
+    assert not Path(out).exists()
+
+    base = importlib.import_module("flyxr.sweep.base")
+    original, count = base.run_block, iter(range(100))
+
+    def failing(*given: Any) -> Any:
+        if next(count) > 0:
+            raise OSError(28, "No space left on device")
+        return original(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "run_block", failing)
+        assert cli.main(command) == 2
+    assert re.search(r"of 6 responses .*the same command again goes on from there", capsys.readouterr().err)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli.main(["info", out]) == 0
+    told = capsys.readouterr()
+    assert re.search(r"[02] of 6 responses of a model to a sample are done", told.out)
+    assert re.search(r"missing in [23] of 3 models: .*\n.*missing in 2 of 2 samples: 0, 1", told.out)
+    assert "unfinished sweep" in told.err
+    assert "run the same `flyxr simulate` again to finish it, and see `flyxr info`" in told.err
+
+    assert cli.main(command) == 0
+    assert cli.main(["info", out]) == 0
+    assert "6 of 6 responses" in capsys.readouterr().out
+    rendering = fx.resample(fx.BoxEye().render(fx.open(movie)), dt=0.01)
+    expected = fx.simulate(rendering, fx.open_ensemble(ensemble), record="central").response.load()
+    np.testing.assert_allclose(fx.open(out).response, expected, rtol=2**-11)
+
+    assert cli.main([*command, "--initial-state", "rest"]) == 2
+    assert re.search(r"(?s)initial_state: the store has .*or replace it with --overwrite", capsys.readouterr().err)
 
 
 def test_render__a_store_of_a_movie(tmp_path: Path) -> None:
@@ -112,9 +157,21 @@ BAD: dict[str, tuple[list[str], str]] = {
         "values from 0 to 7.*with --rescale",
     ),
     "no such file": (["render", "{a}.mp4", "{a}.out"], "found no file|no file"),
-    "a movie for a rendering": (
+    "a movie for an ensemble": (
         ["simulate", "{a}.zarr", "{a}.zarr", "{a}.out"],
-        "expected a store of a rendering.*got one of a movie",
+        "expected a store of an ensemble, got movie",
+    ),
+    "an ensemble for a stimulus": (
+        ["simulate", "{a}.ensemble", "{a}.ensemble", "{a}.out"],
+        "expected a store of a rendering or a movie.*got one of a ensemble",
+    ),
+    "a limit that is too small": (
+        ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--dt", "0.01", "--memory-limit", "1 MB"],
+        "memory limit of at least .*raise --memory-limit",
+    ),
+    "no such precision": (
+        ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--dt", "0.01", "--precision", "double"],
+        "'float32', 'float16' or a number of bits",
     ),
     "no such store": (["info", "{a}.nothing"], "no store at"),
 }
@@ -127,6 +184,7 @@ def test_main__says_what_is_wrong_in_a_sentence(
     stem = str(tmp_path / "a")
     np.save(stem + ".npy", np.full((1, 1, 8, 8), 7.0) * np.arange(8) / 7)
     fx.save(fx.stimuli.moving_digits(n_samples=1, n_frames=1), stem + ".zarr")
+    fx.save(fx.sample_ensemble(1, seed=0), stem + ".ensemble")
     assert cli.main([argument.replace("{a}", stem) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error, re.S)
