@@ -1,0 +1,215 @@
+"""Sweeps measured: ``python tests/benchmarks/sweeps.py CASE [--ensemble PATH] [--samples N]``, one case in a process.
+
+many        sequences of the shape of Moving MNIST through the eye and one model, central cells: s, bytes, peak memory
+cluster     the same on a LocalCluster of two processes, and on workers that are started by hand
+growth      1 to 64 models x samples: time of a step of a model and a sample, peak memory
+throughput  a sweep beside computing alone and writing alone
+layout      codecs and sizes of blocks: writing, reading one type, reading one model, ratio, files
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import flyxr as fx
+from flyxr.bench.worker import peak_memory
+from flyxr.sweep.plan import size_text
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+DT = 1 / 100
+
+
+def stimulus(n_samples: int, n_frames: int = 20) -> xr.Dataset:
+    """Rendering of moving digits, lazy, in steps of 10 ms."""
+    movie = fx.stimuli.moving_digits(n_samples=n_samples, n_frames=n_frames, seed=0)
+    return fx.resample(fx.BoxEye().render(movie), dt=DT)
+
+
+def models(path: str | None, n_models: int) -> xr.Dataset:
+    """Some models of an ensemble, or untrained ones, repeated if there are too few."""
+    if path is None:
+        return fx.sample_ensemble(n_models, seed=0)
+    ensemble = fx.open_ensemble(path)
+    ensemble = ensemble.isel(model=np.arange(n_models) % ensemble.sizes["model"])
+    return ensemble.assign_coords(model=np.arange(n_models))
+
+
+def bytes_of(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def timed_sweep(rendering: xr.Dataset, ensemble: xr.Dataset, path: Path, **options: Any) -> float:
+    shutil.rmtree(path, ignore_errors=True)
+    started = time.perf_counter()
+    fx.sweep(rendering, ensemble, path, **options)
+    return time.perf_counter() - started
+
+
+def many(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
+    path = folder / "r.zarr"
+    seconds = timed_sweep(stimulus(n_samples), models(ensemble, 1), path, record="central")
+    started = time.perf_counter()
+    fx.sweep(stimulus(n_samples), models(ensemble, 1), path, record="central", progress=False)
+    again = time.perf_counter() - started
+    started = time.perf_counter()
+    fx.open(path).response.sel(cell_type="T4c").load()
+    read = time.perf_counter() - started
+    found = {"samples": n_samples, "s": seconds, "opened again, s": again, "T4c read, s": read}
+    return [{**found, "on disk": bytes_of(path), "peak": peak_memory()}]
+
+
+def cluster(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
+    import distributed
+
+    def peaks(client: distributed.Client) -> int:
+        return max(client.run(peak_memory).values())
+
+    found = []
+    rendering, of_model = stimulus(n_samples), models(ensemble, 1)
+    here = timed_sweep(rendering, of_model, folder / "here.zarr", record="central")
+    found.append({"where": "threads of this process", "s": here, "peak of a worker": peak_memory()})
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local,
+        distributed.Client(local) as client,
+    ):
+        seconds = timed_sweep(rendering, of_model, folder / "local.zarr", record="central", client=client)
+        found.append({"where": "LocalCluster of two processes", "s": seconds, "peak of a worker": peaks(client)})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    dask = [sys.executable, "-m", "dask"]
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]
+    worker = [*dask, "worker", address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard"]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    processes = [subprocess.Popen(command, **quiet) for command in (scheduler, worker, worker)]
+    try:
+        with distributed.Client(address, timeout="60s") as client:
+            client.wait_for_workers(2, timeout=60)
+            seconds = timed_sweep(rendering, of_model, folder / "hand.zarr", record="central", client=client)
+            found.append({"where": "started by hand", "s": seconds, "peak of a worker": peaks(client)})
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait()
+    same = [fx.open(folder / f"{name}.zarr").response.values for name in ("here", "local", "hand")]
+    assert all(np.array_equal(same[0], other, equal_nan=True) for other in same[1:])
+    return found
+
+
+def growth(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
+    found = []
+    counts = [n for n in (1, 4, 16, 64) if n <= n_samples]
+    timed_sweep(stimulus(1), models(ensemble, 1), folder / "warm.zarr", record="central", progress=False)
+    for n_models in counts:
+        for n in counts:
+            rendering = stimulus(n)
+            seconds = timed_sweep(
+                rendering, models(ensemble, n_models), folder / "r.zarr", record="central", progress=False
+            )
+            steps = n_models * n * (rendering.sizes["time"] + 100)
+            peak = peak_memory()
+            found.append(
+                {"models": n_models, "samples": n, "s": seconds, "ms a step": 1e3 * seconds / steps, "peak": peak}
+            )
+    return found
+
+
+def throughput(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
+    rendering, of_models = stimulus(n_samples, 60).load(), models(ensemble, 4)
+    found = []
+    for record in ("central", "all"):
+        responses = fx.simulate(rendering, of_models, record=record)
+        responses.response.isel(model=[0], sample=slice(0, 8)).load()
+        ratios, rows = [], []
+        for _ in range(3):
+            started = time.perf_counter()
+            for model in range(4):  # one after the other, since all of it may not fit the memory
+                values = responses.isel(model=[model]).load()
+            computing = time.perf_counter() - started
+            started = time.perf_counter()
+            for model in range(4):
+                fx.save(values, folder / f"w{model}.zarr", overwrite=True)
+            writing = time.perf_counter() - started
+            sweeping = timed_sweep(rendering, of_models, folder / "r.zarr", record=record, progress=False)
+            ratios.append(max(computing, writing) / sweeping)
+            rows.append({"record": record, "computing": computing, "writing": writing, "sweep": sweeping})
+        best = int(np.argmax(ratios))
+        found.append({**rows[best], "of the slower": ratios[best]})
+    return found
+
+
+def layout(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
+    from flyxr import store
+
+    found = []
+    rendering, of_models = stimulus(n_samples), models(ensemble, 4)
+    for record in ("all", "central"):
+        responses = fx.simulate(rendering, of_models, record=record).load()
+        for precision in ("float32", "float16", 10, 7):
+            for chunk_bytes in (1, 2**18, 2**20, 2**22):
+                if precision != "float32" and chunk_bytes != 2**20:
+                    continue
+                store.TYPE_CHUNK_BYTES = chunk_bytes
+                path = folder / "r.zarr"
+                timed_sweep(rendering, of_models, path, record=record, precision=precision, progress=False)
+                stored = fx.open(path).load()
+                error = float(np.nanmax(np.abs(stored.response - responses.response)))
+                started = time.perf_counter()
+                fx.save(stored.chunk(model=1), folder / "w.zarr", overwrite=True)
+                writing = time.perf_counter() - started
+                started = time.perf_counter()
+                fx.open(path).response.sel(cell_type="T4c").load()
+                one_type = time.perf_counter() - started
+                started = time.perf_counter()
+                fx.open(path).response.isel(model=0).load()
+                one_model = time.perf_counter() - started
+                sizes = [file.stat().st_size for file in (path / "response" / "c").rglob("*") if file.is_file()]
+                found.append(
+                    {
+                        "record": record,
+                        "precision": precision,
+                        "chunk": size_text(chunk_bytes),
+                        "MB/s": stored.response.nbytes / writing / 1e6,
+                        "ratio": responses.response.nbytes / sum(sizes),
+                        "T4c, s": one_type,
+                        "one model, s": one_model,
+                        "files": len(sizes),
+                        "largest error": error,
+                    }
+                )
+    return found
+
+
+CASES = {"many": many, "cluster": cluster, "growth": growth, "throughput": throughput, "layout": layout}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--ensemble", help="trained models; without it untrained ones")
+    parser.add_argument("--samples", type=int, default=64)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", UserWarning)
+    with tempfile.TemporaryDirectory() as folder:
+        for row in CASES[options.case](Path(folder), options.ensemble, options.samples):
+            figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+            sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The scripts that measure sweeps, at a tiny size."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("sweeps", Path(__file__).with_name("sweeps.py"))
+assert spec is not None
+assert spec.loader is not None
+sweeps = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sweeps)
+
+
+@pytest.mark.parametrize(
+    ("case", "n_rows"),
+    [("many", 1), ("growth", 1), ("throughput", 2), pytest.param("cluster", 3, marks=pytest.mark.slow)],
+)
+def test_sweeps__measure(case: str, n_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[dict[str, Any]] = sweeps.CASES[case](tmp_path, None, 1)
+    assert len(rows) == n_rows
+    assert all(value != 0 for row in rows for value in row.values())
