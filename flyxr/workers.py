@@ -149,9 +149,11 @@ class Cluster:
 
     def stop(self) -> list[Any]:
         """Begin nothing more; what is under way on workers ends there, and is not waited for."""
-        if self._pending and self.client.status == "running":
-            self.client.cancel(list(self._pending))
-        return []
+        if self.client.status != "running":
+            return []
+        finished = [future for future in self._pending if future.status == "finished"]
+        self.client.cancel(list(self._pending.difference(finished)))
+        return finished
 
 
 def load(array: xr.DataArray, pool: Any = None) -> Any:

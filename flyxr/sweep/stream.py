@@ -76,7 +76,7 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, verify: bool)
         _extend(run)
         found.grow(run.inputs)
     me = {"host": platform.node(), "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    ledger.append(path, run={**me, **run.asked, "workers": str(team), "memory": at_once})
+    ledger.append(path, run={**me, **run.asked, "workers": str(team)})
 
     n_missing = sum(1 for _ in found.missing(run.block_samples))
     bar = tqdm(
@@ -113,10 +113,12 @@ def _calls(run: Run, team: Threads | Cluster, found: Ledger) -> Iterator[Any]:
     """Submit what is missing, one call after the other, as futures are asked for."""
     prepared, path, size = run.prepared, str(run.path), run.block_samples
     block, device = team.share(prepared.block), prepared.block.device
-    missing = list(found.missing(size))
+    missing: dict[int, list[tuple[int, int, int]]] = {}
+    for place in found.missing(size):
+        missing.setdefault(place[1] // size * size, []).append(place)
     starts: dict[int, Any] = {}
     for first in range(0, run.inputs["n_samples"], size):
-        of_block = [place for place in missing if first <= place[1] < first + size]
+        of_block = missing.get(first, [])
         samples = slice(first, min(first + size, run.inputs["n_samples"]))
         unseen = not found.seen[samples].all()
         if not (of_block or unseen):
