@@ -1,4 +1,8 @@
-"""Explicit Euler in torch, on CPU or GPU, with gradients: one sparse product a step for all samples of a model."""
+"""Explicit Euler in torch, with gradients: one sparse product a step for all samples of a model.
+
+This is the engine of GPUs. On the CPU :func:`respond` has the same numbers, and their gradients, from the kernels of
+:mod:`flyxr.engine.lattice`; :func:`integrate` is the sparse product wherever it runs.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from flyxr.engine import lattice
 from flyxr.engine.base import Integrated, Network, Parameters
 
 if TYPE_CHECKING:
@@ -22,6 +27,8 @@ KEPT_BYTES = 2**30
 """Memory for the states that :func:`respond` keeps for a gradient, where the caller does not say how many to keep."""
 _PRODUCT_WIDTH = 64
 """Samples × frames of one product for the gradient of the synapse strengths: wider would leave the caches."""
+_STENCIL = frozenset({("cpu", torch.float32), ("cpu", torch.float64)})
+"""Devices and dtypes that the stencil knows, and is faster for; tests empty it to hold the sparse product to the same."""
 
 
 class TorchParameters(NamedTuple):
@@ -80,7 +87,8 @@ def integrate(
         for model in range(shape[0]):
             of_model = TorchParameters(*(put(values[model])[None] for values in parameters))
             start = None if state is None else put(state[model])[None]
-            got = respond(network, of_model, luminance, dt, state=start, cells=readable, frames=frames)
+            prepared = _prepare(network, of_model, luminance, dt, start, readable, frames, None)
+            got = _by_products(*prepared)
             on_host = got.responses[0].cpu()
             for slot in range(responses.shape[2]):  # all at once would transpose outside the caches
                 responses[model, :, slot] = on_host[:, slot]
@@ -154,27 +162,51 @@ def respond(
     """
     if checkpoint is not None and checkpoint < 1:
         raise ValueError(f"expected checkpoint as a number of frames from 1 up, got {checkpoint}")
+    given = _prepare(network, parameters, stimulus, dt, state, cells, frames, checkpoint)
+    stencil = (parameters.bias.device.type, parameters.bias.dtype) in _STENCIL
+    return TorchIntegrated(*_RespondByStencil.apply(*given)) if stencil else _by_products(*given)  # type: ignore[no-untyped-call]
+
+
+class _Inputs(NamedTuple):
+    """What there is a gradient of, (model, …), then network, record, and frames from one kept state to the next."""
+
+    bias: torch.Tensor
+    rate: torch.Tensor
+    strength: torch.Tensor
+    stimulus: torch.Tensor
+    state: torch.Tensor
+    network: Network
+    cells: NDArray[np.integer] | None
+    frames: NDArray[np.integer] | None
+    interval: int | None
+
+
+def _prepare(
+    network: Network,
+    parameters: TorchParameters,
+    stimulus: torch.Tensor,
+    dt: float,
+    state: torch.Tensor | None,
+    cells: NDArray[np.integer] | None,
+    frames: NDArray[np.integer] | None,
+    checkpoint: int | None,
+) -> _Inputs:
+    """Inputs in one dtype, on one device, of all models and samples; the interval is None without a gradient."""
     bias, time_constant, strength = parameters
     n_models, (n_samples, n_frames, n_columns) = len(bias), stimulus.shape[-3:]
     stimulus = stimulus.to(bias).expand(n_models, n_samples, n_frames, n_columns)
-    rate = dt / time_constant.clamp(min=dt)
+    rate = bias.new_tensor(dt) / time_constant.clamp(min=dt)
     if state is None:
-        state = bias[:, None, _structure(network, str(bias.device)).cell_type]
+        state = bias[:, None, torch.as_tensor(network.cell_type, device=bias.device).long()]
     state = state.to(bias).expand(n_models, n_samples, network.n_cells)
-    inputs = (bias, rate, strength, stimulus.permute(0, 2, 3, 1), state.transpose(1, 2))
-    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)):
-        checkpoint = n_frames + 1
-    elif checkpoint is None:
-        bytes_of_state = network.n_cells * n_samples * bias.element_size()
-        checkpoint = _frames_between_kept(n_models, n_frames, KEPT_BYTES // bytes_of_state)
-    recorded = range(n_frames) if frames is None else frames.tolist()
-    record = _Record(
-        {frame: slot for slot, frame in enumerate(recorded)},
-        None if cells is None else torch.as_tensor(cells, device=bias.device),
-    )
-    with _denormals_flushed():
-        responses, last = _Respond.apply(*inputs, network, record, min(checkpoint, max(n_frames, 1)))  # type: ignore[no-untyped-call]
-    return TorchIntegrated(responses.permute(0, 3, 1, 2), last.transpose(1, 2))
+    interval = None
+    if torch.is_grad_enabled() and any(of.requires_grad for of in (bias, rate, strength, stimulus, state)):
+        interval = checkpoint
+        if interval is None:
+            bytes_of_state = network.n_cells * n_samples * bias.element_size()
+            interval = _frames_between_kept(n_models, n_frames, KEPT_BYTES // max(bytes_of_state, 1))
+        interval = min(interval, max(n_frames, 1))
+    return _Inputs(bias, rate, strength, stimulus, state, network, cells, frames, interval)
 
 
 def _frames_between_kept(n_models: int, n_frames: int, n_states: int) -> int:
@@ -184,7 +216,81 @@ def _frames_between_kept(n_models: int, n_frames: int, n_states: int) -> int:
     return next((k for k in intervals if n_models * (math.ceil(n_frames / k) + 1) + k <= n_states), fewest)
 
 
-class _Respond(torch.autograd.Function):
+class _RespondByStencil(torch.autograd.Function):
+    """All models and samples by the kernels for the CPU; arrays as :func:`respond` takes and returns them."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        given = _Inputs(*inputs)
+        network, n_frames = given.network, given.stimulus.shape[2]
+        cells = np.arange(network.n_cells) if given.cells is None else np.asarray(given.cells)
+        record = lattice.record(network, n_frames, cells, given.frames)
+        n_recorded = n_frames if given.frames is None else len(given.frames)
+        responses = given.bias.new_empty((*given.state.shape[:2], n_recorded, len(cells)))
+        last, kept = lattice.forward(
+            network,
+            lattice.Models(*(tensor.detach().contiguous().numpy() for tensor in given[:3])),
+            given.stimulus.detach().numpy(),
+            given.state.detach().numpy(),
+            record,
+            responses.numpy(),
+            interval=given.interval,
+            within=_denormals_flushed,
+        )
+        ctx.save_for_backward(*given[:4], torch.from_numpy(kept))
+        ctx.rest = network, record, cells, given.interval
+        return responses, torch.from_numpy(last)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_responses: torch.Tensor, of_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        *of_models, stimulus, kept = (tensor.contiguous().numpy() for tensor in ctx.saved_tensors)
+        network, record, cells, interval = ctx.rest
+        _, _, with_strength, with_stimulus, *_ = ctx.needs_input_grad
+        got = lattice.backward(
+            network,
+            lattice.Models(*of_models),
+            stimulus,
+            kept,
+            interval,
+            record,
+            cells,
+            of_responses.contiguous().numpy(),
+            of_last.numpy(),
+            with_strength=with_strength,
+            with_stimulus=with_stimulus,
+            within=_denormals_flushed,
+        )
+        return *(None if values is None else torch.from_numpy(values) for values in got), None, None, None, None
+
+
+def _by_products(
+    bias: torch.Tensor,
+    rate: torch.Tensor,
+    strength: torch.Tensor,
+    stimulus: torch.Tensor,
+    state: torch.Tensor,
+    network: Network,
+    cells: NDArray[np.integer] | None,
+    frames: NDArray[np.integer] | None,
+    interval: int | None,
+) -> TorchIntegrated:
+    """Responses by sparse products, in which samples come last."""
+    n_frames = stimulus.shape[2]
+    recorded = range(n_frames) if frames is None else frames.tolist()
+    record = _Record(
+        {frame: slot for slot, frame in enumerate(recorded)},
+        None if cells is None else torch.as_tensor(cells, device=bias.device),
+    )
+    with _denormals_flushed():
+        responses, last = _RespondByProducts.apply(  # type: ignore[no-untyped-call]
+            *(bias, rate, strength, stimulus.permute(0, 2, 3, 1), state.transpose(1, 2)),
+            *(network, record, max(n_frames, 1) if interval is None else interval),
+        )
+    return TorchIntegrated(responses.permute(0, 3, 1, 2), last.transpose(1, 2))
+
+
+class _RespondByProducts(torch.autograd.Function):
     """Euler steps and their adjoint for all models, one after the other; samples are the last axis of all arrays.
 
     With g the gradient of a state and q = rate g, the gradient of the state one step before is
