@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyxr.connectome import compile_network, open_connectome
-from flyxr.engine import base, reference, sparse, stencil
+from flyxr.engine import base, kernels, reference, sparse, stencil
 from flyxr.engine.base import Parameters
 from flyxr.testing import tiny_connectome, tiny_network
 
@@ -200,6 +200,20 @@ def test_stencil__equals_reference_with_strides_and_gaps() -> None:
         np.testing.assert_allclose(got.state, expected.state, atol=3e-6)
 
 
+def test_stencil__equals_reference_with_samples_side_by_side() -> None:
+    """So many samples that batches are wide, of types with strides, recorded in runs longer than are copied at once."""
+    network = compile_network(open_connectome(extent=5))
+    rng = np.random.default_rng(0)
+    parameters = Parameters(
+        rng.normal(0.5, 0.3, (1, 65)), rng.uniform(0.004, 0.1, (1, 65)), rng.uniform(0, 0.01, (1, network.pairs.size))
+    )
+    stimulus, state = rng.random((37, 5, network.n_columns)), rng.normal(size=(1, 37, network.n_cells))
+    expected = reference.integrate(network, parameters, stimulus, 0.01, state=state)
+    got = stencil.integrate(network, parameters, stimulus, 0.01, state=state)
+    np.testing.assert_allclose(got.responses, expected.responses, atol=3e-6)
+    np.testing.assert_allclose(got.state, expected.state, atol=3e-6)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_integrate__records_nan_where_there_is_no_cell(engine: object) -> None:
     network, parameters = tiny_network(n_models=2)
@@ -234,7 +248,7 @@ def test_stencil__compiles_where_no_cache_can_be_written(monkeypatch: pytest.Mon
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert stencil._compiled(stencil._advance_batch) is stencil._advance_batch
+    assert kernels.compiled(kernels._advance) is kernels._advance
     assert len(asked) == 2
 
 

@@ -1,5 +1,7 @@
 """Gradients of the torch engine: against finite differences, and against autograd of the equations written plainly.
 
+All tests run both ways that there are, by the stencil of the CPU and by the sparse products of other devices.
+
 Compared are responses and gradients in all five inputs; not compared are the points where a derivative does not
 exist, for which a convention is held instead, and times.
 """
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from flyxr.connectome import compile_network, open_connectome
-from flyxr.engine import sparse
+from flyxr.engine import lattice, sparse, stencil
 from flyxr.engine.sparse import TorchParameters, respond
 from flyxr.testing import tiny_network
 
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 DT = 0.01
 INPUTS = ["bias", "time_constant", "synapse_strength", "stimulus", "state"]
 Tensors = tuple[torch.Tensor, ...]
+
+
+@pytest.fixture(params=["stencil", "products"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a gradient is computed on the CPU."""
+    if request.param == "products":
+        monkeypatch.setattr(sparse, "_STENCIL", frozenset())
+    return str(request.param)
 
 
 def draw(
@@ -132,13 +142,49 @@ def test_respond__equals_autograd_of_the_equations_for_the_connectome(
     assert_close(gradients(outputs, inputs), gradients(expected, exact), rtol)
 
 
-def test_respond__gives_what_integrate_gives(device: str) -> None:
+@pytest.mark.parametrize("checkpoint", [1, 4])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
+def test_respond__equals_autograd_of_the_equations_for_many_samples(
+    dtype: torch.dtype, rtol: float, checkpoint: int, device: str
+) -> None:
+    """So many that they lie side by side, in batches of unequal width; with types that do not fill the lattice."""
+    network = compile_network(open_connectome(extent=3))
+    record = {"cells": np.array([network.n_cells - 1, 0, 0, *range(500, 700)]), "frames": np.array([0, 2, 5])}
+    exact, inputs = (
+        draw(network, n_samples=27, n_frames=6, strength=0.005, dtype=of, device=device)
+        for of in (torch.float64, dtype)
+    )
+    whole, last = plain(network, exact)
+    expected = whole[:, :, record["frames"]][..., record["cells"]], last
+    outputs = engine(network, inputs, checkpoint=checkpoint, **record)
+    assert_close(outputs, expected, rtol)
+    assert_close(gradients(outputs, inputs), gradients(expected, exact), rtol)
+
+
+@pytest.mark.parametrize("way", ["stencil"], indirect=True)
+@pytest.mark.parametrize("checkpoint", [1, 3])
+def test_respond__has_the_same_bits_on_any_number_of_threads(checkpoint: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, _ = tiny_network(extent=2)
+    inputs = draw(network, 2, n_samples=19, dtype=torch.float32)
+    results = []
+    for cores in (1, 2, 7):
+        monkeypatch.setattr(lattice, "_cores", lambda n=cores: n)
+        lattice._threads.cache_clear()
+        outputs = engine(network, inputs, checkpoint=checkpoint)
+        results.append((*outputs, *gradients(outputs, inputs)))
+    lattice._threads.cache_clear()
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+
+
+def test_respond__gives_what_integrate_gives(way: str, device: str) -> None:
     network, parameters = tiny_network(extent=2, n_models=3)
     stimulus = np.random.default_rng(0).random((4, 9, network.n_columns), dtype=np.float32)
     state = np.random.default_rng(1).normal(size=(3, 1, network.n_cells)).astype(np.float32)
     tensors = TorchParameters(*(torch.as_tensor(values, device=device).requires_grad_() for values in parameters))
+    same = stencil if way == "stencil" and device == "cpu" else sparse
     for start in (None, state):
-        expected = sparse.integrate(network, parameters, stimulus, DT, state=start, device=device)
+        expected = same.integrate(network, parameters, stimulus, DT, state=start, device=device)
         given = None if start is None else torch.as_tensor(start)
         got = respond(network, tensors, torch.as_tensor(stimulus), DT, state=given, checkpoint=2)
         for one, other in zip(got, expected, strict=True):
@@ -292,6 +338,14 @@ def test_respond__refuses_a_checkpoint_that_is_not_positive() -> None:
     network, _ = tiny_network()
     with pytest.raises(ValueError, match="from 1 up, got 0"):
         engine(network, draw(network), checkpoint=0)
+
+
+def test_respond__says_all_that_is_wrong_with_a_record() -> None:
+    network, _ = tiny_network()
+    with pytest.raises(ValueError, match="cells from 0 to 20, got -1 to 3") as error:
+        engine(network, draw(network), cells=np.array([3, -1]), frames=np.array([4, 4, 12]), checkpoint=0)
+    for problem in ("checkpoint", "frames from 0 to 11, got 4 to 12", "frames ascending"):
+        assert problem in str(error.value)
 
 
 def test_respond__trains() -> None:

@@ -87,7 +87,9 @@ def _step_row(potential: Any, after: Any, active: Any, current: Any, there: Any,
         active[i] = max(value, zero)
 
 
-def _back_row(gradient: Any, earlier: Any, back: Any, before: Any, after: Any, there: Any, rate: Any) -> tuple[Any, Any]:
+def _back_row(
+    gradient: Any, earlier: Any, back: Any, before: Any, after: Any, there: Any, rate: Any
+) -> tuple[Any, Any]:
     """Gradient of the states before; returns the sums of the gradient, and of its products with the change."""
     zero = gradient.dtype.type(0)
     total, by_change = zero, zero
@@ -239,11 +241,12 @@ def _retreat(
                     if with_strength:
                         s0, s1, s2, s3 = zero, zero, zero, zero
                         for i in range(right - left):
-                            back[i] += w0 * r0[i] + w1 * r1[i] + w2 * r2[i] + w3 * r3[i]
-                            s0 += active[i] * r0[i]
-                            s1 += active[i] * r1[i]
-                            s2 += active[i] * r2[i]
-                            s3 += active[i] * r3[i]
+                            g0, g1, g2, g3 = r0[i], r1[i], r2[i], r3[i]  # loaded once for both
+                            s0 += active[i] * g0
+                            s1 += active[i] * g1
+                            s2 += active[i] * g2
+                            s3 += active[i] * g3
+                            back[i] += w0 * g0 + w1 * g1 + w2 * g2 + w3 * g3
                         of_strength[synapse] += s0
                         of_strength[synapse + 1] += s1
                         of_strength[synapse + 2] += s2

@@ -1,4 +1,4 @@
-"""Connections as a stencil that slides over the lattice of columns: layout, batches, and runs of the kernels on threads.
+"""Connections as a stencil that slides over the lattice of columns: layout, batches, and their runs on threads.
 
 Weights are the same in every column, so 2,355 numbers stand for 1.5 million. Each cell type has a block of its own, in
 which the columns lie on a square grid with zeros around them: what comes through one columnar offset is then one
@@ -161,7 +161,9 @@ def _plan(network: Network, width: int, dtype: str) -> Plan:
 
 
 def _reads(offsets: _Offsets, weight: NDArray[np.floating], width: int) -> Reads:
-    return Reads(offsets.first, offsets.begin * width, np.where(offsets.filled, weight[offsets.synapse], 0).astype(weight.dtype))
+    return Reads(
+        offsets.first, offsets.begin * width, np.where(offsets.filled, weight[offsets.synapse], 0).astype(weight.dtype)
+    )
 
 
 def record(network: Network, n_frames: int, cells: NDArray[np.integer], frames: NDArray[np.integer] | None) -> Record:
@@ -169,7 +171,7 @@ def record(network: Network, n_frames: int, cells: NDArray[np.integer], frames: 
     slot = np.full(n_frames, -1)
     recorded = np.arange(n_frames) if frames is None else frames
     slot[recorded] = np.arange(len(recorded))
-    places = np.where(cells >= 0, layout(network).dense[cells], -1)
+    places = np.where(cells >= 0, layout(network).dense[cells], -2)  # next to no place
     first = np.flatnonzero((np.diff(places, prepend=-2) != 1) | (places < 0))
     length = np.diff(np.append(first, places.size))
     kept = places[first] >= 0
@@ -320,7 +322,8 @@ def backward(
             of_stimulus[model, samples] = of_x.reshape(n_frames, n_columns, width).transpose(2, 0, 1)
 
     _each(run, range(len(parts)), within)
-    of_bias, of_rate, of_strength = (np.zeros(values.shape) for values in of)
+    of_bias, of_rate = np.zeros(of.bias.shape), np.zeros(of.rate.shape)
+    of_strength = np.zeros(of.synapse_strength.shape)
     signed = np.where(at.to_sources.filled, network.stencil.signed_synapses[at.to_sources.synapse], 0)
     target, pair = (values[at.to_sources.synapse] for values in (network.stencil.target, network.stencil.pair))
     for number, (model, _) in enumerate(parts):  # in this order on any number of threads
@@ -328,7 +331,9 @@ def backward(
         of_bias[model] += rate * of_type[number, 0]
         of_rate[model] += of_type[number, 1] / rate
         of_strength[model] += np.bincount(pair, signed * rate[target] * of_read[number], of_strength.shape[1])
-    return Gradients(*(sums.astype(dtype) for sums in (of_bias, of_rate, of_strength)), of_stimulus, of_state)
+    return Gradients(
+        of_bias.astype(dtype), of_rate.astype(dtype), of_strength.astype(dtype), stimulus=of_stimulus, state=of_state
+    )
 
 
 class _Steps:
@@ -383,9 +388,7 @@ def batches(n_models: int, n_samples: int, at_least: int) -> list[Batch]:
     return [(model, slice(*bound)) for model in range(n_models) for bound in itertools.pairwise(bounds)]
 
 
-def _each(
-    run: Callable[[Any], None], parts: Sequence[Any], within: Callable[[], AbstractContextManager[None]]
-) -> None:
+def _each(run: Callable[[Any], None], parts: Sequence[Any], within: Callable[[], AbstractContextManager[None]]) -> None:
     """Run all parts, on as many threads as there are cores where there are several."""
 
     def surrounded(part: Any) -> None:
