@@ -153,13 +153,17 @@ def _cases(size: workload.Size, store: dict[str, str]) -> Iterable[Case]:
         )
     for case in size.simulations:
         yield _simulation(case, size)
+    for n_samples in size.gradients:
+        title = f"gradient of 1 model x {_count(n_samples, 'sequence')}, {_n_steps(size)} steps"
+        request = {"n_samples": n_samples, "repeats": size.repeats}
+        yield Case(f"gradient {n_samples}", title, "gradient", request, peer=None)
     n_models, n_samples = size.stored
     title = f"read one of 65 cell types of {n_models} x {n_samples} stored"
     yield Case("read", title, "read", {"repeats": size.repeats, **store}, peer=None)
 
 
 def _simulation(case: workload.Simulation, size: workload.Size) -> Case:
-    n_steps = round(1 / workload.DT) + size.n_frames
+    n_steps = _n_steps(size)
     part = f"{case.peer_models} x {case.peer_samples}" if case.peer_scale != 1 else "all"
     batch = f", {case.peer_batch} at a time" if case.peer_batch < case.peer_samples else ""
     return Case(
@@ -178,6 +182,11 @@ def _simulation(case: workload.Simulation, size: workload.Size) -> Case:
             n_frames=size.n_frames,
         ),
     )
+
+
+def _n_steps(size: workload.Size) -> int:
+    """Steps of a fade-in and the frames after it."""
+    return round(1 / workload.DT) + size.n_frames
 
 
 def _count(number: int, thing: str) -> str:
@@ -269,6 +278,9 @@ class _Bench:
                 "scaled_by": scale,
                 "peak_memory": max(answer["peak_memory"] for answer in answers),
             }
+            if case.task == "gradient":
+                names = ("checkpointed", "forward", "forward_products")
+                row[side] |= {name: min(min(answer[name]) for answer in answers) for name in names}
         if "best" in (row.get("flyvis") or {}):
             row["ratio"] = row["flyvis"]["best"] / row["flyxr"]["best"]
             if case.task in ("render", "simulate"):

@@ -30,6 +30,8 @@ compiles code. Python's files, and what a side keeps on disk between processes, 
   end up in memory. flyvis computes its models one by one and, since it keeps all states of the fade-in, sequences in
   the batches that it was fastest with. Where the whole case would take it minutes, a part is timed and scaled up; the
   table says which.
+- **gradient**: responses of the central cells over the same 120 steps, and the gradient of their mean square in all
+  parameters; flyvis is not timed.
 - **read**: responses on disk as `fx.save` writes them, opened and selected; flyvis has nothing alike.
 
 Peak memory is the largest resident set of the process, imports included (of flyvis for the part that was timed). The
@@ -76,6 +78,14 @@ lets CSR go below its limit from memory.
 For rendering, the limit is that of reading the frames once:
 
 {rendering_limits}
+
+## Forward and back
+
+`flyxr.engine.sparse.respond` and the gradient in all parameters, as a multiple of the responses alone, in turns in one
+process: by the stencil, as `respond` and `fx.simulate` compute them on the CPU, and by sparse products, as on a GPU.
+*checkpointed* keeps every tenth state, and integrates again from there.
+
+{gradients}
 """
 
 
@@ -137,6 +147,14 @@ def text(report: dict[str, Any]) -> str:
                 f"{limit['least'] / best:.1%}",
             ]
         )
+    of_gradients = [["case", "and back", "checkpointed", "forward", "ratio", "sparse forward", "ratio"]]
+    for case in report["cases"]:
+        if "forward" in case["flyxr"]:
+            side = case["flyxr"]
+            names = ("best", "checkpointed", "forward")
+            of_gradients.append([case["name"], *(_seconds(side[name]) for name in names)])
+            of_gradients[-1] += [f"{side['best'] / side['forward']:.2f}", _seconds(side["forward_products"])]
+            of_gradients[-1].append(f"{side['best'] / side['forward_products']:.2f}")
     csr = ", ".join(f"{_seconds(taken)} a step for {count}" for count, taken in hardware["csr_step"].items())
     return _PAGE.format(
         command="flyxr bench --peer PYTHON --page docs/benchmarks.md",
@@ -154,6 +172,7 @@ def text(report: dict[str, Any]) -> str:
         limits=_markdown(limits),
         csr=f"{csr} sequences",
         rendering_limits=_markdown(of_bytes),
+        gradients=_markdown(of_gradients),
     )
 
 

@@ -44,12 +44,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``seconds`` of the repeats, ``peak_memory`` of the process, byte, or what the task finds out instead.
+        ``seconds`` of the repeats, ``peak_memory`` of the process, byte, and what else the task finds out; or that
+        alone.
     """
     task = TASKS[request["side"], request["task"]]
     found = task(request)
     if isinstance(found, dict):
-        return found
+        return found | ({"peak_memory": peak_memory()} if "seconds" in found else {})
     seconds, arrays = found
     peak = peak_memory()
     if arrays:
@@ -153,6 +154,45 @@ def flyxr_simulate(request: dict[str, Any]) -> Found:
         "central": lambda: central(response).values,
         "last": lambda: to_neurons(response.isel(time=-1)).values,
     }
+
+
+def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
+    """Responses and their gradients, in turn with responses alone, by the stencil and by sparse products."""
+    import numpy as np
+    import torch
+
+    from flyxr.connectome import compile_network, open_connectome
+    from flyxr.engine import base, sparse, stencil
+
+    inputs, network = _inputs(request), compile_network(open_connectome(extent=15))
+    names = ("bias", "time_constant", "synapse_strength")
+    parameters = base.Parameters(*(inputs[name][:1] for name in names))
+    luminance, dt = inputs["luminance"][: request["n_samples"]], float(inputs["dt"])
+    stimulus = np.concatenate([base.fade_in(luminance[:, 0], dt), luminance], axis=1)
+    central = np.flatnonzero((network.u[network.column] == 0) & (network.v[network.column] == 0))
+
+    def forward(engine: Any) -> None:
+        engine.integrate(network, parameters, stimulus, dt, cells=central)
+
+    def and_back(checkpoint: int) -> None:
+        tensors = sparse.TorchParameters(*(torch.tensor(values, requires_grad=True) for values in parameters))
+        given = torch.from_numpy(stimulus)
+        got = sparse.respond(network, tensors, given, dt, cells=central, checkpoint=checkpoint)
+        got.responses.square().mean().backward()  # type: ignore[no-untyped-call]
+
+    calls: dict[str, Callable[[], None]] = {
+        "seconds": lambda: and_back(1),
+        "checkpointed": lambda: and_back(10),
+        "forward": lambda: forward(stencil),
+        "forward_products": lambda: forward(sparse),
+    }
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(request["repeats"]):
+        for name, call in calls.items():
+            found[name] += _timed(call, 1)[0]
+    return found
 
 
 def flyxr_store(request: dict[str, Any]) -> dict[str, Any]:
@@ -343,6 +383,7 @@ TASKS: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("flyxr", "first_response"): flyxr_first_response,
     ("flyxr", "render"): flyxr_render,
     ("flyxr", "simulate"): flyxr_simulate,
+    ("flyxr", "gradient"): flyxr_gradient,
     ("flyxr", "store"): flyxr_store,
     ("flyxr", "read"): flyxr_read,
     ("flyxr", "machine"): machine,

@@ -47,7 +47,8 @@ class Size:
     """How much is computed and how often.
 
     ``processes`` counts fresh processes of the start-up cases, ``repeats`` runs of the others in one process.
-    ``movies`` are (sample, frame, y, x). ``stored`` is (models, samples) of the responses on disk.
+    ``movies`` are (sample, frame, y, x). ``stored`` is (models, samples) of the responses on disk, ``gradients`` the
+    samples that are differentiated.
     """
 
     processes: int
@@ -56,6 +57,7 @@ class Size:
     simulations: tuple[Simulation, ...]
     stored: tuple[int, int]
     csr_samples: tuple[int, ...]
+    gradients: tuple[int, ...]
     n_frames: int = 20
     copy_bytes: int = 2**29
     matmul_size: int = 4096
@@ -70,6 +72,7 @@ FULL = Size(
     simulations=(Simulation(50, 1, 3, 1, 1), Simulation(4, 16, 1, 16, 4), Simulation(1, 64, 1, 16, 4)),
     stored=(4, 16),
     csr_samples=(1, 4, 16, 64),
+    gradients=(1, 4, 16),
 )
 QUICK = Size(
     processes=1,
@@ -78,6 +81,7 @@ QUICK = Size(
     simulations=(Simulation(2, 2, 1, 2, 1),),
     stored=(1, 2),
     csr_samples=(2,),
+    gradients=(2,),
     copy_bytes=2**26,
     matmul_size=1024,
 )
@@ -105,7 +109,7 @@ def inputs(size: Size, ensemble: str | Path | None = None) -> dict[str, NDArray[
         If the ensemble is not one of the connectome in the package.
     """
     n_models = max(case.n_models for case in size.simulations)
-    n_samples = max(case.n_samples for case in size.simulations)
+    n_samples = max(*(case.n_samples for case in size.simulations), *size.gradients)
     drawn = _drawn(n_models) if ensemble is None else _of_ensemble(ensemble, n_models)
     x, y = hexgrid.positions(*hexgrid.columns(15))
     movies = {

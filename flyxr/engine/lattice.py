@@ -324,13 +324,14 @@ def backward(
     _each(run, range(len(parts)), within)
     of_bias, of_rate = np.zeros(of.bias.shape), np.zeros(of.rate.shape)
     of_strength = np.zeros(of.synapse_strength.shape)
-    signed = np.where(at.to_sources.filled, network.stencil.signed_synapses[at.to_sources.synapse], 0)
-    target, pair = (values[at.to_sources.synapse] for values in (network.stencil.target, network.stencil.pair))
+    stencil, synapse = network.stencil, at.to_sources.synapse
+    signed = np.where(at.to_sources.filled, stencil.signed_synapses[synapse], 0)
+    target, pair = stencil.target[synapse], stencil.pair[synapse]
     for number, (model, _) in enumerate(parts):  # in this order on any number of threads
         rate = of.rate[model].astype(np.float64)
         of_bias[model] += rate * of_type[number, 0]
         of_rate[model] += of_type[number, 1] / rate
-        of_strength[model] += np.bincount(pair, signed * rate[target] * of_read[number], of_strength.shape[1])
+        of_strength[model] += np.bincount(pair, signed * rate[target] * of_read[number], of.synapse_strength.shape[1])
     return Gradients(
         of_bias.astype(dtype), of_rate.astype(dtype), of_strength.astype(dtype), stimulus=of_stimulus, state=of_state
     )

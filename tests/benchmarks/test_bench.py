@@ -25,6 +25,7 @@ TINY = workload.Size(
     simulations=(workload.Simulation(2, 1, 1, 1, 1),),
     stored=(1, 1),
     csr_samples=(1,),
+    gradients=(1,),
     n_frames=2,
     copy_bytes=2**12,
     matmul_size=8,
@@ -71,7 +72,7 @@ def only_render(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_run__gives_every_figure(both: tuple[dict[str, Any], Asked, list[str]]) -> None:
     report, _, told = both
     assert json.loads(json.dumps(report)) == report
-    assert {case["name"] for case in report["cases"]} == SHARED_ROWS | {"read"}
+    assert {case["name"] for case in report["cases"]} == SHARED_ROWS | {"gradient 1", "read"}
     for case in report["cases"]:
         for figures in filter(None, (case["flyxr"], case["flyvis"])):
             assert 0 < figures["best"] <= figures["median"]
@@ -82,7 +83,9 @@ def test_run__gives_every_figure(both: tuple[dict[str, Any], Asked, list[str]]) 
     assert min(hardware["bandwidth"], hardware["flops"], *hardware["csr_step"].values()) > 0
     assert report["machine"]["cores"] == os.cpu_count()
     assert report["versions"]["flyxr"]["flyxr"] == fx.__version__
-    assert len(told) == 3 + 2 * len(SHARED_ROWS) + 1
+    gradient = next(case["flyxr"] for case in report["cases"] if case["name"] == "gradient 1")
+    assert min(gradient[name] for name in ("checkpointed", "forward", "forward_products")) > 0
+    assert len(told) == 3 + 2 * len(SHARED_ROWS) + 2
 
 
 def test_run__takes_turns_scales_a_part_and_compares(both: tuple[dict[str, Any], Asked, list[str]]) -> None:
@@ -107,7 +110,8 @@ def test_page__has_the_tables_and_the_machine(both: tuple[dict[str, Any], Asked,
     assert report["machine"]["cpu"] in text
     assert "--quick" in text
     assert json.loads((tmp_path / "bench.json").read_text()) == report
-    assert bench.table(report).count("none") == 1  # the peer stores nothing
+    assert bench.table(report).count("none") == 2  # the peer stores nothing, and is not asked for gradients
+    assert "| gradient 1 |" in text.split("## Forward and back")[1]
 
 
 @pytest.mark.usefixtures("only_render")
