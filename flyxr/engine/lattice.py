@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _WIDEST = 8
 """Samples of a batch at most: more would leave the caches."""
-_SIDE_BY_SIDE = 4
+_SIDE_BY_SIDE = 6
 """Samples of a batch from which a row of the grid is long enough to go row by row, and leave out its corners."""
 _SUMMED_BATCHES = 4
 """Batches of a gradient at least, where there are so many samples. Unlike those of responses they do not follow the
