@@ -207,7 +207,8 @@ def _prepare(
     stimulus = stimulus.to(bias).expand(n_models, n_samples, n_frames, n_columns)
     rate = bias.new_tensor(dt) / time_constant.clamp(min=dt)
     if state is None:
-        state = bias[:, None, torch.as_tensor(network.cell_type, device=bias.device).long()]
+        # Not bias[:, cell_type], whose way back takes as long as ten steps.
+        state = bias.index_select(1, torch.as_tensor(network.cell_type, device=bias.device))[:, None]
     state = state.to(bias).expand(n_models, n_samples, network.n_cells)
     interval = None
     if torch.is_grad_enabled() and any(of.requires_grad for of in (bias, rate, strength, stimulus, state)):
