@@ -414,6 +414,32 @@ def time_step(dataset: xr.Dataset) -> float:
     return float(time.attrs["step"])
 
 
+def frames_to_end(dataset: xr.Dataset) -> np.ndarray | None:
+    """Frames of each sample before its end ``t_end``, (sample,); None where samples are as long as the time axis.
+
+    Raises
+    ------
+    SchemaError
+        If a sample is over before it begins, or ``t_end`` does not lie along ``sample``.
+
+    Examples
+    --------
+    >>> time = {"time": [0.0, 0.01, 0.02], "sample": [0, 1]}
+    >>> frames_to_end(xr.Dataset(coords={**time, "t_end": ("sample", [0.02, 0.03])}))
+    array([2, 3])
+    """
+    if "t_end" not in dataset.coords:
+        return None
+    step, time, t_end = time_step(dataset), dataset["time"].values, dataset["t_end"]
+    frames = (time < np.reshape(t_end.values.astype(float), (-1, 1)) - 1e-6 * step).sum(axis=1)
+    if t_end.dims != ("sample",) or not frames.all():
+        raise SchemaError(
+            f"expected the end 't_end' (sample) of each sample, in s, after the first frame at {time[0]:g} s, got "
+            f"{_dims(t_end.dims)} from {float(t_end.min()):g} s: leave out samples that are over before they begin"
+        )
+    return np.asarray(frames)
+
+
 def page() -> str:
     """Schema as a markdown page, for people."""
     lines = ["# Dimensions, coordinates and variables", "", "| dim | meaning |", "| --- | --- |"]

@@ -9,7 +9,7 @@ import math
 import sys
 import threading
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from flyxr.engine import base
 from flyxr.selection import central, match_cell_types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -253,23 +253,7 @@ def prepare(
         "extent": plain.extent,
         provenance.ATTR: rendering.attrs.get(provenance.ATTR, "[]"),
     }
-    return Prepared(luminance, parameters, block, start, state, _frames_to_end(rendering), labels, hashes)
-
-
-def _frames_to_end(rendering: xr.Dataset) -> NDArray[np.int64] | None:
-    """Frames of each sample before its end, ``t_end``; None where samples are as long as the time axis."""
-    if "t_end" not in rendering.coords:
-        return None
-    step, time = schema.time_step(rendering), rendering["time"].values
-    end = np.asarray(rendering["t_end"].values, dtype=float)
-    frames = (time < np.reshape(end, (-1, 1)) - 1e-6 * step).sum(axis=1)
-    if end.shape != (rendering.sizes["sample"],) or not frames.all():
-        raise schema.SchemaError(
-            f"expected the end t_end (sample) of each sample, in s, after the first frame at {time[0]:g} s, got "
-            f"{end.min():g} s to {end.max():g} s over {rendering['t_end'].dims}: samples that are over before they "
-            "begin must be left out"
-        )
-    return np.asarray(frames, dtype=np.int64)
+    return Prepared(luminance, parameters, block, start, state, schema.frames_to_end(rendering), labels, hashes)
 
 
 def choose_engine(engine: str = "auto", device: str = "auto") -> tuple[str, str]:
@@ -536,12 +520,25 @@ def _integrate(
 ) -> base.Integrated:
     engine = importlib.import_module(f"flyxr.engine.{block.engine}")
     network = compile_network(block.tables)
-    # Tasks take turns with torch, which uses all cores by itself; the stencil's tasks share one pool of threads.
-    with nullcontext() if block.engine == "stencil" else _one_at_a_time:
+    with _torch_alone() if block.engine == "sparse" else nullcontext():
         result: base.Integrated = engine.integrate(
             network, parameters, stimulus, block.dt, device=block.device, **options
         )
     return result
+
+
+@contextmanager
+def _torch_alone() -> Iterator[None]:
+    """Tasks take turns with torch, which uses all threads of the process by itself; the stencil's share a pool."""
+    import torch
+
+    with _one_at_a_time:
+        before = torch.get_num_threads()
+        torch.set_num_threads(base.n_threads())
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def steady_state(block: Block, parameters: base.Parameters) -> NDArray[np.floating]:

@@ -168,7 +168,7 @@ def test_respond__has_the_same_bits_on_any_number_of_threads(checkpoint: int, mo
     inputs = draw(network, 2, n_samples=19, dtype=torch.float32)
     results = []
     for cores in (1, 2, 7):
-        monkeypatch.setattr(lattice, "_cores", lambda n=cores: n)
+        monkeypatch.setattr(lattice, "n_threads", lambda n=cores: n)
         lattice._threads.cache_clear()
         outputs = engine(network, inputs, checkpoint=checkpoint)
         results.append((*outputs, *gradients(outputs, inputs)))

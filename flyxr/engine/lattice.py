@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flyxr.engine.base import n_threads
 from flyxr.engine.kernels import AT_ONCE, Plan, Reads, Record, advance, retreat
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def forward(
                 of_batch[slot + 1] = states[now]
         last[model, samples] = states[now].reshape(n_dense, steps.width)[at.dense].T
 
-    at_least = _cores() if interval is None else _SUMMED_BATCHES
+    at_least = n_threads() if interval is None else _SUMMED_BATCHES
     _each(run, batches(n_models, n_samples, at_least), within)
     return last, kept
 
@@ -399,14 +400,10 @@ def _each(run: Callable[[Any], None], parts: Sequence[Any], within: Callable[[],
     if len(parts) == 1:
         surrounded(parts[0])
     else:
-        list(_threads(os.getpid()).map(surrounded, parts))
+        list(_threads(os.getpid(), n_threads()).map(surrounded, parts))
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@lru_cache(maxsize=1)
-def _threads(process: int) -> ThreadPoolExecutor:
+@lru_cache(maxsize=2)
+def _threads(process: int, n_threads: int) -> ThreadPoolExecutor:
     """One pool a process, which all tasks of the process share; a forked process makes its own."""
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="flyxr-stencil")
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="flyxr-stencil")
