@@ -104,12 +104,12 @@ def cluster(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> values = np.repeat(rng.normal(size=(2, 1, 40, 1)), 8, axis=0) + 0.1 * rng.normal(size=(16, 1, 40, 1))
+    >>> values = np.repeat(rng.normal(size=(2, 1, 40, 1)), 12, axis=0) + 0.1 * rng.normal(size=(24, 1, 40, 1))
     >>> central = xr.DataArray(values, dims=("model", "sample", "time", "cell_type"),
-    ...                        coords={"model": range(16), "cell_type": ["T4c"], "task_error": ("model", range(16))})
-    >>> clusters = cluster(central, n_epochs=50, n_init=2)
-    >>> clusters.cluster.sel(cell_type="T4c").values
-    array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
+    ...                        coords={"model": range(24), "cell_type": ["T4c"], "task_error": ("model", range(24))})
+    >>> clusters = cluster(central, n_epochs=200, n_init=2)
+    >>> {label: len(models) for label, models in members(clusters, "T4c").items()}
+    {0: 12, 1: 12}
     """
     settings = Settings(
         n_neighbors,
@@ -240,10 +240,10 @@ def cluster_stability(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> values = np.repeat(rng.normal(size=(2, 1, 40, 1)), 8, axis=0) + 0.1 * rng.normal(size=(16, 1, 40, 1))
+    >>> values = np.repeat(rng.normal(size=(2, 1, 40, 1)), 12, axis=0) + 0.1 * rng.normal(size=(24, 1, 40, 1))
     >>> central = xr.DataArray(values, dims=("model", "sample", "time", "cell_type"),
-    ...                        coords={"model": range(16), "cell_type": ["T4c"]})
-    >>> found = cluster_stability(central, seeds=(0, 1), n_subsets=1, n_epochs=50, n_init=2)
+    ...                        coords={"model": range(24), "cell_type": ["T4c"]})
+    >>> found = cluster_stability(central, seeds=(0, 1), n_subsets=1, n_epochs=200, n_init=2)
     >>> found.adjusted_rand_index.sel(cell_type="T4c", data="responses").values
     array([1., 1.])
     """

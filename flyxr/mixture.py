@@ -65,10 +65,7 @@ def cluster_features(
     features: NDArray[np.float64], task_error: NDArray[np.floating], settings: Settings, seed: int
 ) -> Clustered:
     """Clusters of one cell type, from its responses (model, feature)."""
-    from threadpoolctl import threadpool_limits
-
-    # Threads of BLAS and OpenMP cost twenty times the work on so few points.
-    with _one_at_a_time, threadpool_limits(1):
+    with _one_at_a_time:
         return _cluster(features, task_error, settings, seed)
 
 
@@ -110,9 +107,10 @@ def _cluster(
 def _responding(features: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which models have a response that varies."""
     responding = np.zeros(len(features), dtype=bool)
-    finite = np.flatnonzero(np.isfinite(features).all(axis=1)) if features.size else np.arange(0)
-    # flyvis's rule for a constant response: a standard deviation of 0 within 1e-8.
-    responding[finite] = ~np.isclose(features[finite].std(axis=1), 0)
+    if features.size:
+        finite = np.isfinite(features).all(axis=1)
+        # flyvis's rule for a constant response: a standard deviation of 0 within 1e-8.
+        responding[finite] = ~np.isclose(features[finite].std(axis=1), 0)
     return responding
 
 
@@ -190,6 +188,7 @@ def gaussian_mixture(
     array([ True,  True,  True,  True,  True,  True, False])
     """
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     valid = np.isfinite(points).all(axis=1)
     labels, tried = np.full(len(points), -1), sorted(set(n_clusters))
@@ -200,7 +199,8 @@ def gaussian_mixture(
     for i, number in enumerate(tried):
         if number > distinct:
             continue
-        mixture = GaussianMixture(number, random_state=seed, max_iter=max_iter, n_init=n_init).fit(kept)
+        with threadpool_limits(1):  # threads of BLAS and OpenMP cost twenty times the work on so few points
+            mixture = GaussianMixture(number, random_state=seed, max_iter=max_iter, n_init=n_init).fit(kept)
         scores[i] = mixture.bic(kept) if criterion == "bic" else mixture.aic(kept)
         if scores[i] < best:
             best, labels[valid] = scores[i], mixture.predict(kept)

@@ -51,6 +51,8 @@ def take(responses: xr.Dataset | xr.DataArray, needed: Sequence[str] = (), stimu
         for dim in ("sample", "time")
         if dim not in array.dims
     ]
+    chunked = [name for name, coord in array.coords.items() if coord.chunks is not None]
+    array = array.assign_coords({name: array[name].compute() for name in chunked})
     lacking = [name for name in needed if name not in array.coords or "sample" not in array[name].dims]
     if lacking and not problems:
         steps = provenance.steps(responses)
@@ -101,6 +103,12 @@ def within(array: xr.DataArray, start: xr.DataArray | float, stop: xr.DataArray 
     return mask
 
 
+def largest(array: xr.DataArray, dim: str = "time", where: xr.DataArray | bool = True) -> xr.DataArray:
+    """Maximum of what is there along a dim; NaN where nothing is, without a warning when it is computed lazily."""
+    found = array.where(array.notnull() & where, -np.inf).max(dim, skipna=False)
+    return found.where(found > -np.inf)
+
+
 def by_condition(array: xr.DataArray, names: Sequence[str], stimulus: str) -> xr.DataArray:
     """Samples as a grid over their conditions: the dim ``sample`` becomes one dim a coordinate, in their order, last.
 
@@ -116,15 +124,17 @@ def by_condition(array: xr.DataArray, names: Sequence[str], stimulus: str) -> xr
     grid = np.full([level.size for level in levels], -1)
     table = pd.MultiIndex.from_arrays([array[name].values for name in names])
     if table.has_duplicates:
+        first = table[table.duplicated()].tolist()[0]
+        alike = array.isel(sample=np.flatnonzero(table == first))
         others = [
             str(name)
-            for name, coord in array.coords.items()
-            if coord.dims == ("sample",) and name not in {"sample", *names} and np.unique(coord.values).size > 1
+            for name, coord in alike.coords.items()
+            if coord.dims == ("sample",) and name != "sample" and np.unique(coord.values).size > 1
         ]
-        hint = f"select one {' and one '.join(others)}" if others else "average samples that repeat"
         raise ValueError(
-            f"expected one sample of {stimulus} for each {', '.join(names)}, got several for "
-            f"{dict(zip(names, table[table.duplicated()].tolist()[0], strict=True))}: {hint}"
+            f"expected one sample of {stimulus} for each {', '.join(names)}, got {alike.sizes['sample']} for "
+            f"{', '.join(f'{name} {value:g}' for name, value in zip(names, first, strict=True))}: "
+            + (f"select one {' and one '.join(others)}" if others else "average samples that repeat")
         )
     grid[tuple(where)] = np.arange(array.sizes["sample"])
     coords = {name: (name, level.astype(float)) for name, level in zip(names, levels, strict=True)}

@@ -85,9 +85,9 @@ def flash_response_index(
         flash = flash.where(base.within(flash, 0.0, float(flash["t_stim"])))
         flashes[intensity] = flash.drop_vars([name for name in flash.coords if not flash[name].dims])
     on, off = flashes[on_intensity], flashes[off_intensity]
-    on_peak, off_peak = on.max("time"), off.max("time")
+    on_peak, off_peak = base.largest(on), base.largest(off)
     if nonnegative:
-        lowest = np.minimum(on.min("time"), off.min("time"))
+        lowest = -np.maximum(base.largest(-on), base.largest(-off))
         # As in flyvis, a minimum above 0 is added rather than subtracted; published values depend on it.
         shift = abs(lowest)
         on_peak, off_peak = on_peak + shift, off_peak + shift

@@ -106,7 +106,7 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     array = _deviation(array)
     after = array.where(array["time"] >= -base.ROUNDING, drop=True)
     size = abs(_central(after))
-    peak_time = after["time"].where(size == size.max("time")).min("time")
+    peak_time = -base.largest(-after["time"], where=size == base.largest(size))
     peak_time = peak_time.transpose(..., *_DURATION)
 
     u, v = (after[name].values.astype(int) for name in ("u_impulse", "v_impulse"))
@@ -117,7 +117,7 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     columns = course["column"].values.astype(int)
     lattice = {name: ("column", values[columns]) for name, (_, values) in hexgrid.column_coords(extent).items()}
     course = course.assign_coords(lattice)
-    field = course.where(course["time"] == peak_time).max("time").transpose(..., *_DURATION, "column")
+    field = base.largest(course, where=course["time"] == peak_time).transpose(..., *_DURATION, "column")
     variables = {"spatial_receptive_field": field, "peak_time": peak_time}
     return base.wrap(variables, responses, "spatial_receptive_field", {})
 

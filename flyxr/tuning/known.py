@@ -173,7 +173,7 @@ def _polarity(index: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]
 def _selectivity(index: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
     if "intensity" in index.dims:
         _check_intensities(index)
-        index = index.max("intensity")
+        index = base.largest(index, "intensity")
     return {"correlation": _correlated(index, known["direction_selective"])}
 
 
@@ -219,5 +219,6 @@ def _tuning(curves: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
     curves = _at_preferred_contrast(curves, known).sel(angle=common)
     truth = truth.sel(cell_type=curves["cell_type"], angle=common)
     correlation = xr.corr(curves, truth, dim="angle").fillna(0)
-    correlation = correlation.max([dim for dim in ("speed", "width") if dim in correlation.dims])
+    for dim in ("speed", "width"):
+        correlation = base.largest(correlation, dim) if dim in correlation.dims else correlation
     return {"correlation": correlation.mean("cell_type"), "correlation_by_type": correlation}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from flyxr import schema
 from flyxr.tuning import base
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOVING = "a moving stimulus (fx.stimuli.moving_edges, moving_bars or gratings)"
 DEGREES_PER_COLUMN = 5.8
@@ -172,8 +169,8 @@ def direction_selectivity_index(
     total = curves.sum("angle", skipna=False)
     if "intensity" in total.dims:
         # As published: the larger response of ON and OFF is the measure for both.
-        total = total.max("intensity")
-    length = abs(_vector(curves))
+        total = base.largest(total, "intensity")
+    length: xr.DataArray = xr.ufuncs.hypot(*_vector(curves))
     index = (length / total.where(total > 0)).fillna(0).where(length.notnull())
     if average:
         index = index.mean(_averaged(index))
@@ -204,7 +201,7 @@ def preferred_direction(
     -------
     Dataset
         ``preferred_direction`` (model, cell_type, intensity), degree, from 0 to below 360, and a dim for each other
-        condition of the stimulus; NaN for a cell that prefers none because it does not respond. ``vector_length``,
+        condition of the stimulus; NaN for a cell that does not respond, or alike to all directions. ``vector_length``,
         with the same dims, says how much there is behind it: where it is small the direction is arbitrary.
 
     Raises
@@ -229,21 +226,18 @@ def preferred_direction(
     array([270.])
     """
     curves = _curves(responses, window, norm, even=True)
-    vector = _vector(curves)
+    x, y = _vector(curves)
+    total = curves.sum("angle", skipna=False)
     if average:
-        vector = vector.sum(_averaged(vector), min_count=1)
-    vector = _ordered(vector, curves)
-    length = abs(vector)
-    angle = xr.apply_ufunc(_degrees, vector, dask="parallelized", output_dtypes=[float]).where(length > 0)
+        x, y, total = (array.sum(_averaged(array), min_count=1) for array in (x, y, total))
+    length: xr.DataArray = xr.ufuncs.hypot(x, y)
+    angle: xr.DataArray = xr.ufuncs.rad2deg(xr.ufuncs.arctan2(y, x)) % 360
+    angle = angle.where(angle < 360, 0)  # rounding takes angles just below 0 to 360
+    # What is left of a response that is the same in all directions is rounding, and has no direction.
+    angle = angle.where(length > base.ROUNDING * total)
     arguments = {"average": average, "window": window, "norm": norm}
-    variables = {"preferred_direction": angle, "vector_length": length}
+    variables = {"preferred_direction": _ordered(angle, curves), "vector_length": _ordered(length, curves)}
     return base.wrap(variables, responses, "preferred_direction", arguments)
-
-
-def _degrees(vector: NDArray[np.complexfloating]) -> NDArray[np.floating]:
-    """Angle in degree, from 0 to below 360."""
-    angle = np.angle(vector, deg=True) % 360
-    return np.where(angle == 360, 0, angle)  # rounding takes angles just below 0 to 360
 
 
 def _peak(
@@ -260,7 +254,7 @@ def _peak(
         start = (window[0] - array["first_offset"]) / degrees_per_second
         # As in flyvis, one LED is added to the end, so that a window around the centre is symmetric.
         stop = (window[1] + LED - array["first_offset"]) / degrees_per_second
-    peak = array.where(base.within(array, start, stop)).clip(min=0).max("time")
+    peak = base.largest(array.clip(min=0), where=base.within(array, start, stop))
     if norm is not None:
         peak = peak / (norm["response_norm"] if isinstance(norm, xr.Dataset) else norm)
     return peak
@@ -292,9 +286,11 @@ def _curves(
     return curves
 
 
-def _vector(curves: xr.DataArray) -> xr.DataArray:
-    """Sum of the responses as vectors in the plane of directions, as complex numbers."""
-    return (curves * np.exp(1j * np.deg2rad(curves["angle"]))).sum("angle", skipna=False)
+def _vector(curves: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Sum of the responses as vectors in the plane of directions."""
+    radian = np.deg2rad(curves["angle"])
+    x, y = ((curves * component).sum("angle", skipna=False) for component in (np.cos(radian), np.sin(radian)))
+    return x, y
 
 
 def _averaged(array: xr.DataArray) -> list[Any]:
