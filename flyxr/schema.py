@@ -139,7 +139,7 @@ _MEASURES = (
         "a.u.",
         "response to impulses in a column",
     ),
-    Variable("peak_time", (*_BY_CONTRAST, "t_stim"), "f", "s", "when the response to a central impulse is largest"),
+    Variable("field_time", (*_BY_CONTRAST, "t_stim"), "f", "s", "when the spatial receptive field was taken"),
     Variable("response_norm", _BY_TYPE, "f", "a.u.", "root mean square of the responses"),
 )
 

@@ -483,7 +483,7 @@ def test_spatial_receptive_field__is_taken_when_the_centre_responds_most() -> No
     field = found.spatial_receptive_field
     assert field.dims == ("model", "cell_type", "intensity", "t_stim", "column")
     np.testing.assert_allclose(
-        found.peak_time.sel(cell_type=["T4c", "Mi1"]).isel(model=0, intensity=1), [[0.01], [0.0]]
+        found.field_time.sel(cell_type=["T4c", "Mi1"]).isel(model=0, intensity=1), [[0.01], [0.0]]
     )
     u, v = hexgrid.columns(1)
     np.testing.assert_array_equal(field.u, u)

@@ -70,7 +70,7 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     -------
     Dataset
         ``spatial_receptive_field`` (model, cell_type, intensity, t_stim, column): the response to the impulse in each
-        column minus its mean before onset, at ``peak_time`` (model, cell_type, intensity, t_stim), s, when the
+        column minus its mean before onset, at ``field_time`` (model, cell_type, intensity, t_stim), s, when the
         response to the impulse at u = v = 0 deviates most. ``column``, ``u`` and ``v`` are those of the impulse, for
         :func:`flyxr.viz.hexmap`.
 
@@ -106,8 +106,8 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     array = _deviation(array)
     after = array.where(array["time"] >= -base.ROUNDING, drop=True)
     size = abs(_central(after))
-    peak_time = -base.largest(-after["time"], where=size == base.largest(size))
-    peak_time = peak_time.transpose(..., *_DURATION)
+    field_time = -base.largest(-after["time"], where=size == base.largest(size))
+    field_time = field_time.transpose(..., *_DURATION)
 
     u, v = (after[name].values.astype(int) for name in ("u_impulse", "v_impulse"))
     extent = max(int(responses.attrs.get("extent", 0)), int(np.abs([u, v, u + v]).max()))
@@ -117,8 +117,8 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     columns = course["column"].values.astype(int)
     lattice = {name: ("column", values[columns]) for name, (_, values) in hexgrid.column_coords(extent).items()}
     course = course.assign_coords(lattice)
-    field = base.largest(course, where=course["time"] == peak_time).transpose(..., *_DURATION, "column")
-    variables = {"spatial_receptive_field": field, "peak_time": peak_time}
+    field = base.largest(course, where=course["time"] == field_time).transpose(..., *_DURATION, "column")
+    variables = {"spatial_receptive_field": field, "field_time": field_time}
     return base.wrap(variables, responses, "spatial_receptive_field", {})
 
 
