@@ -64,6 +64,9 @@ DIMS: Mapping[str, str] = {
     "iteration": "step of an optimisation",
     "component": "axis of an embedding",
     "n_clusters": "number of Gaussians that was tried",
+    "intensity": "luminance of the stimulus",
+    "angle": "direction of motion",
+    "t_stim": "duration of the stimulus",
 }
 
 _TEXT = "OUT"
