@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from flyxr import accessor  # registers ``.fly`` on Datasets and DataArrays
-from flyxr.simulate import simulate  # at once, since a later import of the module would take the function's name
+from flyxr.cluster import cluster  # at once, since a later import of the module would take the function's name
+from flyxr.simulate import simulate  # likewise
 from flyxr.sweep import sweep, sweep_status  # likewise
 
 if TYPE_CHECKING:
-    from flyxr import stimuli, viz
+    from flyxr import stimuli, tuning, viz
+    from flyxr.cluster import cluster_stability
     from flyxr.connectome import open_connectome
     from flyxr.ensemble import open_ensemble, sample_ensemble
     from flyxr.eye import BoxEye, resample
@@ -31,6 +33,8 @@ __all__ = [
     "HexEye",
     "accessor",
     "clamp",
+    "cluster",
+    "cluster_stability",
     "from_neurons",
     "open",
     "open_connectome",
@@ -47,6 +51,7 @@ __all__ = [
     "sweep",
     "sweep_status",
     "to_neurons",
+    "tuning",
     "viz",
 ]
 
@@ -54,6 +59,7 @@ _SOURCES = {
     "BoxEye": ("flyxr.eye", "BoxEye"),
     "HexEye": ("flyxr.hexeye", "HexEye"),
     "clamp": ("flyxr.perturb", "clamp"),
+    "cluster_stability": ("flyxr.cluster", "cluster_stability"),
     "from_neurons": ("flyxr.selection", "from_neurons"),
     "open": ("flyxr.store", "open_store"),
     "open_connectome": ("flyxr.connectome", "open_connectome"),
@@ -67,6 +73,7 @@ _SOURCES = {
     "silence": ("flyxr.perturb", "silence"),
     "to_neurons": ("flyxr.selection", "to_neurons"),
     "stimuli": ("flyxr.stimuli", None),
+    "tuning": ("flyxr.tuning", None),
     "viz": ("flyxr.viz", None),
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from flyxr import selection
+from flyxr.cluster import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,3 +32,7 @@ class FlyAccessor:
     def to_neurons(self, connectome: xr.Dataset | None = None) -> Any:
         """Flatten to flyvis's order of cells; see :func:`flyxr.selection.to_neurons`."""
         return selection.to_neurons(self._data, connectome)
+
+    def members(self, cell_type: str) -> Any:
+        """Models in each cluster of a cell type; see :func:`flyxr.cluster.members`."""
+        return members(self._data, cell_type)

@@ -62,6 +62,11 @@ DIMS: Mapping[str, str] = {
     "synapse": "one columnar offset of a pair",
     "axis": "axis of the lattice, u or v, or of the plane, x or y",
     "iteration": "step of an optimisation",
+    "component": "axis of an embedding",
+    "n_clusters": "number of Gaussians that was tried",
+    "intensity": "luminance of the stimulus",
+    "angle": "direction of motion",
+    "t_stim": "duration of the stimulus",
 }
 
 _TEXT = "OUT"
@@ -111,12 +116,35 @@ COORDS: Mapping[str, Variable] = {
         Variable("iteration", ("iteration",), "iu", "", "step of an optimisation"),
         Variable("start_sample", ("model",), "iu", "", "sample that an optimal stimulus was found from"),
         Variable("peak_time", ("model",), "f", "s", "time of the highest response to the sample it was found from"),
+        Variable("n_clusters", ("n_clusters",), "iu", "", "number of Gaussians that was tried"),
     )
 }
 
 _COLUMN_COORDS = ("column", "u", "v")
 _MODEL_COORDS = ("model", "model_name", "task_error")
 _LUMINANCE = Variable("luminance", ("sample", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright")
+_BY_TYPE = ("model", "cell_type")
+_BY_CONTRAST = (*_BY_TYPE, "intensity")
+_MEASURES = (
+    Variable("peak_response", ("model", "sample", "cell_type"), "f", "a.u.", "largest rectified response"),
+    Variable("flash_response_index", _BY_TYPE, "f", "1", "preference for ON (1) over OFF (-1) flashes"),
+    Variable("direction_selectivity_index", _BY_CONTRAST, "f", "1", "selectivity for a direction of motion, 0 to 1"),
+    Variable("preferred_direction", _BY_CONTRAST, "f", "degree", "direction of motion that a cell prefers"),
+    Variable("vector_length", _BY_CONTRAST, "f", "a.u.", "length of the sum of peak responses as vectors"),
+    Variable("tuning_curve", (*_BY_CONTRAST, "angle"), "f", "a.u.", "peak response to each direction of motion"),
+    Variable(
+        "temporal_receptive_field", (*_BY_CONTRAST, "t_stim", "time"), "f", "a.u.", "response to an impulse at the cell"
+    ),
+    Variable(
+        "spatial_receptive_field",
+        (*_BY_CONTRAST, "t_stim", "column"),
+        "f",
+        "a.u.",
+        "response to impulses in a column",
+    ),
+    Variable("field_time", (*_BY_CONTRAST, "t_stim"), "f", "s", "when the spatial receptive field was taken"),
+    Variable("response_norm", _BY_TYPE, "f", "a.u.", "root mean square of the responses"),
+)
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -186,6 +214,23 @@ KINDS: Mapping[str, Kind] = {
                 Variable("loss", ("model", "iteration"), "f", "a.u.", "loss before the step"),
             ),
             (*_MODEL_COORDS, "time", *_COLUMN_COORDS, "iteration", "start_sample", "peak_time"),
+        ),
+        Kind(
+            "measures",
+            "measures of responses; without the average they have the conditions of the stimulus as dims too",
+            _MEASURES,
+            (*_MODEL_COORDS, "cell_type"),
+            optional=tuple(measure.name for measure in _MEASURES),
+        ),
+        Kind(
+            "clusters",
+            "models grouped by the responses of a cell type",
+            (
+                Variable("embedding", ("cell_type", "model", "component"), "f", "1", "UMAP, each axis from 0 to 1"),
+                Variable("cluster", ("cell_type", "model"), "i", "", "cluster, best mean task error first; -1: none"),
+                Variable("score", ("cell_type", "n_clusters"), "f", "", "criterion of the mixture, lower is better"),
+            ),
+            (*_MODEL_COORDS, "cell_type", "n_clusters"),
         ),
     )
 }

@@ -15,6 +15,7 @@ FLOORS = {
     "flyvis_files": 0,
     "ledger": 0,
     "engine": 0,
+    "mixture": 0,
     "store": 1,
     "workers": 1,
     "connectome": 1,
@@ -45,6 +46,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "viz": ("base",),
     "stimuli": ("arrays", "columns"),
     "sweep": ("base",),
+    "tuning": ("base",),
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

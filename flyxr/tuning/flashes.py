@@ -1,0 +1,103 @@
+"""Measures of responses to flashes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flyxr.tuning import base
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FLASHES = "flashes (fx.stimuli.flashes)"
+
+
+def flash_response_index(
+    responses: xr.Dataset | xr.DataArray,
+    radius: float = 6,
+    *,
+    on_intensity: float = 1.0,
+    off_intensity: float = 0.0,
+    nonnegative: bool = True,
+) -> xr.Dataset:
+    """Preference of each cell type for ON or OFF flashes.
+
+    Parameters
+    ----------
+    responses
+        Responses to flashes on grey, grey before and after, with the coordinates ``intensity``, ``radius`` (column)
+        and ``t_stim`` (s) on ``sample``.
+    radius
+        Which flashes, column; -1 are those of the whole field.
+    on_intensity, off_intensity
+        Luminance of the two flashes that are compared.
+    nonnegative
+        Shift the responses of a cell so that none is negative, by the magnitude of the least of both flashes. Without
+        it the index of a cell with negative responses may leave the range from -1 to 1.
+
+    Returns
+    -------
+    Dataset
+        ``flash_response_index`` (model, cell_type), from -1 (OFF only) to 1 (ON only); 0 for a cell that does not
+        respond at all.
+
+    Raises
+    ------
+    SchemaError
+        If the responses are not those to flashes.
+    ValueError
+        If there are no flashes of this radius and these intensities, or several.
+
+    Notes
+    -----
+    With r the peak of the shifted response during the flash,
+
+        FRI = (r_on - r_off) / (r_on + r_off).
+
+    Lappalainen et al. 2024, Methods, flash response index; flyvis ``flash_response_index``. The index does not
+    change when the responses are scaled by a positive factor.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> flashes = xr.DataArray(
+    ...     [[[0, 0, 1.0], [0, 3.0, 1.0]]], dims=("model", "sample", "time"),
+    ...     coords={"time": [-0.1, 0.0, 0.1], "intensity": ("sample", [0.0, 1.0]), "radius": ("sample", [6, 6]),
+    ...             "t_stim": ("sample", [0.1, 0.1])})
+    >>> flash_response_index(flashes).flash_response_index.values
+    array([0.5])
+    """
+    array = base.take(responses, ("intensity", "radius", "t_stim"), FLASHES)
+    flashes = {}
+    for intensity in (on_intensity, off_intensity):
+        chosen = (array["radius"].values == radius) & np.isclose(array["intensity"].values, intensity)
+        if chosen.sum() != 1:
+            pairs = zip(array["radius"].values.tolist(), array["intensity"].values.tolist(), strict=True)
+            raise ValueError(
+                f"expected one flash of radius {radius} and intensity {intensity}, got {chosen.sum()} "
+                f"(radius, intensity: {sorted(set(pairs))}): choose radius=, on_intensity= and off_intensity= from "
+                "these, and select one duration if there are several"
+            )
+        flash = array.isel(sample=int(np.flatnonzero(chosen)[0]))
+        # As in flyvis, the first frame after the flash counts and the one before it does not.
+        flash = flash.where(base.within(flash, 0.0, float(flash["t_stim"])))
+        flashes[intensity] = flash.drop_vars([name for name in flash.coords if not flash[name].dims])
+    on, off = flashes[on_intensity], flashes[off_intensity]
+    on_peak, off_peak = base.largest(on), base.largest(off)
+    if nonnegative:
+        lowest = -np.maximum(base.largest(-on), base.largest(-off))
+        # As in flyvis, a minimum above 0 is added rather than subtracted; published values depend on it.
+        shift = abs(lowest)
+        on_peak, off_peak = on_peak + shift, off_peak + shift
+    total = on_peak + off_peak
+    index = ((on_peak - off_peak) / total.where(total != 0)).fillna(0).where(total.notnull())
+    index = index.assign_coords(radius=float(radius))
+    arguments = {
+        "radius": radius,
+        "on_intensity": on_intensity,
+        "off_intensity": off_intensity,
+        "nonnegative": nonnegative,
+    }
+    return base.wrap({"flash_response_index": index}, responses, "flash_response_index", arguments)

@@ -1,0 +1,224 @@
+"""What experiments know about cell types, and how far models agree with it."""
+
+from __future__ import annotations
+
+import functools
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from flyxr import schema
+from flyxr.tuning import base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FEWEST_TYPES = 3
+"""Cell types that a correlation is taken over, at least."""
+
+
+def known_tuning() -> xr.Dataset:
+    """Tuning of cell types that experiments established.
+
+    Returns
+    -------
+    Dataset
+        - ``polarity`` (cell_type): 1 for ON, -1 for OFF, NaN where it is not known
+        - ``direction_selective`` (cell_type): 1 or 0, NaN where it is not known
+        - ``preferred_direction`` (cell_type): degree, NaN where there is none
+        - ``tuning_curve`` (cell_type, angle): relative responses of T4 and T5 to moving edges, NaN for the others
+
+        with ``polarity_source``, ``direction_source`` and ``tuning_curve_source`` (cell_type), text.
+
+    Notes
+    -----
+    The entries are those that Lappalainen et al. 2024, Nature 634, 1132-1140, compare their models with, as flyvis
+    1.2.0 tabulates them; where the original literature of an entry is certain, the source names it. The angle 0 is
+    that of flyvis's moving stimuli.
+
+    Examples
+    --------
+    >>> known = known_tuning().sel(cell_type="T4c")
+    >>> float(known.polarity), float(known.preferred_direction), known.direction_source.item()
+    (1.0, 90.0, 'Maisak et al. 2013, Nature 500, 212-216')
+    """
+    return _known_tuning().copy(deep=True)
+
+
+@functools.cache
+def _known_tuning() -> xr.Dataset:
+    folder = files("flyxr") / "data"
+    with (folder / "known_tuning.csv").open() as file:
+        cells = pd.read_csv(file).set_index("cell_type")
+    with (folder / "known_tuning_curves.csv").open() as file:
+        curves = pd.read_csv(file).pivot(index="cell_type", columns="angle", values="response")
+    curves = curves.reindex(cells.index)
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {}
+    for name, text in (
+        ("polarity", "preferred contrast: 1 ON, -1 OFF"),
+        ("direction_selective", "1 selective for a direction of motion, 0 not"),
+        ("preferred_direction", "preferred direction of motion"),
+    ):
+        units = {"units": "degree"} if name == "preferred_direction" else {}
+        variables[name] = (("cell_type",), cells[name].to_numpy(float), {"long_name": text, **units})
+    for name in ("polarity_source", "direction_source"):
+        variables[name] = (("cell_type",), cells[name].fillna("").to_numpy(object), {"long_name": "literature"})
+    measured = curves.notna().all(axis=1).to_numpy()
+    source = "Maisak et al. 2013, Nature 500, 212-216, Fig. 3g and h, as digitised in flyvis"
+    sources = np.where(measured, source, "").astype(object)
+    variables["tuning_curve_source"] = (("cell_type",), sources, {"long_name": "literature"})
+    curve = {"long_name": "response to edges moving in each direction, relative to the largest"}
+    variables["tuning_curve"] = (("cell_type", "angle"), curves.to_numpy(float), curve)
+    coords = {
+        "cell_type": cells.index.to_numpy(object),
+        "angle": ("angle", curves.columns.to_numpy(float), {"units": "degree"}),
+    }
+    return xr.Dataset(variables, coords)
+
+
+def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dataset:
+    """How far a measure of each model agrees with what experiments know.
+
+    Parameters
+    ----------
+    measure
+        What one of these functions gave, for all cell types or some:
+
+        - :func:`flash_response_index`: Pearson correlation with the known polarities (1 and -1), over cell types
+        - :func:`direction_selectivity_index`: Pearson correlation of its maximum over intensities with 1 for cell
+          types known to be direction selective and 0 for those known not to be
+        - :func:`preferred_direction`: angular distance, 0 to 180 degree, to the known directions, each cell type at
+          the contrast that it prefers (intensity 1 for ON, 0 for OFF); the mean over cell types
+        - :func:`tuning_curves`: Pearson correlation over directions with the known curves, each cell type at the
+          contrast that it prefers; if speeds and widths are dims, at those that correlate best, as an experimenter
+          would choose them; the mean over cell types
+    known
+        Another table in the form of :func:`known_tuning`.
+
+    Returns
+    -------
+    Dataset
+        ``correlation`` (model) or ``angular_distance`` (model), and for the last two measures the same for each cell
+        type, ``correlation_by_type`` or ``angular_distance_by_type`` (model, cell_type). A curve that does not vary
+        correlates 0 with any.
+
+    Raises
+    ------
+    SchemaError
+        If it is none of these measures.
+    ValueError
+        If too few of the known cell types, or not both intensities, or none of the known directions are there.
+
+    Notes
+    -----
+    Lappalainen et al. 2024, Fig. 2d and Methods; flyvis ``fri_correlation_to_known``, ``dsi_correlation_to_known``,
+    ``angular_distance_to_known`` and ``correlation_to_known_tuning_curves``.
+
+    Examples
+    --------
+    >>> index = xr.Dataset({"flash_response_index": ("cell_type", [0.5, -0.5, 0.9])},
+    ...                    coords={"cell_type": ["Mi1", "Tm1", "T4a"]})
+    >>> round(agreement(index).correlation.item(), 3)
+    0.961
+    """
+    known = known_tuning() if known is None else known
+    compare: dict[str, Callable[[xr.DataArray, xr.Dataset], dict[str, xr.DataArray]]] = {
+        "flash_response_index": _polarity,
+        "direction_selectivity_index": _selectivity,
+        "preferred_direction": _direction,
+        "tuning_curve": _tuning,
+    }
+    names = [name for name in compare if isinstance(measure, xr.Dataset) and name in measure]
+    if len(names) != 1 or "cell_type" not in measure[names[0]].dims:
+        got = list(map(str, measure.data_vars)) if isinstance(measure, xr.Dataset) else type(measure).__name__
+        raise schema.SchemaError(
+            f"expected a Dataset with one of {', '.join(compare)} over the dim 'cell_type', got {got}: "
+            "give what fx.tuning.flash_response_index, direction_selectivity_index, preferred_direction or "
+            "tuning_curves returned"
+        )
+    variables = compare[names[0]](measure[names[0]], known)
+    return base.wrap(variables, measure, "agreement", {"measure": names[0]})
+
+
+def _common(array: xr.DataArray, truth: xr.DataArray, fewest: int) -> tuple[xr.DataArray, xr.DataArray]:
+    """Both at the cell types that both have, for which the truth is known."""
+    truth = truth.dropna("cell_type")
+    array, truth = xr.align(array, truth, join="inner", exclude=set(array.dims) - {"cell_type"})
+    if truth.sizes["cell_type"] < fewest:
+        raise ValueError(
+            f"expected at least {fewest} cell types whose {truth.name} is known, got "
+            f"{truth['cell_type'].values.tolist()}: simulate with record='central'; see fx.tuning.known_tuning()"
+        )
+    return array, truth
+
+
+def _correlated(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
+    array, truth = _common(array, truth, FEWEST_TYPES)
+    if np.unique(truth.values).size < 2:
+        raise ValueError(
+            f"expected cell types that differ in {truth.name}, got {float(truth[0]):g} for all of "
+            f"{truth['cell_type'].values.tolist()}: a correlation needs both; simulate with record='central'"
+        )
+    correlation: xr.DataArray = xr.corr(array, truth, dim="cell_type")
+    return correlation
+
+
+def _polarity(index: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
+    return {"correlation": _correlated(index, known["polarity"])}
+
+
+def _selectivity(index: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
+    if "intensity" in index.dims:
+        _check_intensities(index)
+        index = base.largest(index, "intensity")
+    return {"correlation": _correlated(index, known["direction_selective"])}
+
+
+def _check_intensities(array: xr.DataArray) -> None:
+    if not {0.0, 1.0} <= set(array["intensity"].values.tolist()):
+        raise ValueError(
+            f"expected the intensities 0 and 1, got {array['intensity'].values.tolist()}: ON and OFF cells prefer "
+            "one each; simulate both"
+        )
+
+
+def _at_preferred_contrast(array: xr.DataArray, known: xr.Dataset) -> xr.DataArray:
+    """Each cell type at the intensity that it is known to prefer."""
+    if "intensity" not in array.dims:
+        raise ValueError("expected the dim 'intensity', got none: ON and OFF cells prefer one each; keep it")
+    intensity = known["polarity"].sel(cell_type=array["cell_type"]).where(lambda sign: sign > 0, 0).clip(0, 1)
+    lacking = set(intensity.values.tolist()) - set(array["intensity"].values.tolist())
+    if lacking:
+        _check_intensities(array)
+    return array.sel(intensity=intensity).drop_vars("intensity")
+
+
+def _direction(direction: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
+    direction, truth = _common(direction, known["preferred_direction"], 1)
+    apart = abs(_at_preferred_contrast(direction, known) - truth) % 360
+    distance = apart.where(apart <= 180, 360 - apart)
+    return {"angular_distance": distance.mean("cell_type"), "angular_distance_by_type": distance}
+
+
+def _tuning(curves: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
+    truth = known["tuning_curve"].dropna("cell_type")
+    common = np.intersect1d(curves["angle"].values, truth["angle"].values)
+    if common.size < FEWEST_TYPES:
+        raise ValueError(
+            f"expected at least {FEWEST_TYPES} of the directions {truth['angle'].values.tolist()}, got "
+            f"{curves['angle'].values.tolist()}: simulate edges that move in these"
+        )
+    curves = curves.sel(cell_type=[name for name in curves["cell_type"].values if name in truth["cell_type"].values])
+    if not curves.sizes["cell_type"]:
+        raise ValueError(
+            f"expected some of {truth['cell_type'].values.tolist()}, whose tuning curves are known: record them"
+        )
+    curves = _at_preferred_contrast(curves, known).sel(angle=common)
+    truth = truth.sel(cell_type=curves["cell_type"], angle=common)
+    correlation = xr.corr(curves, truth, dim="angle").fillna(0)
+    for dim in ("speed", "width"):
+        correlation = base.largest(correlation, dim) if dim in correlation.dims else correlation
+    return {"correlation": correlation.mean("cell_type"), "correlation_by_type": correlation}

@@ -1,0 +1,203 @@
+"""Clusters of models. Coordinates of UMAP are never compared with stored ones: they differ between machines."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.metrics import adjusted_rand_score
+
+import flyxr as fx
+from flyxr import cluster as cluster_function
+from flyxr import provenance, schema
+from flyxr.cluster import members
+from flyxr.selection import UnknownCellTypeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUICK: dict[str, Any] = {"n_epochs": 300, "n_init": 2}
+N = 45
+GROUPS = np.repeat([2, 0, 1], N // 3)
+"""The group of each model; group 0 has the lowest task error."""
+
+
+def central(n_models: int = N, noise: float = 0.05) -> xr.Dataset:
+    """Responses of a cell type with three groups of models, one with two, and types that don't respond or are alike."""
+    rng = np.random.default_rng(1)
+    groups = GROUPS[:n_models]
+    shape = (n_models, 2, 30)
+    values = {
+        "T4c": rng.normal(size=(3, 2, 30))[groups] + noise * rng.normal(size=shape),
+        "T5a": rng.normal(size=(3, 2, 30))[np.minimum(groups, 1)] + noise * rng.normal(size=shape),
+        "Am": np.full(shape, 0.5),
+        "Lawf1": np.full(shape, np.nan),
+        "R1": np.tile(rng.normal(size=(1, 2, 30)), (n_models, 1, 1)) * rng.uniform(1, 2, size=(n_models, 1, 1)),
+    }
+    values["T4c"][-1] = 0.25
+    coords = {
+        "model": np.arange(n_models) * 10,
+        "model_name": ("model", np.array([f"flow/{i}" for i in range(n_models)], dtype=object)),
+        "task_error": ("model", 5 + groups + 0.01 * np.arange(n_models)),
+        "sample": [0, 1],
+        "time": schema.time_coord(30, 0.02),
+        "cell_type": np.array(list(values), dtype=object),
+    }
+    response = np.stack(list(values.values()), axis=-1).astype(np.float32)
+    return xr.Dataset({"response": (("model", "sample", "time", "cell_type"), response)}, coords)
+
+
+@pytest.fixture(scope="module")
+def clusters() -> xr.Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fx.cluster(central(), **QUICK)
+
+
+def test_cluster__finds_the_groups_in_the_order_of_their_task_error(clusters: xr.Dataset) -> None:
+    labels = clusters.cluster.sel(cell_type="T4c").values
+    np.testing.assert_array_equal(labels[:-1], GROUPS[:-1])
+    assert labels[-1] == -1  # its response is constant
+    assert np.isnan(clusters.embedding.sel(cell_type="T4c").values[-1]).all()
+    np.testing.assert_array_equal(clusters.cluster.sel(cell_type="T5a") == 0, GROUPS == 0)
+    assert clusters.score.sel(cell_type="T4c").idxmin() == 3
+    scaled = clusters.embedding.sel(cell_type="T4c")
+    np.testing.assert_allclose([scaled.min("model"), scaled.max("model")], [[0, 0], [1, 1]], atol=1e-12)
+
+
+def test_cluster__cell_types_that_do_not_tell_models_apart(clusters: xr.Dataset) -> None:
+    assert (clusters.cluster.sel(cell_type=["Am", "Lawf1"]) == -1).all()
+    assert (clusters.cluster.sel(cell_type="R1") == 0).all()
+    assert clusters.score.sel(cell_type=["Am", "Lawf1", "R1"]).isnull().all()
+    with pytest.warns(UserWarning, match="Lawf1: no clusters, since the cell responds in 0 of 45 models"):
+        fx.cluster(central(), "Lawf1", **QUICK)
+    with pytest.warns(UserWarning, match="R1: one cluster, since 45 models respond alike"):
+        fx.cluster(central(), "R1", **QUICK)
+
+
+def test_cluster__keeps_all_arguments_and_coordinates(clusters: xr.Dataset) -> None:
+    schema.validate(clusters, "clusters")
+    np.testing.assert_array_equal(clusters.task_error, central().task_error)
+    step = provenance.steps(clusters)[-1]
+    assert step["operation"] == "cluster"
+    documented = {"seed": 42, "n_neighbors": 5, "min_dist": 0.105, "spread": 9.0, "metric": "correlation"}
+    documented |= {"n_clusters": [2, 3, 4, 5], "criterion": "bic", "max_iter": 1000, "n_components": 2, **QUICK}
+    assert {name: step["arguments"][name] for name in documented} == documented
+    assert {"umap-learn", "scikit-learn"} <= set(step["versions"])
+
+
+def test_cluster__survives_a_round_trip_without_pickles(clusters: xr.Dataset, tmp_path: Path) -> None:
+    path = fx.save(clusters, tmp_path / "clusters.zarr")
+    opened = fx.open(path)
+    xr.testing.assert_identical(opened.load(), clusters)
+    assert opened.fly.members("T4c").keys() == {0, 1, 2}
+    codecs = [json.loads(file.read_text()).get("codecs", []) for file in path.rglob("zarr.json")]
+    plain = {"bytes", "blosc", "vlen-utf8", "zstd", "crc32c", "sharding_indexed"}
+    assert {codec["name"] for of_array in codecs for codec in of_array} <= plain
+
+
+def test_cluster__lazy_responses_and_order_of_models_change_nothing(clusters: xr.Dataset) -> None:
+    lazy = central().chunk({"model": 5, "cell_type": 1, "time": 7})
+    found = fx.cluster(lazy, ["T4c", "T5a"], **QUICK)
+    xr.testing.assert_equal(found.cluster, clusters.cluster.sel(cell_type=["T4c", "T5a"]))
+    assert lazy.response.chunks is not None
+    order = np.random.default_rng(0).permutation(N)
+    permuted = fx.cluster(central().isel(model=order), "T4c", **QUICK)
+    np.testing.assert_array_equal(permuted.cluster[0], clusters.cluster.sel(cell_type="T4c")[order])
+
+
+def test_cluster__builds_one_task_a_cell_type_and_writes_on_nothing() -> None:
+    data = central()
+    before = data.copy(deep=True)
+    with dask.config.set(scheduler="synchronous"):
+        fx.cluster(data.response, "T4*", **QUICK)
+    xr.testing.assert_identical(data, before)
+
+
+def test_cluster__few_models() -> None:
+    with pytest.raises(ValueError, match="at least 4 models, got 3"):
+        fx.cluster(central().isel(model=slice(3)), "T4c", **QUICK)
+    few = fx.cluster(central().isel(model=[0, 1, 15, 16]), "T4c", **QUICK)
+    assert few.score.notnull().sum() == 1  # two models for each Gaussian at least
+    assert (few.cluster >= 0).all()
+
+
+def test_cluster__says_everything_that_is_wrong() -> None:
+    with pytest.raises(ValueError, match="criterion.*\n.*n_epochs") as caught:
+        fx.cluster(central(3), "T4c", criterion="score", n_epochs=0, n_clusters=[0], seed=-1)
+    for part in ("at least 4 models", "n_clusters", "criterion", "n_epochs", "seeds"):
+        assert part in str(caught.value)
+    with pytest.raises(UnknownCellTypeError, match="T4c"):
+        fx.cluster(central(), "T4x", **QUICK)
+    with pytest.raises(schema.SchemaError, match="sample"):
+        fx.cluster(central().isel(sample=0), **QUICK)
+    with pytest.raises(schema.SchemaError, match="call fx.simulate"):
+        fx.cluster(xr.Dataset({"bias": 1}), **QUICK)
+
+
+def test_cluster__takes_the_central_column() -> None:
+    columns = {"column": ("column", [0, 1]), "u": ("column", [-1, 0]), "v": ("column", [0, 0])}
+    data = central().isel(cell_type=[0]).expand_dims(column=2, axis=-1).assign_coords(columns)
+    data["response"] = data.response * xr.DataArray([np.nan, 1.0], dims="column")
+    found = fx.cluster(data, **QUICK)
+    np.testing.assert_array_equal(found.cluster[0, :-1], GROUPS[:-1])
+
+
+@pytest.mark.slow
+def test_cluster__runs_cell_types_in_processes(clusters: xr.Dataset) -> None:
+    with dask.config.set(scheduler="processes", num_workers=2):
+        found = fx.cluster(central(), ["T4c", "T5a"], **QUICK)
+    xr.testing.assert_equal(found.cluster, clusters.cluster.sel(cell_type=["T4c", "T5a"]))
+
+
+def test_cluster__stays_the_function_when_its_module_is_imported() -> None:
+    import flyxr.cluster  # noqa: F401
+
+    assert callable(cluster_function)
+
+
+def test_members__are_labels_of_models(clusters: xr.Dataset) -> None:
+    found = members(clusters, "T4c")
+    assert list(found) == [0, 1, 2]
+    np.testing.assert_array_equal(found[0], clusters.model.values[GROUPS == 0])
+    errors = [float(clusters.task_error.sel(model=models).mean()) for models in found.values()]
+    assert errors == sorted(errors)
+    assert members(clusters, "Am") == {}
+    accessor = clusters.fly.members("T4c")
+    assert all(np.array_equal(accessor[label], found[label]) for label in found)
+    with pytest.raises(UnknownCellTypeError, match="T4c"):
+        members(clusters, "T4x")
+    with pytest.raises(schema.SchemaError, match="pattern"):
+        members(clusters, "T4*")
+    with pytest.raises(schema.SchemaError, match="fx.cluster"):
+        members(central(), "T4c")
+
+
+def test_cluster_stability__groups_survive(clusters: xr.Dataset) -> None:
+    found = fx.cluster_stability(central(), "T4c", seeds=(0, 1), n_subsets=2, **QUICK)
+    assert found.adjusted_rand_index.dims == ("cell_type", "data", "change")
+    index = found.adjusted_rand_index.sel(cell_type="T4c")
+    np.testing.assert_allclose(index.sel(data="responses"), 1)
+    assert (index.sel(data="no_clusters") < 1).all()
+    assert (found.adjusted_rand_index_std >= 0).all()
+    again = fx.cluster_stability(central(), "T4c", seeds=(0, 1), n_subsets=2, **QUICK)
+    xr.testing.assert_identical(found, again)
+
+
+def test_cluster_stability__bad_input() -> None:
+    with pytest.raises(ValueError, match="two seeds"):
+        fx.cluster_stability(central(), "T4c", seeds=(0,))
+    with pytest.raises(ValueError, match="4 models"):
+        fx.cluster_stability(central(6), "T4c", leave_out=0.5)
+    with pytest.raises(ValueError, match="n_neighbours"):
+        fx.cluster_stability(central(), "T4c", n_neighbours=5)
+
+
+def test_cluster__labels_agree_with_any_seed(clusters: xr.Dataset) -> None:
+    other = fx.cluster(central(), "T5a", seed=7, **QUICK)
+    assert adjusted_rand_score(other.cluster[0], clusters.cluster.sel(cell_type="T5a")) == 1

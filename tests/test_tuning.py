@@ -1,0 +1,607 @@
+"""Measures of responses.
+
+Parity with flyvis 1.2.0 is held on the responses stored beside its outputs, to the tolerance stated there, for every
+measure whose definition is shared. Not compared: dims that flyvis squeezes away, preferred directions of cells that
+hardly respond (flyvis calls silence a direction of 0, here it is NaN), and known tuning curves between the measured
+directions, which flyvis extrapolates.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flyxr as fx
+from flyxr import hexgrid, provenance, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Golden = Callable[[str], dict[str, NDArray[Any]]]
+
+LED = 2.25
+TYPES = ["T4a", "T4b", "T4c", "T4d", "T5a", "T5b", "T5c", "T5d"]
+
+
+def as_responses(values: NDArray[Any], arrays: dict[str, NDArray[Any]], **on_sample: NDArray[Any]) -> xr.Dataset:
+    """Central responses of golden arrays in the form that ``fx.simulate`` gives."""
+    n_models, n_samples = values.shape[:2]
+    coords = {
+        "model": np.arange(n_models),
+        "model_name": ("model", np.array([f"m{i}" for i in range(n_models)], dtype=object)),
+        "task_error": ("model", np.arange(n_models, dtype=float)),
+        "sample": np.arange(n_samples),
+        "time": arrays["coord_time"],
+        "cell_type": arrays["coord_cell_type"].astype(object),
+        **{name: ("sample", np.asarray(column, dtype=float)) for name, column in on_sample.items()},
+    }
+    return xr.Dataset({"response": (("model", "sample", "time", "cell_type"), values.astype(np.float32))}, coords)
+
+
+def edges(arrays: dict[str, NDArray[Any]], values: NDArray[Any]) -> xr.Dataset:
+    config = json.loads(str(arrays["config_json"]))
+    return as_responses(
+        values,
+        arrays,
+        angle=arrays["coord_angle"],
+        width=arrays["coord_width"] * LED,
+        intensity=arrays["coord_intensity"],
+        speed=arrays["coord_speed"],
+        t_stim=arrays["coord_t_stim"],
+        first_offset=np.full(arrays["coord_angle"].shape, config["offsets"][0] * LED),
+    )
+
+
+@pytest.fixture(scope="module")
+def synthetic(golden: Golden) -> tuple[xr.Dataset, dict[str, NDArray[Any]]]:
+    arrays = golden("analysis_synth.npz")
+    outputs = {name.removeprefix("out__"): values for name, values in arrays.items() if name.startswith("out__")}
+    return edges(arrays, arrays["responses"]), outputs | {"norm": arrays["norm"]}
+
+
+@pytest.fixture(scope="module")
+def simulated(golden: Golden) -> tuple[xr.Dataset, dict[str, NDArray[Any]]]:
+    arrays, outputs = golden("analysis_edge_inputs.npz"), golden("analysis_outputs.npz")
+    named = {name.removeprefix("q16__"): values for name, values in outputs.items() if not name.startswith("f32__")}
+    return edges(arrays, arrays["responses_f16"]), named
+
+
+@pytest.fixture(scope="module")
+def flashes(golden: Golden) -> tuple[xr.Dataset, dict[str, NDArray[Any]]]:
+    arrays, outputs = golden("analysis_flash_inputs.npz"), golden("analysis_outputs.npz")
+    responses = as_responses(
+        arrays["responses_f16"],
+        arrays,
+        intensity=arrays["coord_intensity"],
+        radius=arrays["coord_radius"],
+        t_stim=np.ones(4),
+    )
+    return responses, {name.removeprefix("q16__"): values for name, values in outputs.items()}
+
+
+EDGES = ["synthetic", "simulated"]
+ATOL = {"synthetic": 1e-6, "simulated": 1e-5}
+
+
+@pytest.fixture(params=EDGES)
+def moving(request: pytest.FixtureRequest) -> tuple[xr.Dataset, dict[str, NDArray[Any]], float]:
+    responses, outputs = request.getfixturevalue(request.param)
+    return responses, outputs, ATOL[request.param]
+
+
+def norm_of(responses: xr.Dataset, values: NDArray[Any]) -> xr.DataArray:
+    return xr.DataArray(values, dims=("model", "cell_type"), coords={"cell_type": responses.cell_type})
+
+
+def difference(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
+    """Angle, degree, between degrees and flyvis's radians."""
+    apart = (found - np.rad2deg(expected)) % 360
+    return np.minimum(apart, 360 - apart)
+
+
+# -- parity -----------------------------------------------------------------------------------------------------------
+
+
+def test_peak_responses__equal_flyvis(moving: Any) -> None:
+    responses, outputs, atol = moving
+    found = fx.tuning.peak_responses(responses).peak_response
+    np.testing.assert_allclose(found.transpose("model", "sample", "cell_type"), outputs["peak"], atol=atol, rtol=0)
+    normed = fx.tuning.peak_responses(responses, norm=norm_of(responses, outputs["norm"])).peak_response
+    np.testing.assert_allclose(normed, outputs["peak_norm"], atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "window", "name"),
+    [
+        ("synthetic", (-9.0, 9.0), "peak_window"),
+        ("synthetic", (-11.25, 4.5), "peak_window_asym"),
+        ("simulated", (-11.25, 11.25), "peak_window"),
+    ],
+)
+def test_peak_responses__equal_flyvis_in_a_window(data: str, window: Any, name: str, request: Any) -> None:
+    responses, outputs = request.getfixturevalue(data)
+    found = fx.tuning.peak_responses(responses, window=window).peak_response
+    np.testing.assert_allclose(found, outputs[name], atol=ATOL[data], rtol=0)
+    assert not np.allclose(outputs[name], outputs["peak"])
+
+
+def test_direction_selectivity_index__equals_flyvis(moving: Any) -> None:
+    responses, outputs, atol = moving
+    found = fx.tuning.direction_selectivity_index(responses).direction_selectivity_index
+    assert found.dims == ("model", "cell_type", "intensity")
+    np.testing.assert_allclose(found, outputs["dsi"], atol=atol, rtol=0)
+    norm = norm_of(responses, outputs["norm"])
+    normed = fx.tuning.direction_selectivity_index(responses, norm=norm).direction_selectivity_index
+    np.testing.assert_allclose(normed, outputs["dsi_norm"], atol=atol, rtol=0)
+    each = fx.tuning.direction_selectivity_index(responses, average=False).direction_selectivity_index
+    each = each.isel(width=0).transpose("model", "cell_type", "intensity", "speed")
+    np.testing.assert_allclose(each, outputs["dsi_noavg"].reshape(each.shape), atol=atol, rtol=0)
+
+
+def test_direction_selectivity_index__equals_flyvis_in_a_window(simulated: Any) -> None:
+    responses, outputs = simulated
+    found = fx.tuning.direction_selectivity_index(responses, window=(-11.25, 11.25))
+    np.testing.assert_allclose(found.direction_selectivity_index, outputs["dsi_window"], atol=1e-5, rtol=0)
+
+
+def test_preferred_direction__equals_flyvis(moving: Any) -> None:
+    responses, outputs, _ = moving
+    found = fx.tuning.preferred_direction(responses)
+    length = outputs.get("pd_vector_length_q16", found.vector_length.values)
+    np.testing.assert_allclose(found.vector_length, length, atol=1e-4)
+    clear = length > 1e-3
+    assert clear.mean() > 0.3
+    degrees = np.rad2deg(1e-4 if "pd_vector_length_q16" in outputs else 1e-6)
+    assert difference(found.preferred_direction.values, outputs["pd"])[clear].max() < degrees
+    normed = fx.tuning.preferred_direction(responses, norm=norm_of(responses, outputs["norm"]))
+    assert difference(normed.preferred_direction.values, outputs["pd_norm"])[clear].max() < 2 * degrees
+    each = fx.tuning.preferred_direction(responses, average=False)
+    each = each.transpose("model", "cell_type", "width", "intensity", "speed")
+    clear = each.vector_length.values > 1e-3
+    assert difference(each.preferred_direction.values, outputs["pd_noavg"])[clear].max() < degrees
+
+
+def test_tuning_curves__equal_flyvis(moving: Any) -> None:
+    responses, outputs, atol = moving
+    curve = fx.tuning.tuning_curves(responses).tuning_curve.sel(cell_type="T4c", intensity=1)
+    expected = outputs["tuning_T4c_on"][:, 0, :, 0]
+    np.testing.assert_allclose(curve / curve.max(), expected / expected.max(), atol=atol, rtol=0)
+
+
+def test_flash_response_index__equals_flyvis(flashes: Any) -> None:
+    responses, outputs = flashes
+    clear = outputs["flash_modulation_last_radius"] > 1e-2
+    for radius in (-1, 6):
+        for nonnegative, suffix in ((True, ""), (False, "_signed")):
+            found = fx.tuning.flash_response_index(responses, radius, nonnegative=nonnegative).flash_response_index
+            expected = outputs[f"fri_radius{radius}{suffix}"][:, 0]
+            np.testing.assert_allclose(found.values[clear], expected[clear], atol=1e-5, rtol=1e-5)
+    assert clear.mean() > 0.5
+
+
+def test_agreement__equals_flyvis(moving: Any) -> None:
+    responses, outputs, _ = moving
+    selectivity = fx.tuning.agreement(fx.tuning.direction_selectivity_index(responses))
+    np.testing.assert_allclose(selectivity.correlation, outputs["dsi_corr_known"], atol=1e-6)
+    direction = fx.tuning.agreement(fx.tuning.preferred_direction(responses))
+    distance = direction.angular_distance_by_type.sel(cell_type=TYPES)
+    found = fx.tuning.preferred_direction(responses).vector_length.sel(cell_type=TYPES)
+    clear = np.concatenate([found[:, :4].sel(intensity=1), found[:, 4:].sel(intensity=0)], axis=1) > 1e-3
+    assert clear.any()
+    expected = np.rad2deg(outputs["angular_distance_known"][:, 0])
+    np.testing.assert_allclose(distance.values[clear], expected[clear], atol=np.rad2deg(1e-4))
+    np.testing.assert_allclose(direction.angular_distance, distance.mean("cell_type"))
+
+
+def test_agreement__of_tuning_curves_equals_flyvis(synthetic: Any) -> None:
+    responses, outputs = synthetic
+    found = fx.tuning.agreement(fx.tuning.tuning_curves(responses, average=False))
+    expected = outputs["corr_known_tuning"]
+    preferred = np.concatenate([expected[:, :4, 1], expected[:, 4:, 0]], axis=1)
+    np.testing.assert_allclose(found.correlation_by_type.sel(cell_type=TYPES), preferred, atol=1e-6)
+    np.testing.assert_allclose(found.correlation, preferred.mean(axis=1), atol=1e-6)
+
+
+def test_agreement__of_flashes_equals_flyvis(flashes: Any) -> None:
+    responses, outputs = flashes
+    found = fx.tuning.agreement(fx.tuning.flash_response_index(responses, radius=6)).correlation
+    np.testing.assert_allclose(found, outputs["fri_corr_known"][:, 0], atol=1e-5)
+
+
+def test_known_tuning__has_the_curves_of_flyvis(synthetic: Any) -> None:
+    _, outputs = synthetic
+    known = fx.tuning.known_tuning()
+    expected = outputs["known_tuning_curves"][:, ::2]
+    np.testing.assert_allclose(known.tuning_curve.sel(cell_type=["T4a", "T4c", "T5d"]), expected, atol=1e-12)
+    assert known.tuning_curve.notnull().all("angle").sum() == 8
+
+
+def test_measures__equal_flyvis_on_responses_that_are_not_rounded(golden: Golden) -> None:
+    rounded, unrounded = golden("analysis_edge_inputs.npz"), golden("analysis_net0_f32.npz")
+    outputs = golden("analysis_outputs.npz")
+    responses = edges(rounded, unrounded["edge_responses_net0"][None])
+    peak = fx.tuning.peak_responses(responses).peak_response
+    np.testing.assert_allclose(peak[0], outputs["f32__peak"][0], atol=1e-7)
+    index = fx.tuning.direction_selectivity_index(responses).direction_selectivity_index
+    np.testing.assert_allclose(index[0], outputs["f32__dsi"][0], atol=1e-6)
+
+
+# -- definitions ------------------------------------------------------------------------------------------------------
+
+ANGLES = np.arange(0.0, 360.0, 30.0)
+
+
+def motion_responses(
+    preferred: float = 60.0, *, speeds: tuple[float, ...] = (10.0, 20.0), seed: int = 0, n_models: int = 3
+) -> xr.Dataset:
+    """Responses of five cell types to edges: tuned to a direction, to none, silent, negative and absent."""
+    angle, intensity, speed = (grid.ravel() for grid in np.meshgrid(ANGLES, [0.0, 1.0], speeds, indexing="ij"))
+    time = np.round(np.arange(-10, 30) * 0.02, 6)
+    t_stim = 8.0 / speed
+    course = np.clip(1 - np.abs(time - t_stim[:, None] / 2) / 0.1, 0, None)
+    tuned = 1 + np.cos(np.deg2rad(angle - preferred)) * (0.5 + 0.5 * intensity)
+    types = np.stack([tuned[:, None] * course, course, 0 * course, -1 - course, np.nan * course], axis=-1)
+    scale = np.random.default_rng(seed).uniform(0.5, 2, size=(n_models, 1, 1, 1))
+    coords = {
+        "model": np.arange(n_models),
+        "model_name": ("model", np.array([f"m{i}" for i in range(n_models)], dtype=object)),
+        "task_error": ("model", np.arange(n_models, dtype=float)),
+        "sample": np.arange(angle.size),
+        "time": time,
+        "cell_type": np.array(["T4a", "Mi1", "L1", "L2", "Lawf1"], dtype=object),
+        "angle": ("sample", angle),
+        "intensity": ("sample", intensity),
+        "speed": ("sample", speed),
+        "width": ("sample", np.full(angle.size, 180.0)),
+        "t_stim": ("sample", t_stim),
+        "first_offset": ("sample", np.full(angle.size, -22.5)),
+    }
+    values = (scale * types[None]).astype(np.float32)
+    return xr.Dataset({"response": (("model", "sample", "time", "cell_type"), values)}, coords)
+
+
+def flash_responses() -> xr.Dataset:
+    samples = [(0.0, -1.0), (0.0, 6.0), (1.0, -1.0), (1.0, 6.0)]
+    values = np.random.default_rng(3).normal(size=(3, 4, 20, 2)).astype(np.float32)
+    coords = {
+        "model": [0, 1, 2],
+        "model_name": ("model", np.array(["a", "b", "c"], dtype=object)),
+        "task_error": ("model", [1.0, 2.0, 3.0]),
+        "sample": range(4),
+        "time": np.arange(-5, 15) * 0.01,
+        "cell_type": np.array(["L1", "Mi1"], dtype=object),
+        "intensity": ("sample", [sample[0] for sample in samples]),
+        "radius": ("sample", [sample[1] for sample in samples]),
+        "t_stim": ("sample", np.full(4, 0.05)),
+    }
+    return xr.Dataset({"response": (("model", "sample", "time", "cell_type"), values)}, coords)
+
+
+def impulse_responses() -> xr.Dataset:
+    """Impulses in the seven middle columns, ON and OFF; T4c answers late in proportion to u, Mi1 at once."""
+    u, v = hexgrid.columns(1)
+    position, intensity = (grid.ravel() for grid in np.meshgrid(np.arange(7), [0.0, 1.0], indexing="ij"))
+    sign, at = np.where(intensity == 1, 1.0, -1.0), u[position]
+    time = np.round(np.arange(-3, 5) * 0.01, 6)
+    values = np.full((2, position.size, time.size, 2), 0.25)
+    values[..., 4, 0] += sign * np.where(at == 0, 2.0, 0.5 * at)
+    values[..., 3, 1] += sign * np.where((at == 0) & (v[position] == 0), -1.0, 0.1)
+    coords = {
+        "model": [0, 1],
+        "model_name": ("model", np.array(["a", "b"], dtype=object)),
+        "task_error": ("model", [1.0, 2.0]),
+        "sample": np.arange(position.size),
+        "time": time,
+        "cell_type": np.array(["T4c", "Mi1"], dtype=object),
+        "u_impulse": ("sample", at),
+        "v_impulse": ("sample", v[position]),
+        "radius": ("sample", np.zeros(position.size)),
+        "intensity": ("sample", intensity),
+        "t_stim": ("sample", np.full(position.size, 0.01)),
+    }
+    return xr.Dataset({"response": (("model", "sample", "time", "cell_type"), values)}, coords)
+
+
+MEASURES: dict[str, tuple[Callable[..., xr.Dataset], Callable[..., xr.Dataset]]] = {
+    "peak_responses": (fx.tuning.peak_responses, motion_responses),
+    "peak_responses in a window": (lambda data: fx.tuning.peak_responses(data, window=(-5, 5)), motion_responses),
+    "tuning_curves": (fx.tuning.tuning_curves, motion_responses),
+    "direction_selectivity_index": (fx.tuning.direction_selectivity_index, motion_responses),
+    "preferred_direction": (fx.tuning.preferred_direction, motion_responses),
+    "flash_response_index": (fx.tuning.flash_response_index, flash_responses),
+    "temporal_receptive_field": (fx.tuning.temporal_receptive_field, impulse_responses),
+    "spatial_receptive_field": (fx.tuning.spatial_receptive_field, impulse_responses),
+    "response_norm": (fx.tuning.response_norm, motion_responses),
+    "agreement": (lambda data: fx.tuning.agreement(fx.tuning.preferred_direction(data)), motion_responses),
+}
+each_measure = pytest.mark.parametrize("name", MEASURES)
+
+
+@each_measure
+@given(data=st.data())
+def test_measures__chunks_change_nothing(name: str, data: st.DataObject) -> None:
+    measure, make = MEASURES[name]
+    responses = make()
+    chunks = {dim: -(-size // data.draw(st.integers(1, 3))) for dim, size in responses.response.sizes.items()}
+    found = measure(responses.chunk(chunks))
+    xr.testing.assert_allclose(found.compute(), measure(responses), rtol=1e-6, atol=1e-6)
+
+
+@each_measure
+def test_measures__are_lazy_and_write_on_nothing(name: str, counting_scheduler: Any) -> None:
+    measure, make = MEASURES[name]
+    responses = make()
+    lazy = responses.assign(response=responses.response.copy(data=responses.response.chunk(sample=3).data))
+    found = measure(lazy)
+    assert counting_scheduler.calls == 0
+    assert all(variable.chunks is not None for variable in found.data_vars.values())
+    xr.testing.assert_identical(responses, make())
+
+
+@each_measure
+def test_measures__order_of_models_and_samples_changes_nothing(name: str) -> None:
+    measure, make = MEASURES[name]
+    responses = make()
+    rng = np.random.default_rng(5)
+    shuffled = responses.isel(model=slice(None, None, -1), sample=rng.permutation(responses.sizes["sample"]))
+    found = measure(shuffled).sel(model=responses.model)
+    if "sample" in found.dims:
+        found = found.sel(sample=responses.sample)
+    xr.testing.assert_allclose(found, measure(responses), rtol=1e-6, atol=1e-6)
+
+
+@each_measure
+@given(factor=st.floats(1e-3, 1e3))
+def test_measures__positive_rescaling(name: str, factor: float) -> None:
+    measure, make = MEASURES[name]
+    responses = make()
+    before, after = measure(responses), measure(responses.assign(response=responses.response * np.float32(factor)))
+    for variable in before.data_vars:
+        unit = before[variable].attrs.get("units", "1")
+        expected = before[variable] * (factor if unit == "a.u." else 1)
+        xr.testing.assert_allclose(after[variable], expected, rtol=1e-4, atol=1e-4 * (factor if unit == "a.u." else 1))
+
+
+@each_measure
+def test_measures__frames_that_are_nan_and_other_columns_do_not_count(name: str) -> None:
+    measure, make = MEASURES[name]
+    responses = make()
+    expected = measure(responses)
+    step = schema.time_step(responses)
+    longer = responses.reindex(
+        time=np.append(responses.time.values, responses.time.values[-1] + step * np.arange(1, 6))
+    )
+    found = measure(longer)
+    if "time" in found.dims:
+        found = found.sel(time=expected.time, method="nearest").assign_coords(time=expected.time)
+    xr.testing.assert_allclose(found, expected)
+    columns = {"column": [0, 1, 2], "u": ("column", [-1, 0, 0]), "v": ("column", [0, 0, 1])}
+    spread = xr.concat([responses * 2, responses, responses * 3], dim="column").assign_coords(columns)
+    xr.testing.assert_allclose(measure(spread), expected)
+
+
+@each_measure
+def test_measures__keep_their_history_and_survive_a_round_trip(name: str, tmp_path: Any) -> None:
+    measure, make = MEASURES[name]
+    responses = provenance.add(make(), "simulate", {"dt": 0.01}).assign_attrs(extent=15)
+    found = measure(responses)
+    assert [step["operation"] for step in provenance.steps(found)][0] == "simulate"
+    assert len(provenance.steps(found)) > 1
+    assert found.attrs["extent"] == 15
+    if name not in ("agreement",):
+        schema.validate(found, "measures")
+    opened = fx.open(fx.save(found, tmp_path / "measure.zarr")).load()
+    xr.testing.assert_equal(opened, found)
+
+
+@given(st.integers(0, 11))
+def test_preferred_direction__turns_with_the_stimulus(steps: int) -> None:
+    responses = motion_responses(preferred=60.0)
+    turned = responses.assign_coords(angle=(responses.angle + 30 * steps) % 360)
+    before = fx.tuning.preferred_direction(responses).preferred_direction.sel(cell_type="T4a")
+    after = fx.tuning.preferred_direction(turned).preferred_direction.sel(cell_type="T4a")
+    np.testing.assert_allclose(before, 60, atol=1e-3)
+    np.testing.assert_allclose((after - before - 30 * steps + 180) % 360, 180, atol=1e-3)
+    index = fx.tuning.direction_selectivity_index
+    xr.testing.assert_allclose(index(turned), index(responses), atol=1e-6)
+
+
+def test_direction_measures__of_cells_without_a_direction() -> None:
+    responses = motion_responses()
+    index = fx.tuning.direction_selectivity_index(responses).direction_selectivity_index
+    # ON: r = 1 + cos, so |sum| / sum = 6 / 12; OFF: half of that, relative to the same sum.
+    np.testing.assert_allclose(index.sel(cell_type="T4a", intensity=[0, 1]).isel(model=0), [0.25, 0.5], atol=1e-6)
+    np.testing.assert_allclose(index.sel(cell_type=["Mi1", "L1", "L2"]), 0, atol=1e-6)
+    assert index.sel(cell_type="Lawf1").isnull().all()
+    direction = fx.tuning.preferred_direction(responses)
+    assert direction.preferred_direction.sel(cell_type=["L1", "L2", "Lawf1"]).isnull().all()
+    np.testing.assert_allclose(direction.vector_length.sel(cell_type=["Mi1", "L1"]), 0, atol=1e-5)
+    assert ((direction.preferred_direction >= 0) & (direction.preferred_direction < 360)).any()
+
+
+def test_direction_measures__without_average_have_all_conditions_as_dims() -> None:
+    responses = motion_responses()
+    for name, measure in (
+        ("direction_selectivity_index", fx.tuning.direction_selectivity_index),
+        ("preferred_direction", fx.tuning.preferred_direction),
+    ):
+        found = measure(responses, average=False)[name]
+        assert dict(found.sizes) == {"model": 3, "cell_type": 5, "width": 1, "intensity": 2, "speed": 2}
+        one = measure(responses.isel(sample=responses.speed.values == 10.0), average=False)[name]
+        assert one.sizes["speed"] == 1
+        xr.testing.assert_allclose(one, found.sel(speed=[10.0]), atol=1e-6)
+
+
+def test_peak_responses__a_window_right_of_the_centre_begins_there() -> None:
+    time = np.arange(0, 1, 0.01)
+    speed, first = 10.0, -22.5
+    position = first + speed * 5.8 * time
+    coords = {
+        "time": time,
+        "t_stim": ("sample", [0.9]),
+        "speed": ("sample", [speed]),
+        "first_offset": ("sample", [first]),
+    }
+    responses = xr.DataArray(np.where(position < 4, 5.0, 1.0)[None], dims=("sample", "time"), coords=coords)
+    assert fx.tuning.peak_responses(responses, window=(-10, 10)).peak_response.item() == 5
+    assert fx.tuning.peak_responses(responses, window=(4.5, 10)).peak_response.item() == 1
+    with pytest.raises(ValueError, match="none in 1 of 1"):
+        fx.tuning.peak_responses(responses, window=(-60, -50))
+    with pytest.raises(ValueError, match="from <= to"):
+        fx.tuning.peak_responses(responses, window=(5, -5))
+
+
+def test_temporal_receptive_field__is_the_deviation_from_grey() -> None:
+    found = fx.tuning.temporal_receptive_field(impulse_responses()).temporal_receptive_field
+    assert found.dims == ("model", "cell_type", "intensity", "t_stim", "time")
+    late = found.sel(cell_type="T4c", intensity=1, t_stim=0.01).isel(model=0)
+    np.testing.assert_allclose(late, [0, 0, 0, 0, 2, 0, 0, 0])
+    np.testing.assert_allclose(found.sel(cell_type="Mi1", intensity=0).max(), 1)
+
+
+def test_temporal_receptive_field__of_the_whole_field() -> None:
+    responses = impulse_responses().isel(sample=[6, 7])
+    whole = responses.assign_coords(radius=("sample", [-1.0, -1.0]))
+    bare = responses.drop_vars(["u_impulse", "v_impulse", "radius"])
+    expected = fx.tuning.temporal_receptive_field(responses)
+    xr.testing.assert_equal(fx.tuning.temporal_receptive_field(whole), expected)
+    xr.testing.assert_equal(fx.tuning.temporal_receptive_field(bare), expected)
+    with pytest.raises(schema.SchemaError, match="whole field"):
+        fx.tuning.spatial_receptive_field(whole)
+
+
+def test_spatial_receptive_field__is_taken_when_the_centre_responds_most() -> None:
+    found = fx.tuning.spatial_receptive_field(impulse_responses())
+    field = found.spatial_receptive_field
+    assert field.dims == ("model", "cell_type", "intensity", "t_stim", "column")
+    np.testing.assert_allclose(
+        found.field_time.sel(cell_type=["T4c", "Mi1"]).isel(model=0, intensity=1), [[0.01], [0.0]]
+    )
+    u, v = hexgrid.columns(1)
+    np.testing.assert_array_equal(field.u, u)
+    np.testing.assert_array_equal(field.v, v)
+    on = field.sel(cell_type="T4c", intensity=1).isel(model=0, t_stim=0)
+    np.testing.assert_allclose(on, np.where(u == 0, 2.0, 0.5 * u))
+    np.testing.assert_allclose(field.sel(intensity=0), -field.sel(intensity=1))
+    assert fx.viz.hexmap(on) is not None
+
+
+def test_response_norm__of_rectified_responses() -> None:
+    responses = xr.DataArray([[3.0, -4.0, np.nan]], dims=("sample", "time"))
+    assert fx.tuning.response_norm(responses).response_norm.item() == pytest.approx(np.sqrt(12.5))
+    assert fx.tuning.response_norm(responses, rectified=True).response_norm.item() == pytest.approx(np.sqrt(4.5))
+
+
+def test_peak_responses__takes_the_norm_of_natural_responses() -> None:
+    responses = motion_responses()
+    norm = fx.tuning.response_norm(responses)
+    found = fx.tuning.peak_responses(responses, norm=norm).peak_response.sel(cell_type=["T4a", "Mi1"])
+    # Models differ by a factor only.
+    np.testing.assert_allclose(found.isel(model=1), found.isel(model=0), rtol=1e-5)
+
+
+# -- what experiments know --------------------------------------------------------------------------------------------
+
+
+def test_known_tuning__every_entry_has_a_source_and_a_cell_type() -> None:
+    known = fx.tuning.known_tuning()
+    assert set(known.cell_type.values) <= set(fx.open_connectome().cell_type.values)
+    assert set(known.polarity.values) == {-1.0, 1.0}
+    assert (known.polarity_source != "").all()
+    np.testing.assert_array_equal(known.direction_source != "", known.direction_selective.notnull())
+    np.testing.assert_array_equal(known.preferred_direction.notnull(), known.direction_selective == 1)
+    np.testing.assert_array_equal(known.tuning_curve_source != "", known.tuning_curve.notnull().all("angle"))
+    known["polarity"][:] = 0
+    assert (fx.tuning.known_tuning().polarity != 0).all()
+
+
+def test_agreement__of_what_experiments_know_is_perfect() -> None:
+    known = fx.tuning.known_tuning()
+    index = (0.5 * known.polarity).rename("flash_response_index").to_dataset()
+    assert fx.tuning.agreement(index).correlation.item() == pytest.approx(1)
+    assert fx.tuning.agreement(-index).correlation.item() == pytest.approx(-1)
+    both = xr.concat([known.preferred_direction, known.preferred_direction + 90], xr.Variable("intensity", [1.0, 0.0]))
+    directions = both.rename("preferred_direction").to_dataset().dropna("cell_type", how="all")
+    found = fx.tuning.agreement(directions)
+    np.testing.assert_allclose(found.angular_distance_by_type.sel(cell_type=TYPES), [0] * 4 + [90] * 4)
+    assert found.angular_distance.item() == 45
+    curves = known.tuning_curve.dropna("cell_type").expand_dims(intensity=[0.0, 1.0]).to_dataset()
+    assert fx.tuning.agreement(curves).correlation.item() == pytest.approx(1)
+
+
+def test_agreement__another_table() -> None:
+    known = fx.tuning.known_tuning()
+    index = (0.5 * known.polarity).rename("flash_response_index").to_dataset()
+    opposite = known.assign(polarity=-known.polarity)
+    assert fx.tuning.agreement(index, known=opposite).correlation.item() == pytest.approx(-1)
+
+
+def test_agreement__bad_input() -> None:
+    index = xr.Dataset({"flash_response_index": ("cell_type", [0.1, 0.2])}, {"cell_type": ["L1", "Mi1"]})
+    with pytest.raises(ValueError, match="at least 3 cell types whose polarity is known"):
+        fx.tuning.agreement(index)
+    ones = xr.Dataset({"flash_response_index": ("cell_type", np.ones(3))}, {"cell_type": ["L1", "L2", "L3"]})
+    with pytest.raises(ValueError, match="differ in polarity"):
+        fx.tuning.agreement(ones)
+    with pytest.raises(schema.SchemaError, match="tuning_curves"):
+        fx.tuning.agreement(motion_responses())
+    on_only = fx.tuning.direction_selectivity_index(motion_responses()).sel(intensity=[1.0])
+    with pytest.raises(ValueError, match="intensities 0 and 1"):
+        fx.tuning.agreement(on_only)
+    other = fx.tuning.tuning_curves(motion_responses().assign_coords(angle=lambda data: data.angle + 10))
+    with pytest.raises(ValueError, match="directions"):
+        fx.tuning.agreement(other)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_measures__say_which_stimulus_they_need() -> None:
+    flashes = provenance.add(xr.Dataset(), "flashes", {}).attrs
+    responses = flash_responses().assign_attrs(flashes)
+    with pytest.raises(schema.SchemaError, match="moving_edges.*got none of angle.*stimulus is flashes"):
+        fx.tuning.direction_selectivity_index(responses)
+    with pytest.raises(schema.SchemaError, match="fx.stimuli.flashes.*got none of radius"):
+        fx.tuning.flash_response_index(motion_responses())
+    with pytest.raises(schema.SchemaError, match="fx.stimuli.impulses.*u_impulse"):
+        fx.tuning.spatial_receptive_field(motion_responses())
+    with pytest.raises(schema.SchemaError, match="speed, first_offset"):
+        fx.tuning.peak_responses(responses, window=(-5, 5))
+    with pytest.raises(schema.SchemaError, match="before the onset"):
+        fx.tuning.temporal_receptive_field(impulse_responses().isel(time=slice(3, None)))
+    with pytest.raises(schema.SchemaError, match="'time'"):
+        fx.tuning.response_norm(motion_responses().isel(time=0))
+    with pytest.raises(schema.SchemaError, match="call fx.simulate"):
+        fx.tuning.response_norm(xr.Dataset({"luminance": 1}))
+
+
+def test_flash_response_index__flashes_that_are_not_there() -> None:
+    with pytest.raises(ValueError, match="radius 3 and intensity 1.0, got 0"):
+        fx.tuning.flash_response_index(flash_responses(), radius=3)
+    with pytest.raises(ValueError, match=r"intensity 0.7.*\(6.0, 1.0\)"):
+        fx.tuning.flash_response_index(flash_responses(), on_intensity=0.7)
+
+
+def test_direction_measures__directions_that_do_not_suffice() -> None:
+    responses = motion_responses()
+    half = responses.isel(sample=responses.angle.values <= 180)
+    with pytest.raises(ValueError, match="evenly spaced"):
+        fx.tuning.preferred_direction(half)
+    assert fx.tuning.tuning_curves(half).tuning_curve.sizes["angle"] == 7
+    missing = responses.isel(sample=slice(1, None))
+    with pytest.raises(ValueError, match="all 12 directions"):
+        fx.tuning.direction_selectivity_index(missing)
+    twice = xr.concat([responses, responses], "sample").assign_coords(trial=("sample", np.repeat([0, 1], 48)))
+    with pytest.raises(ValueError, match="select one trial"):
+        fx.tuning.tuning_curves(twice)
+    unpaired = responses.isel(sample=(responses.intensity.values == 1) | (responses.speed.values == 10))
+    found = fx.tuning.direction_selectivity_index(unpaired, average=False).direction_selectivity_index
+    assert found.sel(intensity=0, speed=20).isnull().all()
