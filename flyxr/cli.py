@@ -147,6 +147,31 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     simulate.add_argument("--overwrite", action="store_true", help="replace the store that is there")
 
+    tuning = command(
+        "tuning",
+        _tuning,
+        "measure the tuning of cell types from responses to flashes, moving stimuli or impulses",
+        "flyxr tuning responses.zarr tuning.zarr",
+    )
+    tuning.add_argument("responses", help="zarr store of responses")
+    tuning.add_argument("out", help="zarr store to write")
+    tuning.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+
+    cluster = command(
+        "cluster",
+        _cluster,
+        "find groups of models that respond alike, for each cell type",
+        "flyxr cluster responses.zarr clusters.zarr --cell-types 'T4*' 'T5*' --stability",
+    )
+    cluster.add_argument("responses", help="zarr store of responses, best to natural or random movies")
+    cluster.add_argument("out", help="zarr store to write")
+    cluster.add_argument("--cell-types", nargs="+", metavar="TYPE", help="names or patterns; without it all, in hours")
+    cluster.add_argument("--seed", type=int, default=42, help="of the embedding and of the mixtures")
+    cluster.add_argument(
+        "--stability", action="store_true", help="also tell how far clusters survive other seeds and left-out models"
+    )
+    cluster.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+
     info = command("info", _info, "say what a store holds and what made it", "flyxr info responses.zarr")
     info.add_argument("store", nargs="+", help="zarr store")
 
@@ -289,6 +314,34 @@ def _open_kind(path: Path, *kinds: str) -> xr.Dataset:
     return dataset
 
 
+def _tuning(options: argparse.Namespace) -> None:
+    store.check_target(options.out, overwrite=options.overwrite)
+    measures = fx.tuning.summary(_open_kind(Path(options.responses), "responses")).compute()
+    _print_saved(fx.save(measures, options.out, overwrite=options.overwrite))
+    for name, found in fx.tuning.agreements(measures).items():
+        unit = " degree from the known" if name == "preferred_direction" else " correlation with the known"
+        each = found.values
+        print(f"  {name:28} {float(found.median()):.2f} (median), {each.min():.2f} to {each.max():.2f}{unit}")
+
+
+def _cluster(options: argparse.Namespace) -> None:
+    store.check_target(options.out, overwrite=options.overwrite)
+    responses = _open_kind(Path(options.responses), "responses").fly.central()
+    clusters = fx.cluster(responses, options.cell_types, seed=options.seed)
+    _print_saved(fx.save(clusters, options.out, overwrite=options.overwrite))
+    for cell_type in clusters["cell_type"].values:
+        print(f"  {cell_type}")
+        for label, models in clusters.fly.members(cell_type).items():
+            error = float(clusters["task_error"].sel(model=models).mean())
+            print(f"    cluster {label}: {len(models)} models, mean task error {error:.4g}: {_some(models)}")
+    if options.stability:
+        stability = fx.cluster_stability(responses, options.cell_types)["adjusted_rand_index"]
+        print("  adjusted Rand index over seeds and left-out models, beside that of data without clusters")
+        for cell_type, of_type in stability.groupby("cell_type"):
+            found, null = (of_type.sel(data=name).values.ravel() for name in ("responses", "no_clusters"))
+            print(f"    {cell_type}: {found[0]:.2f} and {found[1]:.2f}, beside {null[0]:.2f} and {null[1]:.2f}")
+
+
 def _info(options: argparse.Namespace) -> None:
     for path in map(Path, options.store):
         dataset = _print_saved(path)
@@ -313,8 +366,7 @@ def _print_sweep(status: xr.Dataset) -> None:
     for dim, other in (("model", "sample"), ("sample", "model")):
         lacking = status[dim].values[~done.all(other).values].tolist()
         if lacking:
-            some = ", ".join(map(str, lacking[:8])) + (", …" if len(lacking) > 8 else "")
-            print(f"    missing in {len(lacking)} of {done.sizes[dim]} {dim}s: {some}")
+            print(f"    missing in {len(lacking)} of {done.sizes[dim]} {dim}s: {_some(lacking)}")
     print(f"    in {found['seconds']:.3g} s of its workers together")
     for run in json.loads(found["runs"]):
         print(f"    begun {run['started']} by process {run['pid']} on {run['host']}, {run['workers']}")
@@ -338,6 +390,10 @@ def _print_saved(path: Path) -> xr.Dataset:
     kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
     print(f"{path}: {kind}, {_dims(dataset)}, {size_text(_bytes(path))} on disk")
     return dataset
+
+
+def _some(labels: Sequence[Any]) -> str:
+    return ", ".join(map(str, labels[:8])) + (", …" if len(labels) > 8 else "")
 
 
 def _dims(data: xr.Dataset | xr.DataArray) -> str:

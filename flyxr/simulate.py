@@ -34,6 +34,8 @@ BLOCK_BYTES = 256 * 2**20
 """Memory that a block's responses and buffers may take, byte."""
 BLOCK_SAMPLES = 64
 """Samples of a block at most: more make a step no cheaper."""
+_SIDE_BY_SIDE = 8
+"""Samples that the stencil engine computes side by side: blocks are multiples of it where they can be."""
 RESPONSE_DIMS = ("model", "sample", "time", "cell_type", "column")
 PACKAGES = ("numpy", "xarray", "dask", "torch")
 """Packages whose versions are noted with responses."""
@@ -510,9 +512,12 @@ def bytes_per_sample(prepared: Prepared, copies: int = 2) -> int:
 
 
 def block_samples(prepared: Prepared, memory: float, copies: int = 2) -> int:
-    """Samples of a block, from the memory that it may take, byte; at least one."""
-    most = min(BLOCK_SAMPLES, prepared.luminance.sizes["sample"])
-    return int(np.clip(memory // bytes_per_sample(prepared, copies), 1, most))
+    """Samples of a block, from the memory that it may take, byte; at least one, and about as many in each block."""
+    n_samples = prepared.luminance.sizes["sample"]
+    most = int(np.clip(memory // bytes_per_sample(prepared, copies), 1, min(BLOCK_SAMPLES, n_samples)))
+    even = math.ceil(n_samples / math.ceil(n_samples / most))
+    whole = -(-even // _SIDE_BY_SIDE) * _SIDE_BY_SIDE
+    return whole if whole <= most else even
 
 
 def _integrate(

@@ -141,6 +141,35 @@ def test_simulate__a_movie_planned_stopped_and_gone_on_with(
     assert re.search(r"(?s)initial_state: the store has .*or replace it with --overwrite", capsys.readouterr().err)
 
 
+def test_tuning_cluster__from_responses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flashes, digits, tuning, clusters = (str(tmp_path / f"{name}.zarr") for name in ("f", "d", "t", "c"))
+    models = fx.sample_ensemble(8, seed=0)
+    models["bias"] = models.bias + 0.3 * (models.model % 2)
+    options: dict[str, Any] = {
+        "initial_state": "rest",
+        "record": {"cell_type": ["Mi1", "Tm1", "Mi4"], "column": "central"},
+    }
+    flash = fx.stimuli.flashes(t_pre=0.04, t_stim=0.04, dt=1 / 50)
+    fx.save(fx.simulate(flash, models, **options), flashes)
+    movie = fx.resample(fx.BoxEye().render(fx.stimuli.moving_digits(n_samples=1)), dt=1 / 50)
+    fx.save(fx.simulate(movie, models, **options), digits)
+
+    assert cli.main(["tuning", flashes, tuning]) == 0
+    expected = fx.tuning.flash_response_index(fx.open(flashes))
+    np.testing.assert_array_equal(fx.open(tuning).flash_response_index, expected.flash_response_index)
+    correlation = fx.tuning.agreement(expected).correlation.compute()
+    told = capsys.readouterr().out
+    assert f"flash_response_index         {float(correlation.median()):.2f} (median)" in told
+
+    assert cli.main(["cluster", digits, clusters, "--cell-types", "Mi1"]) == 0
+    told = capsys.readouterr().out
+    for label, members in fx.open(clusters).fly.members("Mi1").items():
+        assert f"cluster {label}: {len(members)} models, mean task error nan" in told
+    assert cli.main(["tuning", digits, tuning, "--overwrite"]) == 2
+    assert "expected responses to flashes, moving stimuli or impulses" in capsys.readouterr().err
+    assert cli.main(["info", tuning]) == 0  # what was there is kept
+
+
 def test_render__a_store_of_a_movie(tmp_path: Path) -> None:
     fx.save(fx.stimuli.moving_digits(n_samples=1, n_frames=2), tmp_path / "m.zarr")
     assert (
@@ -197,7 +226,7 @@ def test_main__traceback_on_request(tmp_path: Path) -> None:
         cli.main(["--traceback", "info", str(tmp_path / "none")])
 
 
-@pytest.mark.parametrize("command", ["demo", "render", "simulate", "info"])
+@pytest.mark.parametrize("command", ["demo", "render", "simulate", "tuning", "cluster", "info", "bench"])
 def test_help__teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main([command, "--help"])

@@ -461,7 +461,6 @@ def test_sweep__killed_at_ten_random_moments(tmp_path: Path) -> None:
     xr.testing.assert_identical(got.drop_attrs(), undisturbed.drop_attrs())
     for block in (path / "response" / "c").rglob("*"):
         assert block.suffix != ".partial"
-    assert [name for name in os.listdir(tmp_path) if name.startswith("r.zarr.partial")] == []
 
 
 def test_sweep__diverging_models_do_not_stop_the_others(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""From a classic stimulus to a measure, held to flyvis 1.2.0 and to what the publication reports.
+
+Compared with flyvis: responses and measures of six random networks to flashes, and to edges after flyvis's step to
+8-bit greys. Compared with Lappalainen et al. 2024: flash response index, direction selectivity and preferred
+directions of published models.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from test_stimuli_moving import in_8_bit
+
+import flyxr as fx
+from flyxr import schema
+from flyxr.stimuli import moving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Golden = Callable[[str], dict[str, np.ndarray]]
+
+ATOL, RTOL = 2e-5, 1e-4
+T4, T5 = [f"T4{x}" for x in "abcd"], [f"T5{x}" for x in "abcd"]
+
+
+@pytest.fixture(scope="module")
+def ensemble(golden: Golden) -> xr.Dataset:
+    """The six networks of the reference."""
+    given = golden("analysis_params.npz")
+    pairs = np.array([pair.split(">") for pair in given["pairs"].tolist()], dtype=object)
+    return xr.Dataset(
+        {
+            "bias": (("model", "cell_type"), given["bias"]),
+            "time_constant": (("model", "cell_type"), given["time_const"]),
+            "synapse_strength": (("model", "pair"), given["syn_strength"]),
+        },
+        {
+            "model": range(6),
+            "model_name": ("model", np.array([f"network {i}" for i in range(6)], dtype=object)),
+            "task_error": ("model", given["losses"].astype(float)),
+            "cell_type": given["types"].astype(object),
+            "pair": range(len(pairs)),
+            "source": ("pair", pairs[:, 0]),
+            "target": ("pair", pairs[:, 1]),
+        },
+    )
+
+
+def respond(rendering: xr.Dataset, models: xr.Dataset) -> xr.Dataset:
+    return fx.simulate(rendering, models, initial_state="steady_state", record="central").fly.central().load()
+
+
+@pytest.fixture(scope="module")
+def flashes(ensemble: xr.Dataset) -> xr.Dataset:
+    return respond(fx.stimuli.flashes(radius=(-1, 6), intensities=(0, 1), dt=1 / 100), ensemble)
+
+
+@pytest.fixture(scope="module")
+def edges(ensemble: xr.Dataset) -> xr.Dataset:
+    rendering = fx.stimuli.moving_edges(angles=[0, 90, 180, 270], speeds=19, dt=1 / 100).load()
+    onset, values = int(np.flatnonzero(rendering.time == 0)[0]), rendering.luminance.values.copy()
+    n_moving = int(rendering.t_stim.values[0] / 0.01)
+    for sequence, angle, intensity in zip(values, rendering.angle.values, rendering.intensity.values, strict=True):
+        places = in_8_bit(moving._Path(float(angle), np.inf, 180.0, -10, 21, 15), float(intensity))
+        sequence[onset : onset + n_moving] = places[moving.places_shown(21, n_moving)]
+        sequence[onset + n_moving :] = sequence[onset + n_moving - 1]
+    return respond(rendering.assign(luminance=(rendering.luminance.dims, values)), ensemble)
+
+
+@pytest.mark.parametrize("stimulus", ["flash", "edge"])
+def test_responses__equal_flyvis(stimulus: str, golden: Golden, request: pytest.FixtureRequest) -> None:
+    got = request.getfixturevalue({"flash": "flashes", "edge": "edges"}[stimulus]).response
+    exact = golden("analysis_net0_f32.npz")[f"{stimulus}_responses_net0"]
+    np.testing.assert_allclose(got[0], exact, atol=ATOL, rtol=RTOL)
+    rounded = golden(f"analysis_{stimulus}_inputs.npz")["responses_f16"].astype(np.float32)
+    np.testing.assert_allclose(got, rounded, atol=ATOL, rtol=1e-3)  # a float16 is within 5e-4
+
+
+def test_flash_response_index__equals_flyvis(flashes: xr.Dataset, golden: Golden) -> None:
+    expected = golden("analysis_outputs.npz")
+    modulated = expected["flash_modulation_last_radius"] > 1e-2
+    found = fx.tuning.flash_response_index(flashes, radius=6)
+    np.testing.assert_allclose(
+        found.flash_response_index.values[modulated], expected["f32__fri_radius6"][:, 0][modulated], atol=ATOL
+    )
+    correlation = fx.tuning.agreement(found).correlation
+    np.testing.assert_allclose(correlation, expected["f32__fri_corr_known"][:, 0], atol=1e-3)
+
+
+def test_measures_of_motion__equal_flyvis(edges: xr.Dataset, golden: Golden) -> None:
+    expected = golden("analysis_outputs.npz")
+    np.testing.assert_allclose(fx.tuning.peak_responses(edges).peak_response, expected["f32__peak"], atol=ATOL)
+    index = fx.tuning.direction_selectivity_index(edges).direction_selectivity_index
+    np.testing.assert_allclose(index, expected["f32__dsi"], atol=ATOL)
+    direction = fx.tuning.preferred_direction(edges).preferred_direction
+    apart = np.rad2deg(expected["f32__pd"]) - direction.transpose("model", "cell_type", "intensity").values
+    apart = np.abs((apart + 180) % 360 - 180)[expected["pd_vector_length_f32"] > 1e-3]
+    assert apart.max() < np.rad2deg(1e-3)
+
+
+def test_edges__greys_of_8_bits_reach_no_direction(ensemble: xr.Dataset, edges: xr.Dataset) -> None:
+    """What flyxr leaves out of flyvis's edges hardly shows in their measures."""
+    plain = respond(fx.stimuli.moving_edges(angles=[0, 90, 180, 270], speeds=19, dt=1 / 100), ensemble)
+    of_plain, of_8_bits = (fx.tuning.direction_selectivity_index(responses) for responses in (plain, edges))
+    apart = np.abs(of_plain - of_8_bits).direction_selectivity_index
+    assert 0 < float(apart.max()) < 0.02
+
+
+@pytest.fixture(scope="module")
+def best(pretrained: Path) -> xr.Dataset:
+    return fx.open_ensemble(pretrained).isel(model=slice(0, 10))
+
+
+def test_published__contrasts_of_the_best_models(best: xr.Dataset) -> None:
+    """The publication reports a median correlation with known polarities of about 0.8; T4 are ON and T5 OFF cells."""
+    found = fx.tuning.flash_response_index(respond(fx.stimuli.flashes(radius=6, dt=1 / 100), best))
+    assert 0.7 < float(fx.tuning.agreement(found).correlation.median()) < 0.9
+    index = found.flash_response_index
+    assert float((index.sel(cell_type=T4) > 0).mean()) > 0.9
+    assert float((index.sel(cell_type=T5) < 0).mean()) > 0.7
+
+
+@pytest.mark.slow
+def test_published__directions_of_t4_in_the_best_models(best: xr.Dataset) -> None:
+    """T4 are selective for the direction of ON edges: a to the left, b to the right, c upward, d downward."""
+    responses = respond(fx.stimuli.moving_edges(speeds=[13, 19], dt=1 / 100), best)
+    index = fx.tuning.direction_selectivity_index(responses).direction_selectivity_index
+    on, off = (index.sel(intensity=intensity, cell_type=T4) for intensity in (1, 0))
+    assert float((on > off).mean()) > 0.9
+    assert float(on.median()) > 5 * float(index.max("intensity").median())
+    apart = fx.tuning.agreement(fx.tuning.preferred_direction(responses)).angular_distance_by_type
+    assert float(apart.sel(cell_type=T4).median("model").max()) < 30
+
+
+def test_summary__is_what_the_measures_give(flashes: xr.Dataset, edges: xr.Dataset) -> None:
+    found = fx.tuning.summary(flashes)
+    assert found.flash_response_index.identical(fx.tuning.flash_response_index(flashes).flash_response_index)
+    found = fx.tuning.summary(edges)
+    for measure in ("direction_selectivity_index", "preferred_direction"):
+        expected: Any = getattr(fx.tuning, measure)(edges)
+        assert found[measure].identical(expected[measure])
+    compared = fx.tuning.agreements(found)
+    assert list(compared) == ["direction_selectivity_index", "preferred_direction", "tuning_curve"]
+    expected = fx.tuning.agreement(fx.tuning.preferred_direction(edges)).angular_distance
+    np.testing.assert_array_equal(compared["preferred_direction"], expected)
+    assert json.loads(found.attrs["provenance"])[-1]["operation"] == "summary"
+
+
+def test_summary__responses_without_a_classic_stimulus(edges: xr.Dataset) -> None:
+    with pytest.raises(schema.SchemaError, match=r"simulate fx.stimuli.flashes\(\), moving_edges\(\) or impulses"):
+        fx.tuning.summary(edges.drop_vars(["angle", "radius"], errors="ignore"))
