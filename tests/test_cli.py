@@ -248,6 +248,14 @@ def test_readme__example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert dict(names["responses"].sizes)["model"] == 4
 
 
+def test_readme__long_runs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(readme_block("Long runs, tuning, experiments, clusters"), names)
+    assert dict(names["agreement"].correlation.sizes) == {"model": 4}
+    assert names["effect"].perturbation.values.tolist() == ["silence Mi1"] * 4 + ["silence Mi9"] * 4
+
+
 @pytest.mark.parametrize("heading", ["Run it", "Test it"])
 def test_readme__has_one_line_for_each_of_two_commands(heading: str) -> None:
     (line,) = readme_block(heading).splitlines()
