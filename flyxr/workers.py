@@ -136,7 +136,8 @@ class Cluster:
 
         while True:
             try:
-                done = distributed.wait(self._pending, timeout=PATIENCE, return_when="FIRST_COMPLETED").done
+                with self.client.as_current():  # waits with the default client otherwise, which may be another or none
+                    done = distributed.wait(self._pending, timeout=PATIENCE, return_when="FIRST_COMPLETED").done
                 break
             except TimeoutError:
                 if self.client.status != "running":

@@ -310,6 +310,30 @@ def test_simulate__runs_in_processes() -> None:
     np.testing.assert_array_equal(got.response, expected.response)
 
 
+def test_simulate__torch_has_the_threads_of_the_process_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from flyxr.engine import base, sparse
+
+    used: list[int] = []
+    original = sparse.integrate
+    monkeypatch.setattr(base, "n_threads", lambda: 1)
+    monkeypatch.setattr(
+        sparse, "integrate", lambda *given, **named: used.append(torch.get_num_threads()) or original(*given, **named)
+    )
+    before = torch.get_num_threads()
+    simulate(engine="sparse").load()
+    assert set(used) == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_simulate__blocks_are_of_about_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate_module, "BLOCK_SAMPLES", 31)
+    assert simulate(rendering(64)).response.chunks[1] == (24, 24, 16)
+    assert simulate(rendering(33)).response.chunks[1] == (24, 9)
+    assert simulate(rendering(31)).response.chunks[1] == (31,)
+
+
 def test_simulate__graph_is_small() -> None:
     import pickle
 

@@ -75,6 +75,24 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+def begin(
+    path: Path, data: xr.Dataset, models: xr.Dataset, client: distributed.Client
+) -> tuple[threading.Thread, list[BaseException]]:
+    """A sweep in a thread of its own, some blocks of which are done, and the errors that it will end with."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            sweep(path, data, models, client=client)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: n_blocks_of(path) >= 2)
+    return thread, failed
+
+
 def test_simulate__on_a_cluster(client: distributed.Client) -> None:
     got = client.compute(fx.simulate(rendering(), ensemble(), connectome=CONNECTOME).response).result()
     np.testing.assert_array_equal(got, simulate(rendering(), ensemble()).response)
@@ -127,6 +145,27 @@ def test_sweep__memory_of_the_workers_bounds_blocks(client: distributed.Client) 
     assert (team.n_workers, team.threads_per_worker) == (2, 1)
 
 
+def nap() -> tuple[float, float]:
+    """When it began and ended."""
+    began = time.monotonic()
+    time.sleep(0.2)
+    return began, time.monotonic()
+
+
+@pytest.mark.parametrize(("device", "at_once"), [("cuda", 1), ("cpu", 4)])
+def test_cluster__one_task_at_a_time_for_a_gpu(device: str, at_once: int) -> None:
+    """Where workers say that they have one, as the page on clusters shows."""
+    options: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 4, "processes": False, "dashboard_address": ":0"}
+    with (
+        distributed.LocalCluster(resources={"GPU": 1}, **options) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        team = workers.Cluster(client)
+        futures = [team.submit(nap, device=device) for _ in range(4)]
+        naps = [future.result() for future in team.stream(iter(futures), 4)]
+    assert max(sum(began <= start < ended for began, ended in naps) for start, _ in naps) == at_once
+
+
 def test_sweep__closed_client(tmp_path: Path, client: distributed.Client) -> None:
     with distributed.Client(client.scheduler.address, set_as_default=False) as other:
         pass
@@ -155,17 +194,7 @@ def test_sweep__a_worker_is_killed(client: distributed.Client, tmp_path: Path, m
     """The others take its blocks, and a new one comes."""
     monkeypatch.setattr(plans, "BLOCK_SAMPLES", 4)
     path, data, models = tmp_path / "r.zarr", rendering(40, 50), ensemble(8)
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            sweep(path, data, models, client=client)
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_until(lambda: n_blocks_of(path) >= 2)
+    thread, failed = begin(path, data, models, client)
     os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
     thread.join(240)
     assert not failed
@@ -211,19 +240,9 @@ def test_sweep__the_scheduler_is_lost(by_hand: ByHand, tmp_path: Path, monkeypat
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
     monkeypatch.setattr(plans, "BLOCK_SAMPLES", 4)
     path, data, models = tmp_path / "r.zarr", rendering(40, 50), ensemble(8)
-    failed: list[BaseException] = []
     client = distributed.Client(by_hand.address, set_as_default=False, timeout="60s")
     client.wait_for_workers(2, timeout=60)
-
-    def run() -> None:
-        try:
-            sweep(path, data, models, client=client)
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    wait_until(lambda: n_blocks_of(path) >= 2)
+    thread, failed = begin(path, data, models, client)
     by_hand.scheduler.kill()
     thread.join(120)
     client.close(timeout=1)
