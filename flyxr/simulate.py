@@ -575,17 +575,25 @@ def run_block(
         stimulus, frames = np.concatenate([lead, stimulus], axis=1), frames + lead.shape[1]
     wanted = cell_index(block.tables)[np.ix_(block.recorded.cell_types, block.recorded.columns)]
     result = _integrate(block, parameters, stimulus, state=state, cells=wanted.ravel(), frames=frames)
+    responses = result.responses.astype(np.float32, copy=False).reshape(*result.responses.shape[:-1], *wanted.shape)
     largest = np.abs(result.state).max()
+    if n_frames is not None:
+        responses = _cut(responses, block.recorded.frames, n_frames)
+        # What became of a sample after its end does not count.
+        ran_to_its_end = result.state[:, n_frames == n_frames.max()]
+        largest = np.max([np.abs(ran_to_its_end).max(), np.nanmax(np.abs(responses), initial=0)])
     if not largest <= DIVERGED:
         raise DivergedError(
             f"responses of model {model_name} grow without bound (to {largest:.3g}) with a step of {block.dt:.4g} s: "
             "if a smaller one, fx.resample(rendering, dt=...), does not help, the network itself is unstable"
         )
-    responses = result.responses.astype(np.float32, copy=False).reshape(*result.responses.shape[:-1], *wanted.shape)
-    if n_frames is None:
-        return responses
-    whole = np.full((*responses.shape[:2], len(block.recorded.frames), *wanted.shape), np.nan, np.float32)
+    return responses
+
+
+def _cut(responses: NDArray[np.float32], frames: NDArray[np.int64], n_frames: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Responses over all recorded frames, NaN from the end of each sample on."""
+    whole = np.full((*responses.shape[:2], len(frames), *responses.shape[3:]), np.nan, np.float32)
     whole[:, :, : responses.shape[2]] = responses
     for sample, end in enumerate(n_frames):
-        whole[:, sample, block.recorded.frames >= end] = np.nan
+        whole[:, sample, frames >= end] = np.nan
     return whole

@@ -222,6 +222,26 @@ def test_simulate__growth_without_bound_is_an_error() -> None:
         fx.simulate(rendering(n_time=60), models, connectome=connectome).load()
 
 
+def test_simulate__growth_after_the_end_of_a_sample_does_not_count() -> None:
+    """Each sample runs as if alone, though longer ones stand beside it."""
+    edges = [("R", "L", 1, [(0, 0)]), ("L", "T", 1, [(0, 0)]), ("T", "L", 1, [(0, 0)])]
+    connectome = tiny_connectome(extent=2, edges=edges)
+    models = fx.sample_ensemble(1, seed=0, connectome=connectome)
+    models["synapse_strength"] = models.synapse_strength * 0 + 2.0
+    data = rendering(n_time=60).copy(deep=True)
+    data["luminance"][1] = 0  # stays below the growth of the other
+    models["bias"] = models.bias * 0 - 0.01
+    alone = fx.simulate(data.isel(sample=[0], time=slice(0, 4)), models, connectome=connectome, initial_state="rest")
+    with pytest.raises(DivergedError):
+        fx.simulate(data, models, connectome=connectome, initial_state="rest").load()
+    ends = data.assign_coords(t_end=("sample", [0.04, 0.6]))
+    got = fx.simulate(ends, models, connectome=connectome, initial_state="rest").response.load()
+    np.testing.assert_array_equal(got[:, [0], :4], alone.response)
+    assert got[:, 0, 4:].isnull().all()
+    with pytest.raises(DivergedError):
+        fx.simulate(data.assign_coords(t_end=("sample", [0.6, 0.04])), models, connectome=connectome).load()
+
+
 def test_simulate__unknown_cell_types_are_named_with_the_nearest() -> None:
     with pytest.raises(UnknownCellTypeError, match=r"'T4e' \(nearest: .*T4d.*'mi12x' \(nearest: Mi12"):
         simulate(record=["T4e", "mi12x", "L1"])
