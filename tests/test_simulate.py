@@ -227,7 +227,7 @@ def test_simulate__growth_after_the_end_of_a_sample_does_not_count() -> None:
     edges = [("R", "L", 1, [(0, 0)]), ("L", "T", 1, [(0, 0)]), ("T", "L", 1, [(0, 0)])]
     connectome = tiny_connectome(extent=2, edges=edges)
     models = fx.sample_ensemble(1, seed=0, connectome=connectome)
-    models["synapse_strength"] = models.synapse_strength * 0 + 2.0
+    models["synapse_strength"] = models.synapse_strength * 0 + 5.0
     data = rendering(n_time=60).copy(deep=True)
     data["luminance"][1] = 0  # stays below the growth of the other
     models["bias"] = models.bias * 0 - 0.01
