@@ -155,3 +155,50 @@ def test_summary__is_what_the_measures_give(flashes: xr.Dataset, edges: xr.Datas
 def test_summary__responses_without_a_classic_stimulus(edges: xr.Dataset) -> None:
     with pytest.raises(schema.SchemaError, match=r"simulate fx.stimuli.flashes\(\), moving_edges\(\) or impulses"):
         fx.tuning.summary(edges.drop_vars(["angle", "radius"], errors="ignore"))
+
+
+def test_preferred_direction__turns_with_the_network(tmp_path: Path) -> None:
+    """Six detectors that are one another turned by 60 degrees, on a lattice that is the same in these directions.
+
+    A stimulus turned by 60 degrees is to each what the one before was to its neighbour, so that their preferred
+    directions are 60 degrees apart, all responses are the same six, and a turned stimulus turns them all.
+    """
+    neighbours = [(-1, 1), (-1, 0), (0, -1), (1, -1), (1, 0), (0, 1)]  # at 30, 90, 150, … degrees
+    detectors = [f"T{number}" for number in range(6)]
+    spec = {
+        "nodes": [{"name": name, "pattern": ["stride", [1, 1]]} for name in ("R", "fast", "slow", *detectors)],
+        "edges": [
+            {"src": source, "tar": target, "alpha": sign, "offsets": [[offset, 1]]}
+            for source, target, sign, offset in [
+                ("R", "fast", 1, (0, 0)),
+                ("R", "slow", 1, (0, 0)),
+                *(("fast", detector, 1, (0, 0)) for detector in detectors),
+                *(("slow", detector, -1, offset) for detector, offset in zip(detectors, neighbours, strict=True)),
+            ]
+        ],
+        "input_units": ["R"],
+        "output_units": detectors,
+    }
+    (tmp_path / "turned.json").write_text(json.dumps(spec))
+    connectome = fx.open_connectome(tmp_path / "turned.json", extent=6, n_syn_fill=0)
+    models = fx.sample_ensemble(1, seed=0, connectome=connectome)
+    models["bias"] = models.bias * 0
+    models["synapse_strength"] = models.synapse_strength * 0 + 1
+    models["time_constant"] = xr.where(models.cell_type == "slow", 0.1, 0.02).broadcast_like(models.bias)
+
+    def measured(turned_by: float) -> list[xr.DataArray]:
+        gratings = fx.stimuli.gratings(
+            np.arange(0, 360, 30) + turned_by, 1 / 30, 2, t_stim=1, t_pre=0.5, t_post=0, dt=1 / 100, extent=6
+        )
+        gratings = gratings.assign_coords(angle=gratings.angle - turned_by)  # as if it had not been turned
+        responses = fx.simulate(gratings, models, connectome=connectome, initial_state="steady_state", record="central")
+        found = fx.tuning.preferred_direction(responses.load())
+        return [found[name].squeeze().sel(cell_type=detectors) for name in ("preferred_direction", "vector_length")]
+
+    direction, length = measured(0)
+    assert float(length.min()) > 0.05
+    apart = np.diff(direction.values, append=direction.values[0] + 360)
+    np.testing.assert_allclose((apart - 60 + 180) % 360 - 180, 0, atol=0.05)
+    np.testing.assert_allclose(length, length[0], rtol=1e-3)
+    turned, _ = measured(60)
+    np.testing.assert_allclose((turned - direction + 60 + 180) % 360 - 180, 0, atol=0.05)
