@@ -17,7 +17,11 @@ spec.loader.exec_module(sweeps)
 
 @pytest.mark.parametrize(
     ("case", "n_rows"),
-    [("many", 1), ("growth", 1), ("throughput", 2), pytest.param("cluster", 3, marks=pytest.mark.slow)],
+    [
+        ("many", 1),
+        ("growth", 1),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("throughput", 2), ("cluster", 3))),
+    ],
 )
 def test_sweeps__measure(case: str, n_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[dict[str, Any]] = sweeps.CASES[case](tmp_path, None, 1)
