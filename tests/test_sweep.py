@@ -415,7 +415,7 @@ original = base.run_block
 def slow(block, parameters, stimulus, state, name, *rest):
     with open(sys.argv[2], "a") as log:
         log.write(f"{{name}} {{stimulus.ravel()[0]}}\\n")
-    time.sleep(0.02)
+    time.sleep(0.1)
     return original(block, parameters, stimulus, state, name, *rest)
 base.run_block = slow
 plan.BLOCK_SAMPLES = 2
