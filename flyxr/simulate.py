@@ -459,7 +459,7 @@ def _graph(prepared: Prepared) -> Any:
 
     luminance, block, state = prepared.luminance, prepared.block, prepared.state
     n_samples, shape = luminance.sizes["sample"], prepared.recorded_shape
-    size = block_samples(prepared, BLOCK_BYTES)
+    size = _block_samples(prepared)
     if luminance.chunks is not None:
         size = min(size, max(luminance.chunks[0]))
     samples = luminance.data if luminance.chunks is not None else da.from_array(luminance.values, chunks=-1)
@@ -511,10 +511,10 @@ def bytes_per_sample(prepared: Prepared, copies: int = 2) -> int:
     return 4 * (copies * math.prod(prepared.recorded_shape) + 4 * n_cells + 3 * frames * n_columns)
 
 
-def block_samples(prepared: Prepared, memory: float, copies: int = 2) -> int:
-    """Samples of a block, from the memory that it may take, byte; at least one, and about as many in each block."""
+def _block_samples(prepared: Prepared) -> int:
+    """Samples of a block, from the memory that it may take; at least one, and about as many in each block."""
     n_samples = prepared.luminance.sizes["sample"]
-    most = int(np.clip(memory // bytes_per_sample(prepared, copies), 1, min(BLOCK_SAMPLES, n_samples)))
+    most = int(np.clip(BLOCK_BYTES // bytes_per_sample(prepared), 1, min(BLOCK_SAMPLES, n_samples)))
     even = math.ceil(n_samples / math.ceil(n_samples / most))
     whole = -(-even // _SIDE_BY_SIDE) * _SIDE_BY_SIDE
     return whole if whole <= most else even
