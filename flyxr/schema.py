@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from flyxr.errors import FlyxrError, Problem, raise_problems
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,7 +25,7 @@ _ROUNDING = 1e-6
 _KIND_NAMES = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "str", "U": "str", "T": "str"}
 
 
-class SchemaError(ValueError):
+class SchemaError(FlyxrError, ValueError):
     """A Dataset does not follow the schema; the message lists everything that is wrong."""
 
 
@@ -244,11 +246,11 @@ def as_dataset(data: xr.Dataset | xr.DataArray, kind: str) -> xr.Dataset:
     if isinstance(data, xr.DataArray):
         return data.to_dataset(name=main)
     raise SchemaError(
-        f"expected a {kind} (an xarray Dataset with '{main}'), got {type(data).__name__}: "
-        + (
+        Problem(
+            f"expected a {kind} (an xarray Dataset with '{main}'), got {type(data).__name__}",
             "wrap the array with fx.stimuli.from_array(array, frame_rate=...)"
             if kind == "movie"
-            else f"build it with flyxr or open it with fx.open(path); its dims are {KINDS[kind].variables[0].dims}"
+            else f"build it with flyxr or open it with fx.open(path); its dims are {KINDS[kind].variables[0].dims}",
         )
     )
 
@@ -312,8 +314,7 @@ def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: b
             if name in record.coords and not dataset.indexes[name].is_unique:
                 twice = dataset.indexes[name][dataset.indexes[name].duplicated()].unique().tolist()
                 problems.append(f"expected each {name} once, got more than one of {twice}")
-    if problems:
-        raise SchemaError("\n- ".join([f"not a {kind}:", *problems]))
+    raise_problems(SchemaError, f"not a {kind}", problems)
     order = dict.fromkeys(dim for variable in record.variables for dim in variable.dims)
     return dataset.transpose(*(dim for dim in order if dim in dataset.dims), ...)
 
@@ -322,8 +323,8 @@ def _dims(dims: tuple[object, ...]) -> str:
     return f"({', '.join(map(str, dims))})"
 
 
-def _check_variable(array: xr.DataArray, variable: Variable, uint8_accepted: bool) -> list[str]:
-    problems = []
+def _check_variable(array: xr.DataArray, variable: Variable, uint8_accepted: bool) -> list[str | Problem]:
+    problems: list[str | Problem] = []
     if set(array.dims) != set(variable.dims):
         missing = [dim for dim in variable.dims if dim not in array.dims]
         extra = [str(dim) for dim in array.dims if dim not in variable.dims]
@@ -335,19 +336,19 @@ def _check_variable(array: xr.DataArray, variable: Variable, uint8_accepted: boo
         )
     if array.dtype.kind not in variable.kinds and not uint8_accepted:
         expected = "/".join(dict.fromkeys(_KIND_NAMES[kind] for kind in variable.kinds))
-        way = (
-            "convert it with fx.stimuli.from_array(array, frame_rate=..., rescale=True)"
-            if variable.name == "luminance"
-            else "convert it with .astype"
-        )
-        problems.append(f"expected '{variable.name}' as {expected}, got {array.dtype}: {way}")
+        text = f"expected '{variable.name}' as {expected}, got {array.dtype}"
+        if variable.name == "luminance":
+            way = "convert it with fx.stimuli.from_array(array, frame_rate=..., rescale=True)"
+            problems.append(Problem(text, way, "convert it with --rescale"))
+        else:
+            problems.append(Problem(text, "convert it with .astype"))
     empty = [str(dim) for dim, length in array.sizes.items() if length == 0]
     if empty:
         problems.append(f"expected at least one of each dim of '{variable.name}', got none along {', '.join(empty)}")
     return problems
 
 
-def _check_time(time: np.ndarray) -> list[str]:
+def _check_time(time: np.ndarray) -> list[str | Problem]:
     steps = np.diff(time)
     if not np.isfinite(time).all() or (steps <= 0).any():
         return ["expected 'time' finite and increasing, in s, got another order or NaN: sort it with .sortby('time')"]
@@ -359,7 +360,7 @@ def _check_time(time: np.ndarray) -> list[str]:
     return []
 
 
-def _check_columns(dataset: xr.Dataset, whole_lattice: bool) -> list[str]:
+def _check_columns(dataset: xr.Dataset, whole_lattice: bool) -> list[str | Problem]:
     if not whole_lattice:
         return []
     u, v = dataset["u"].values, dataset["v"].values
@@ -378,14 +379,14 @@ def _check_columns(dataset: xr.Dataset, whole_lattice: bool) -> list[str]:
     return []
 
 
-def luminance_problems(values: np.ndarray) -> list[str]:
+def luminance_problems(values: np.ndarray) -> list[Problem]:
     """What is wrong with the values of a luminance; an error of rounding beyond 0 or 1 is not.
 
     Examples
     --------
     >>> luminance_problems(np.array([0.0, 0.5, 1.0]))
     []
-    >>> luminance_problems(np.array([0.0, 2.0]))[0]
+    >>> str(luminance_problems(np.array([0.0, 2.0]))[0])
     'expected luminance from 0 to 1, got values from 0 to 2: ... with fx.stimuli.from_array(..., rescale=True)'
     """
     low, high = float(values.min()), float(values.max())
@@ -395,13 +396,18 @@ def luminance_problems(values: np.ndarray) -> list[str]:
     problems = []
     if finite.size < values.size:
         problems.append(
-            f"expected finite luminance, got NaN or infinity in {values.size - finite.size} of {values.size} values: "
-            "replace them first, e.g. with np.nan_to_num"
+            Problem(
+                f"expected finite luminance, got NaN or infinity in {values.size - finite.size} of {values.size} values",
+                "replace them first, e.g. with np.nan_to_num",
+            )
         )
     if finite.size and not (finite.min() >= -_ROUNDING and finite.max() <= 1 + _ROUNDING):
         problems.append(
-            f"expected luminance from 0 to 1, got values from {finite.min():g} to {finite.max():g}: "
-            "map them onto 0 to 1 with fx.stimuli.from_array(..., rescale=True)"
+            Problem(
+                f"expected luminance from 0 to 1, got values from {finite.min():g} to {finite.max():g}",
+                "map them onto 0 to 1 with fx.stimuli.from_array(..., rescale=True)",
+                "map them onto 0 to 1 with --rescale",
+            )
         )
     return problems
 
@@ -455,7 +461,9 @@ def time_step(dataset: xr.Dataset) -> float:
         stated = float(time.attrs.get("step", mean))
         return stated if np.isclose(stated, mean, rtol=1e-9) else round(mean, 12)
     if "step" not in time.attrs:
-        raise SchemaError("expected a time step, got a single frame without one: set data.time.attrs['step'] in s")
+        raise SchemaError(
+            Problem("expected a time step, got a single frame without one", "set data.time.attrs['step'] in s")
+        )
     return float(time.attrs["step"])
 
 
@@ -479,8 +487,11 @@ def frames_to_end(dataset: xr.Dataset) -> np.ndarray | None:
     frames = (time < np.reshape(t_end.values.astype(float), (-1, 1)) - 1e-6 * step).sum(axis=1)
     if t_end.dims != ("sample",) or not frames.all():
         raise SchemaError(
-            f"expected the end 't_end' (sample) of each sample, in s, after the first frame at {time[0]:g} s, got "
-            f"{_dims(t_end.dims)} from {float(t_end.min()):g} s: leave out samples that are over before they begin"
+            Problem(
+                f"expected the end 't_end' (sample) of each sample, in s, after the first frame at {time[0]:g} s, got "
+                f"{_dims(t_end.dims)} from {float(t_end.min()):g} s",
+                "leave out samples that are over before they begin",
+            )
         )
     return np.asarray(frames)
 

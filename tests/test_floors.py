@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "flyxr"
 FLOORS = {
+    "errors": -1,  # the ground that every room may stand on
     "hexgrid": 0,
     "schema": 0,
     "provenance": 0,

@@ -100,7 +100,7 @@ def test_luminance_problems__none(values: list[float]) -> None:
 
 
 def test_luminance_problems__names_range_and_nan() -> None:
-    nan, span = schema.luminance_problems(np.array([np.nan, -2, 255]))
+    nan, span = map(str, schema.luminance_problems(np.array([np.nan, -2, 255])))
     assert "NaN or infinity in 1 of 3" in nan
     assert "from -2 to 255" in span
     assert "rescale=True" in span
