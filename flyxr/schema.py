@@ -288,7 +288,7 @@ def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: b
     dataset, record = as_dataset(data, kind), KINDS[kind]
     chunked = [name for name in record.coords if name in dataset.coords and dataset[name].chunks is not None]
     dataset = dataset.assign_coords({name: dataset[name].compute() for name in chunked})
-    problems = []
+    problems: list[str | Problem] = []
     for variable in record.variables:
         if variable.name not in dataset:
             if variable.name not in record.optional:
@@ -395,9 +395,10 @@ def luminance_problems(values: np.ndarray) -> list[Problem]:
     finite = values[np.isfinite(values)]
     problems = []
     if finite.size < values.size:
+        n_wrong = values.size - finite.size
         problems.append(
             Problem(
-                f"expected finite luminance, got NaN or infinity in {values.size - finite.size} of {values.size} values",
+                f"expected finite luminance, got NaN or infinity in {n_wrong} of {values.size} values",
                 "replace them first, e.g. with np.nan_to_num",
             )
         )
