@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flyxr import accessor  # registers ``.fly`` on Datasets and DataArrays
 from flyxr.cluster import cluster  # at once, since a later import of the module would take the function's name
-from flyxr.simulate import simulate  # likewise
 from flyxr.sweep import sweep, sweep_status  # likewise
 
 if TYPE_CHECKING:
@@ -23,20 +22,23 @@ if TYPE_CHECKING:
     from flyxr.optimal import optimal_stimulus
     from flyxr.perturb import clamp, perturbation_effect, scale, silence
     from flyxr.selection import from_neurons, to_neurons
-    from flyxr.store import open_store as open
-    from flyxr.store import save
+    from flyxr.simulation import Record, simulate
+    from flyxr.store import open_store, save
+
+    open = open_store
 
 __version__ = "0.1.0"
 
+# ``open`` is public and not here, so that ``from flyxr import *`` leaves that of Python as it is.
 __all__ = [
     "BoxEye",
     "HexEye",
+    "Record",
     "accessor",
     "clamp",
     "cluster",
     "cluster_stability",
     "from_neurons",
-    "open",
     "open_connectome",
     "open_ensemble",
     "optimal_stimulus",
@@ -58,6 +60,8 @@ __all__ = [
 _SOURCES = {
     "BoxEye": ("flyxr.eye", "BoxEye"),
     "HexEye": ("flyxr.hexeye", "HexEye"),
+    "Record": ("flyxr.simulation", "Record"),
+    "simulate": ("flyxr.simulation", "simulate"),
     "clamp": ("flyxr.perturb", "clamp"),
     "cluster_stability": ("flyxr.cluster", "cluster_stability"),
     "from_neurons": ("flyxr.selection", "from_neurons"),
@@ -80,7 +84,7 @@ _SOURCES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _SOURCES:
-        raise AttributeError(f"module 'flyxr' has no attribute {name!r}; public names: {', '.join(__all__)}")
+        raise AttributeError(f"module 'flyxr' has no attribute {name!r}; public names: {', '.join(sorted(_SOURCES))}")
     module, attribute = _SOURCES[name]
     value = importlib.import_module(module)
     if attribute is not None:
@@ -90,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_SOURCES})

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flyxr as fx
-from flyxr import ledger, provenance, schema, store
+from flyxr import provenance, schema, store
+from flyxr.store import ledger
 from flyxr.sweep.plan import size_text
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def _read_array(path: Path) -> Any:
 
 def _simulate(options: argparse.Namespace) -> None:
     stimulus = _open_kind(Path(options.stimulus), "rendering", "movie")
-    if store.kind_of(stimulus) == "movie":
+    if schema.kind_of(stimulus) == "movie":
         stimulus = fx.BoxEye().render(stimulus)
     if options.dt is not None:
         stimulus = fx.resample(stimulus, dt=options.dt)
@@ -308,7 +309,7 @@ def _client(address: str | None) -> Any:
 
 def _open_kind(path: Path, *kinds: str) -> xr.Dataset:
     dataset = fx.open(path)
-    found = store.kind_of(dataset, path)
+    found = schema.kind_of(dataset, path)
     if found not in kinds:
         raise ValueError(f"expected a store of a {' or a '.join(kinds)} at {path}, got one of a {found}")
     return dataset

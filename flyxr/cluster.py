@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from flyxr import provenance, schema
+from flyxr import identity, provenance, schema
 from flyxr.mixture import (
     FEWEST_MODELS,
     Settings,
@@ -375,9 +375,11 @@ def _noted(
     dataset: xr.Dataset, operation: str, arguments: Mapping[str, Any], central: xr.Dataset | xr.DataArray
 ) -> xr.Dataset:
     source = central if isinstance(central, xr.Dataset) else central.to_dataset(name="response")
-    hashes = {"responses": provenance.content_hash(source, ["response"])}
+    lazy = identity.token(source["response"])
+    hashes = {} if lazy else {"responses": identity.content_hash(source, ["response"])}
     packages = ("numpy", "xarray", "scikit-learn", "umap-learn")
-    return provenance.add(dataset, operation, arguments, hashes=hashes, packages=packages)
+    tokens = {"responses": lazy} if lazy else None
+    return provenance.add(dataset, operation, arguments, hashes=hashes, tokens=tokens, packages=packages)
 
 
 def _compute(tasks: Sequence[tuple[Callable[..., Any], *tuple[Any, ...]]], name: str) -> list[Any]:

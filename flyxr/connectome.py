@@ -6,8 +6,10 @@ their source is noted in ``flyxr/data/README.md``.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,22 +18,28 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from flyxr import hexgrid, provenance, schema
+from flyxr import hexgrid, identity, schema
 from flyxr.engine.base import Network, Stencil
+from flyxr.errors import FlyxrError, FlyxrWarning, InputError, MissingError, Problem, raise_problems
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from importlib.resources.abc import Traversable
 
     from numpy.typing import NDArray
 
+EXTENT = 15
+"""Radius of the lattice of the published models."""
 SINGLE_STRIDE = 1_000_000
 """Stride of a cell type that has one cell, in the central column: larger than any lattice."""
 _HULL_TOLERANCE = 1e-9
 _TYPE_FIELDS = {"cell_type", "u_stride", "v_stride", "role"}
 _SYNAPSE_FIELDS = {"source", "target", "du", "dv", "sign", "n_synapses", "filled"}
+_known: dict[str, xr.Dataset] = {}
+"""Connectomes that this process has seen, by the hash of their content."""
 
 
-class ConnectomeError(ValueError):
+class ConnectomeError(FlyxrError, ValueError):
     """A connectome's file cannot be read as one; the message lists everything that is wrong."""
 
 
@@ -57,14 +65,15 @@ def open_connectome(path: str | Path | None = None, *, extent: int = 15, n_syn_f
     -------
     Dataset
         A connectome: ``stride`` (cell_type, axis), ``role`` (cell_type), ``sign`` (pair), ``n_synapses``
-        (synapse), ``filled`` (synapse). Attributes ``extent`` and ``connectome``, the hash of its content.
+        (synapse), ``filled`` (synapse). Attributes ``extent`` and ``connectome``, the hash of its content. Functions
+        that are given an ensemble of this connectome find it by that hash, as long as the process runs.
 
     Raises
     ------
-    FileNotFoundError
-        If there is nothing at the path.
+    MissingError
+        A FileNotFoundError. If there is nothing at the path.
     ConnectomeError
-        If what is there is no connectome; everything that is wrong is listed.
+        A ValueError. If what is there is no connectome; everything that is wrong is listed.
 
     Notes
     -----
@@ -78,14 +87,16 @@ def open_connectome(path: str | Path | None = None, *, extent: int = 15, n_syn_f
     {'cell_type': 65, 'axis': 2, 'pair': 605, 'synapse': 2378}
     """
     if extent < 1:
-        raise ValueError(f"expected an extent of at least 1, got {extent}: the published models have extent=15")
+        raise InputError(f"expected an extent of at least 1, got {extent}: the published models have extent=15")
     if path is None:
         types, synapses = _read_tables(files("flyxr") / "data")
         synapses = _refill(synapses, n_syn_fill)
     else:
         path = Path(path)
         if not path.exists():
-            raise FileNotFoundError(f"no connectome at {path}: give a directory with two tables, or a .json file")
+            raise MissingError(Problem(f"no connectome at {path}", "give a directory with two tables, or a .json file"))
+        if (path / "zarr.json").is_file():
+            raise ConnectomeError(Problem(f"{path} is a zarr store", "open it with fx.open and give it as connectome="))
         if path.is_dir():
             types, synapses = _read_tables(path)
             synapses = _refill(synapses, n_syn_fill)
@@ -96,10 +107,11 @@ def open_connectome(path: str | Path | None = None, *, extent: int = 15, n_syn_f
 
 
 def _read_tables(folder: Traversable | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    tables, problems = [], []
+    tables: list[pd.DataFrame] = []
+    problems: list[str | Problem] = []
     for name, fields in (("cell_types.csv", _TYPE_FIELDS), ("synapses.csv", _SYNAPSE_FIELDS)):
         try:
-            with (folder / name).open("r") as file:
+            with (folder / name).open("r", encoding="utf-8") as file:
                 table = pd.read_csv(file, keep_default_na=False)
         except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             problems.append(f"{name}: expected a table, got {error}")
@@ -107,8 +119,7 @@ def _read_tables(folder: Traversable | Path) -> tuple[pd.DataFrame, pd.DataFrame
         if not fields <= set(table.columns):
             problems.append(f"{name}: expected the columns {sorted(fields)}, got {list(table.columns)}")
         tables.append(table)
-    if problems:
-        raise ConnectomeError("\n- ".join([f"no connectome in {folder}:", *problems]))
+    raise_problems(ConnectomeError, f"no connectome in {folder}", problems)
     return tables[0], tables[1]
 
 
@@ -121,7 +132,7 @@ def _refill(synapses: pd.DataFrame, n_syn_fill: float) -> pd.DataFrame:
 
 def _read_json(path: Path, n_syn_fill: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     try:
-        spec = json.loads(path.read_text())
+        spec = json.loads(path.read_text(encoding="utf-8"))
         role = dict.fromkeys(spec["output_units"], "output") | dict.fromkeys(spec["input_units"], "input")
         types = [
             (node["name"], *_strides(*node["pattern"]), role.get(node["name"], "intermediate"))
@@ -138,8 +149,10 @@ def _read_json(path: Path, n_syn_fill: float) -> tuple[pd.DataFrame, pd.DataFram
                 rows.append((edge["src"], edge["tar"], du, dv, edge["alpha"], n, filled))
     except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise ConnectomeError(
-            f"{path} is not a connectome in flyvis's JSON form: {type(error).__name__}: {error}; "
-            "see the docstring of fx.open_connectome for the schema"
+            Problem(
+                f"{path} is not a connectome in flyvis's JSON form: {type(error).__name__}: {error}",
+                "see the docstring of fx.open_connectome for the schema",
+            )
         ) from error
     return (
         pd.DataFrame(types, columns=["cell_type", "u_stride", "v_stride", "role"]),
@@ -179,7 +192,7 @@ def _gaps_in_hull(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _check(types: pd.DataFrame, synapses: pd.DataFrame, where: str) -> None:
-    problems = []
+    problems: list[str | Problem] = []
     for table, name, fields in (
         (types, "stride", ["u_stride", "v_stride"]),
         (synapses, "offset", ["du", "dv"]),
@@ -211,8 +224,7 @@ def _check(types: pd.DataFrame, synapses: pd.DataFrame, where: str) -> None:
     twice = synapses.duplicated(["source", "target", "du", "dv"])
     if twice.any():
         problems.append(f"{int(twice.sum())} columnar offsets stand twice, first {synapses[twice].iloc[0].to_dict()}")
-    if problems:
-        raise ConnectomeError("\n- ".join([f"no connectome in {where}:", *problems]))
+    raise_problems(ConnectomeError, f"no connectome in {where}", problems)
 
 
 def _dataset(types: pd.DataFrame, synapses: pd.DataFrame, extent: int) -> xr.Dataset:
@@ -246,14 +258,112 @@ def _dataset(types: pd.DataFrame, synapses: pd.DataFrame, extent: int) -> xr.Dat
             "dv": ("synapse", synapses["dv"].to_numpy(np.int64)),
         },
     )
-    digest = provenance.content_hash(dataset)
-    return schema.annotate(dataset, "connectome").assign_attrs(connectome=digest, extent=extent)
+    named = schema.annotate(dataset, "connectome").assign_attrs(extent=extent)
+    return _register(named.assign_attrs(connectome=_content_hash(named)))
+
+
+def _content_hash(connectome: xr.Dataset) -> str:
+    """Hash of what the schema says a connectome is; the extent, and what else is noted with it, do not count."""
+    kind = schema.KINDS["connectome"]
+    sign = connectome["sign"].values
+    whole = np.array_equal(sign.astype(np.int8), sign)
+    names = [*(variable.name for variable in kind.variables), *kind.coords]
+    return identity.content_hash(connectome, names, dtypes={"sign": np.int8} if whole else None)
+
+
+def _register(connectome: xr.Dataset) -> xr.Dataset:
+    """Let functions find a connectome by the hash that its ensembles state."""
+    _known.setdefault(connectome.attrs["connectome"], connectome)
+    return connectome
+
+
+def find(attrs: Mapping[Any, Any], connectome: xr.Dataset | None = None, *, stacklevel: int = 3) -> xr.Dataset:
+    """Connectome of an ensemble, or of what was made from it: the one that is given, or else the one that it states.
+
+    Parameters
+    ----------
+    attrs
+        Attributes of the ensemble: ``connectome``, the hash of its connectome, and ``extent``.
+    connectome
+        The connectome that the user gave; that it is the one that is stated is not checked here, see :func:`mismatch`.
+    stacklevel
+        Frames up to the caller of the public function, for the warning.
+
+    Returns
+    -------
+    Dataset
+        In memory, text as objects, ``connectome`` in its attributes being the hash of what it holds.
+
+    Raises
+    ------
+    ConnectomeError
+        A ValueError. If this process has not seen the connectome that is stated.
+
+    Warns
+    -----
+    FlyxrWarning
+        A UserWarning. If none is stated, so that nobody can tell whether it is the right one.
+
+    Examples
+    --------
+    >>> from flyxr.testing import tiny_connectome
+    >>> tiny = tiny_connectome(extent=2)
+    >>> find({"connectome": tiny.attrs["connectome"], "extent": 2}).identical(tiny)
+    True
+    """
+    stated = attrs.get("connectome")
+    if connectome is not None:
+        found = schema.in_memory(schema.validate(connectome, "connectome"))
+        extent = int(found.attrs.get("extent", EXTENT))
+        found = _register(found.assign_attrs(connectome=_content_hash(found), extent=extent))
+    elif stated is None or stated == _of_package().attrs["connectome"]:
+        found = _of_package().assign_attrs(extent=int(attrs.get("extent", EXTENT)))
+    elif stated in _known:
+        found = _known[stated].assign_attrs(extent=int(attrs.get("extent", EXTENT)))
+    else:
+        raise ConnectomeError(
+            Problem(
+                f"expected the connectome {stated} that the ensemble is of, got none",
+                "open it with fx.open_connectome(path), or give it as connectome=",
+            )
+        )
+    if stated is None:
+        warnings.warn(
+            FlyxrWarning(
+                Problem(
+                    "the ensemble does not say which connectome it is of, and is taken for one of "
+                    f"{found.attrs['connectome']}" + (" (the package's)" if connectome is None else ""),
+                    "if it is, say so with ensemble.assign_attrs(connectome=connectome.attrs['connectome'])",
+                )
+            ),
+            stacklevel=stacklevel,
+        )
+    return found
+
+
+def mismatch(attrs: Mapping[Any, Any], connectome: xr.Dataset) -> list[str | Problem]:
+    """What is wrong if an ensemble with these attributes is of another connectome."""
+    stated, given = attrs.get("connectome"), connectome.attrs["connectome"]
+    if stated in (None, given):
+        return []
+    return [
+        Problem(
+            f"expected an ensemble of the connectome {given}, got one of {stated}",
+            "open the connectome of the models with fx.open_connectome(path) and leave connectome= out",
+        )
+    ]
+
+
+@functools.cache
+def _of_package() -> xr.Dataset:
+    return open_connectome()
 
 
 class Tables(NamedTuple):
     """A connectome as small plain arrays, with its hash: what a task carries to a worker."""
 
     digest: str
+    names: tuple[str, ...]
     extent: int
     stride: NDArray[np.int64]
     is_input: NDArray[np.bool_]
@@ -273,11 +383,12 @@ def tables(connectome: xr.Dataset) -> Tables:
     >>> tables(open_connectome()).source.shape
     (605,)
     """
-    connectome = schema.validate(connectome, "connectome")
+    connectome = schema.in_memory(schema.validate(connectome, "connectome"))
     types = pd.Index(connectome["cell_type"].values)
     return Tables(
-        digest=provenance.content_hash(connectome),
-        extent=int(connectome.attrs["extent"]),
+        digest=_content_hash(connectome),
+        names=tuple(connectome["cell_type"].values.tolist()),
+        extent=int(connectome.attrs.get("extent", EXTENT)),
         stride=connectome["stride"].values,
         is_input=connectome["role"].values == "input",
         source=types.get_indexer(connectome["source"].values),

@@ -15,6 +15,7 @@ import xarray as xr
 
 from flyxr import connectome as connectomes
 from flyxr import flyvis_files, provenance, schema, store
+from flyxr.errors import FlyxrWarning, InputError, MissingError, Problem
 from flyxr.flyvis_files import EnsembleError
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
     True
     """
     if n_models < 1:
-        raise ValueError(f"expected at least one model, got n_models={n_models}")
+        raise InputError(f"expected at least one model, got n_models={n_models}")
     if seed < 0:
-        raise ValueError(f"expected a seed of at least 0, got {seed}")
+        raise InputError(f"expected a seed of at least 0, got {seed}")
     connectome = connectomes.open_connectome() if connectome is None else connectome
     strength = STRENGTH_SCALE / connectomes.mean_synapses(connectome)
     n_types = connectome.sizes["cell_type"]
@@ -132,8 +133,8 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
 
     Raises
     ------
-    FileNotFoundError
-        If there is nothing at the path.
+    MissingError
+        A FileNotFoundError. If there is nothing at the path.
     EnsembleError
         A ValueError. If there is no ensemble, or several; if any model's checkpoint or validation error is
         missing, truncated, would run code, or does not fit the connectome in shapes, signs and synapse counts.
@@ -143,9 +144,9 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
 
     Warns
     -----
-    UserWarning
-        If the task error of any model is unknown: it is NaN then, and the models stay in the order of their
-        directories.
+    FlyxrWarning
+        A UserWarning. If the task error of any model is unknown: it is NaN then, and the models stay in the order of
+        their directories.
 
     Notes
     -----
@@ -167,13 +168,16 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     try:
         results = flyvis_files.read_results(place, _layout(connectome))
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error} (looked for at {place.absolute()}): an ensemble is a zarr store, a directory of flyvis such as "
-            "flow/0000, or a zip of one; sample_ensemble(n_models, seed) needs no files"
+        raise MissingError(
+            Problem(
+                f"{error} (looked for at {place.absolute()})",
+                "an ensemble is a zarr store, a directory of flyvis such as flow/0000, or a zip of one; "
+                "sample_ensemble(n_models, seed) needs no files",
+            )
         ) from None
     models = results.models
     if any(np.isnan(model.task_error) for model in models):
-        warnings.warn(_unsorted(results), UserWarning, stacklevel=2)
+        warnings.warn(FlyxrWarning(_unsorted(results)), stacklevel=2)
     else:
         models = sorted(models, key=lambda model: model.task_error)
     ensemble = _dataset(
@@ -209,18 +213,20 @@ def _unsorted(results: flyvis_files.Results) -> str:
 
 
 def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
-    ensemble = store.open_store(path).load()
+    ensemble = schema.in_memory(store.open_store(path))
     kind = ensemble.attrs.get(schema.KIND_ATTR)
     if kind != "ensemble":
         raise EnsembleError(
-            f"{path}: expected a store of an ensemble, got {kind or 'an unknown kind'}: open it with fx.open"
+            Problem(f"{path}: expected a store of an ensemble, got {kind or 'an unknown kind'}", "open it with fx.open")
         )
     if connectome is not None:
         given, stored = connectomes.tables(connectome).digest, ensemble.attrs.get("connectome")
         if given != stored:
             raise EnsembleError(
-                f"{path}: expected models of the given connectome ({given}), got others ({stored}): "
-                "pass the connectome they were made with, or leave it out"
+                Problem(
+                    f"{path}: expected models of the given connectome ({given}), got others ({stored})",
+                    "pass the connectome they were made with, or leave it out",
+                )
             )
     return ensemble
 
@@ -265,7 +271,7 @@ def _dataset(
         },
         attrs={
             "connectome": connectomes.tables(connectome).digest,
-            "extent": int(connectome.attrs["extent"]),
+            "extent": int(connectome.attrs.get("extent", connectomes.EXTENT)),
         },
     )
     return schema.validate(schema.annotate(dataset, "ensemble"), "ensemble")

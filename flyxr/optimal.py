@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from flyxr import provenance, schema
-from flyxr.connectome import cell_index, compile_network, open_connectome
-from flyxr.engine import base
+from flyxr.connectome import cell_index, compile_network, find
+from flyxr.engine import base, choose_engine
 from flyxr.selection import match_cell_types
-from flyxr.simulate import choose_engine, engine_parameters, simulate
+from flyxr.simulation import engine_parameters, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,8 +124,9 @@ def optimal_stimulus(
     >>> dict(optimal.luminance.sizes)
     {'model': 1, 'time': 34, 'column': 19}
     """
-    connectome = open_connectome() if connectome is None else schema.validate(connectome, "connectome")
-    rendering, ensemble = schema.validate(rendering, "rendering"), schema.validate(ensemble, "ensemble").load()
+    rendering = schema.validate(rendering, "rendering")
+    ensemble = schema.in_memory(schema.validate(ensemble, "ensemble"))
+    connectome = find(ensemble.attrs, connectome)
     weight = REGULARISATION.get(objective, 0.0) if regularisation is None else float(regularisation)
     _check_options(objective, n_iterations, learning_rate, weight)
     name = _one_type(cell_type, connectome)

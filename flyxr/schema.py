@@ -17,6 +17,7 @@ from flyxr.errors import FlyxrError, Problem, raise_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 KIND_ATTR = "flyxr_dataset"
 """Attribute that names the kind of a Dataset, e.g. ``"responses"``."""
@@ -319,6 +320,21 @@ def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: b
     return dataset.transpose(*(dim for dim in order if dim in dataset.dims), ...)
 
 
+def in_memory(dataset: xr.Dataset) -> xr.Dataset:
+    """The same in memory, and all its text as objects: what connectomes and ensembles are worked with as.
+
+    Examples
+    --------
+    >>> lazy = xr.Dataset({"role": ("cell_type", ["input"])}).chunk()
+    >>> in_memory(lazy).role.variable._data
+    array(['input'], dtype=object)
+    """
+    loaded = dataset.compute()
+    return loaded.assign(
+        {name: array.astype(object) for name, array in loaded.variables.items() if array.dtype.kind in "UT"}
+    )
+
+
 def _dims(dims: tuple[object, ...]) -> str:
     return f"({', '.join(map(str, dims))})"
 
@@ -411,6 +427,25 @@ def luminance_problems(values: np.ndarray) -> list[Problem]:
             )
         )
     return problems
+
+
+def kind_of(dataset: xr.Dataset, path: str | Path = "this Dataset") -> str:
+    """Kind that a Dataset says it is.
+
+    Raises
+    ------
+    SchemaError
+        If it says none, or one that is not known.
+
+    Examples
+    --------
+    >>> kind_of(annotate(xr.Dataset(), "movie"))
+    'movie'
+    """
+    kind = str(dataset.attrs.get(KIND_ATTR, "none"))
+    if kind not in KINDS:
+        raise SchemaError(f"expected {path} to say which kind it is, one of {', '.join(KINDS)}, got {kind}")
+    return kind
 
 
 def annotate(dataset: xr.Dataset, kind: str) -> xr.Dataset:

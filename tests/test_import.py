@@ -57,6 +57,6 @@ def test_public_names__unknown_one_is_named() -> None:
 
 
 def test_simulate__stays_the_function_when_its_module_is_imported() -> None:
-    import flyxr.simulate  # noqa: F401
+    import flyxr.simulation  # noqa: F401
 
     assert callable(fx.simulate)

@@ -17,7 +17,7 @@ import flyxr as fx
 from flyxr import hexgrid, schema
 from flyxr.connectome import compile_network
 from flyxr.engine import base, sparse
-from flyxr.simulate import engine_parameters
+from flyxr.simulation import engine_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 import flyxr as fx
 from flyxr import hexgrid, provenance, schema
 from flyxr.connectome import cell_presence, compile_network
+from flyxr.engine import choose_engine
 from flyxr.selection import UnknownCellTypeError
-from flyxr.simulate import DivergedError, choose_engine
+from flyxr.simulation import DivergedError
 from flyxr.testing import tiny_connectome
 
 if TYPE_CHECKING:
     from conftest import CountingScheduler
 
 # ``flyxr.simulate`` is the function; its module is reached by name.
-simulate_module = importlib.import_module("flyxr.simulate")
+simulate_module = importlib.import_module("flyxr.simulation.graph")
 EXTENT, N_TIME = 2, 6
 CONNECTOME = fx.open_connectome(extent=EXTENT)
 

@@ -101,7 +101,7 @@ def test_save__one_shard_for_each_block(tmp_path: Path, monkeypatch: pytest.Monk
     """Blocks of unequal size, more of them than threads: nothing is lost."""
     import importlib
 
-    monkeypatch.setattr(importlib.import_module("flyxr.simulate"), "BLOCK_SAMPLES", 2)
+    monkeypatch.setattr(importlib.import_module("flyxr.simulation.graph"), "BLOCK_SAMPLES", 2)
     data = fx.simulate(rendering(7), fx.sample_ensemble(5, seed=0, connectome=CONNECTOME), connectome=CONNECTOME)
     path = fx.save(data, tmp_path / "r.zarr")
     shards = [name for _, _, names in os.walk(path / "response" / "c") for name in names]

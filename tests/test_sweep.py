@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flyxr as fx
-from flyxr import hexgrid, ledger, provenance, schema
+from flyxr import hexgrid, provenance, schema
 from flyxr import store as stores
-from flyxr.simulate import DivergedError
-from flyxr.store import StoreError
+from flyxr.simulation import DivergedError
+from flyxr.store import StoreError, ledger
 from flyxr.sweep import Plan, SweepError, SweepMismatchError
 from flyxr.sweep.base import relative_error
 from flyxr.testing import tiny_connectome
@@ -503,7 +503,7 @@ def test_sweep__memory_too_small_for_one_sample(tmp_path: Path, limit: Any) -> N
 
 def test_sweep__memory_bounds_blocks_and_threads() -> None:
     from flyxr import workers
-    from flyxr.simulate import bytes_per_sample, prepare
+    from flyxr.simulation import bytes_per_sample, prepare
 
     prepared = prepare(rendering(40), ensemble(50), connectome=CONNECTOME)
     one, team = bytes_per_sample(prepared, plan.COPIES), workers.Threads()

@@ -19,8 +19,9 @@ import pytest
 import xarray as xr
 
 import flyxr as fx
-from flyxr import hexgrid, ledger, schema, workers
+from flyxr import hexgrid, schema, workers
 from flyxr.engine import base
+from flyxr.store import ledger
 from flyxr.sweep import Plan, SweepError
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ def flyxr_compile(request: dict[str, Any]) -> Found:
 
 def flyxr_first_response(request: dict[str, Any]) -> Found:
     """From the start of the process to the responses of one model to one sequence."""
-    from flyxr.simulate import simulate
+    from flyxr.simulation import simulate
 
     rendering, ensemble = _labelled(_inputs(request), 1, 1)
     simulate(rendering, ensemble).compute()
@@ -144,7 +144,7 @@ def flyxr_render(request: dict[str, Any]) -> Found:
 def flyxr_simulate(request: dict[str, Any]) -> Found:
     """Responses of all cells, in memory."""
     from flyxr.selection import central, to_neurons
-    from flyxr.simulate import simulate
+    from flyxr.simulation import simulate
 
     rendering, ensemble = _labelled(_inputs(request), request["n_models"], request["n_samples"])
     simulate(rendering.isel(sample=[0]), ensemble.isel(model=[0])).compute()
@@ -197,7 +197,7 @@ def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
 
 def flyxr_store(request: dict[str, Any]) -> dict[str, Any]:
     """Write responses to a store; this is not timed."""
-    from flyxr.simulate import simulate
+    from flyxr.simulation import simulate
     from flyxr.store import save
 
     save(simulate(*_labelled(_inputs(request), request["n_models"], request["n_samples"])), request["store"])

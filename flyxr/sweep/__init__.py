@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from flyxr import ledger, workers
+from flyxr import identity, workers
 from flyxr import store as stores
-from flyxr.simulate import prepare
+from flyxr.errors import ExistsError, FlyxrError, InputError, Problem, UnwritableError
+from flyxr.simulation import prepare
+from flyxr.store import labels, ledger
 from flyxr.sweep import plan as plans
 from flyxr.sweep import stream
-from flyxr.sweep.base import Run, SweepError, SweepMismatchError, check_precision, check_same, inputs_of, sample_hashes
+from flyxr.sweep.base import (
+    LabelMismatchError,
+    Run,
+    SweepError,
+    SweepMismatchError,
+    check_labels,
+    check_precision,
+    check_same,
+    inputs_of,
+)
 from flyxr.sweep.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from flyxr.ledger import Ledger
+    from flyxr.simulation import Record
+    from flyxr.store.ledger import Ledger
 
     Team = workers.Threads | workers.Cluster
 
-__all__ = ["Plan", "SweepError", "SweepMismatchError", "sweep", "sweep_status"]
+__all__ = ["LabelMismatchError", "Plan", "SweepError", "SweepMismatchError", "sweep", "sweep_status"]
 
 _LOCK = ledger.PLACE.with_suffix(".lock")
 
@@ -37,7 +48,7 @@ def sweep(
     ensemble: xr.Dataset,
     store: str | Path,
     *,
-    record: str | Iterable[str] | Mapping[str, Any] = "all",
+    record: Record | str | Iterable[str] | Mapping[str, Any] = "all",
     initial_state: Literal["fade_in", "steady_state", "rest"] | xr.Dataset | xr.DataArray = "fade_in",
     connectome: xr.Dataset | None = None,
     engine: str = "auto",
@@ -47,6 +58,7 @@ def sweep(
     precision: str | int = "float32",
     plan_only: bool = False,
     verify: bool = False,
+    relabel: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> xr.Dataset | Plan:
@@ -54,6 +66,8 @@ def sweep(
 
     The same call again finishes what was interrupted, or opens what is finished. With more models or samples after
     those of before, only the new ones are computed. Memory is bounded by blocks; a lazy rendering streams through.
+    Labels, the coordinates of samples and models among them, are part of what a sweep is: other ones are refused unless
+    ``relabel`` says that they replace those of the store.
 
     Parameters
     ----------
@@ -70,10 +84,13 @@ def sweep(
         that it compresses well: 10 keeps a relative error of 2^-11. The largest error that it made is stated in
         ``response.attrs``.
     plan_only
-        Only say what would be done, with a time estimate from blocks that are timed; nothing is kept on disk.
+        Only say what would be done, with a time estimate from blocks that are timed; nothing is kept on disk. The
+        folder of the store need not exist.
     verify
         Read all files that are there and compare their checksums. Without it only those are read which were touched
         since they were written. Files that are corrupted are computed anew.
+    relabel
+        Write the coordinates and attributes of this call in place of those of the store. Nothing is computed anew.
     overwrite
         Replace the store that is there.
     progress
@@ -89,6 +106,8 @@ def sweep(
     SweepMismatchError
         A ValueError. If the store is of another stimulus, other parameters, connectome, step, initial state, record or
         precision; each difference is named, and nothing is touched.
+    LabelMismatchError
+        A SweepMismatchError. If the store has other labels; each difference is named, and nothing is touched.
     SweepError
         If another sweep writes to the store, or the scheduler or all that it knows is lost. What is done is kept.
     ValueError
@@ -120,32 +139,52 @@ def sweep(
     inputs = inputs_of(prepared, precision)
     found = _find(path, overwrite)
     if found is not None:
-        check_same(found, inputs, path)
+        _check(found, inputs, prepared.labels, path, relabel)
     limit = min(limit, plans.OF_A_WORKER * team.memory)
     size, at_once = plans.choose_blocks(prepared, limit, team, None if found is None else found.inputs["block_samples"])
     inputs["block_samples"] = size
-    run = Run(prepared, path, inputs, {"engine": engine, "device": device}, progress)
+    run = Run(prepared, path, inputs, labels.encode(prepared.labels), progress)
     if found is not None:
         _check_stimulus(run, found)
     if plan_only:
         if found is not None:
             found.grow(inputs)
         return plans.make(run, found, at_once, team)
-    if (
-        found is not None
-        and found.complete
-        and found.inputs == inputs
-        and not stream.broken(path, found, verify=verify)
-    ):
+    if found is not None and _is_finished(found, run) and not stream.broken(path, found, verify=verify):
         return stores.open_store(path)
     if found is None:
         stores.check_target(path, overwrite=overwrite)
-        _create(run, overwrite)
+        try:
+            _create(run, overwrite)
+        except ExistsError:  # another process has made it meanwhile
+            found = _find(path, overwrite=False)
+            if found is not None:
+                _check(found, inputs, prepared.labels, path, relabel)
+                _check_stimulus(run, found)
     else:
         _check_writable(path)
-    with _alone(path):
-        stream.write_missing(run, team, at_once, verify)
+    with _exclusive_lock(path):
+        try:
+            stream.write_missing(run, team, at_once, verify=verify, relabel=relabel)
+        except OSError as error:
+            found = ledger.read(path)
+            if isinstance(error, FlyxrError) or found is None:
+                raise
+            raise stream.stopped(error, path, found) from error
     return stores.open_store(path)
+
+
+def _check(found: Ledger, inputs: Mapping[str, Any], given: xr.Dataset, path: Path, relabel: bool) -> None:
+    check_same(found, inputs, path)
+    if not relabel:
+        check_labels(found, given, path)
+
+
+def _is_finished(found: Ledger, run: Run) -> bool:
+    """Whether the store is all that the call asks for, in its ledger and in its zarr files."""
+    if found.labels is None:  # version 0.1, whose labels are known to be the same
+        return found.is_complete and found.inputs == run.inputs
+    return found.is_complete and (found.inputs, found.labels, found.files_say) == (run.inputs, run.labels, found.says)
 
 
 def sweep_status(store: str | Path) -> xr.Dataset:
@@ -160,9 +199,10 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     -------
     Dataset
         ``done`` (model, sample), bool, and ``seconds`` (model, sample), s, what computing and writing took, NaN where
-        it is not done. Attributes: ``complete``; ``n_done`` and ``n_all`` responses of a model to a sample;
-        ``bytes_on_disk``; ``seconds``, of all blocks together; ``runs``, who wrote and when, as JSON; and ``inputs``,
-        what the store is of, as JSON.
+        it is not done or its file is missing. Attributes: ``complete``; ``n_done`` and ``n_all`` responses of a model
+        to a sample; ``n_missing_files``, that were written and are not there or have another size; ``bytes_on_disk``;
+        ``seconds``, of all blocks together; ``runs``, who wrote, when, and with which engine, device and versions, as
+        JSON; and ``inputs``, what the store is of, as JSON.
 
     Raises
     ------
@@ -183,18 +223,20 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     """
     path = Path(store)
     if not path.exists():
-        raise FileNotFoundError(f"no store at {path}: expected one that fx.sweep or `flyxr simulate` made")
+        raise stores.missing(path, "one that fx.sweep or `flyxr simulate` made")
     found = ledger.read(path)
     if found is None:
-        raise stores.StoreError(f"{path} was made by no sweep: see fx.open(path)")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it is unfinished is what is told here
-        dataset = stores.open_store(path)
+        raise stores.StoreError(Problem(f"{path} was made by no sweep", "see fx.open(path)", "see `flyxr info`"))
+    missing = stores.missing_shards(path, found)
+    for shard in missing:
+        found.forget(found.shards[shard])
+    known = stores.labels_of(path, found)
     return xr.Dataset(
         {"done": (("model", "sample"), found.done), "seconds": (("model", "sample"), found.seconds, {"units": "s"})},
-        {name: coord for name, coord in dataset.coords.items() if coord.dims in (("model",), ("sample",))},
+        {name: coord for name, coord in known.coords.items() if coord.dims in (("model",), ("sample",))},
         {
-            "complete": found.complete,
+            "complete": found.is_complete,
+            "n_missing_files": len(missing),
             "n_done": int(found.done.sum()),
             "n_all": found.done.size,
             "bytes_on_disk": sum(shard.n_bytes for shard in found.shards.values()),
@@ -213,7 +255,7 @@ def _memory(memory_limit: str | float) -> float:
     except (ValueError, TypeError, AttributeError):
         limit = math.nan
     if not limit > 0:
-        raise ValueError(f"expected memory_limit in bytes or as text such as '2 GB', got {memory_limit!r}")
+        raise InputError(f"expected memory_limit in bytes or as text such as '2 GB', got {memory_limit!r}")
     return limit
 
 
@@ -226,9 +268,13 @@ def _find(path: Path, overwrite: bool) -> Ledger | None:
         return None
     found = ledger.read(path)
     if found is None:
-        raise FileExistsError(
-            f"{path} exists and no sweep made it: choose another path, or, if it is a store, pass overwrite=True to "
-            "replace it"
+        way = "choose another path, or, if it is a store,"
+        raise ExistsError(
+            Problem(
+                f"{path} exists and no sweep made it",
+                f"{way} pass overwrite=True to replace it",
+                f"{way} add --overwrite to replace it",
+            )
         )
     return found
 
@@ -241,11 +287,12 @@ def _check_stimulus(run: Run, found: Ledger) -> None:
     changed: list[int] = []
     for first in tqdm(firsts, desc="compare the stimulus", delay=1, disable=not run.progress, leave=False):
         samples = slice(first, first + run.block_samples)
-        hashes = sample_hashes(workers.load(run.prepared.luminance[samples]), run.n_frames(samples))
+        hashes = identity.sample_hashes(workers.load(run.prepared.luminance[samples]), run.n_frames(samples))
         changed += [sample for sample, given in enumerate(hashes, first) if found.hashes.get(sample, given) != given]
     if changed:
         raise SweepMismatchError(
-            run.path, [f"stimulus: the luminance of {len(changed)} samples differs, first at position {changed[0]}"]
+            f"stimulus: the luminance of {len(changed)} samples differs, first at position {changed[0]}",
+            heading=f"{run.path} is of another sweep",
         )
 
 
@@ -254,12 +301,14 @@ def _check_writable(path: Path) -> None:
         with (path / _LOCK).open("ab"):
             pass
     except OSError as error:
-        text = f"{error.strerror}: make it writable, or copy it, as it is unfinished or to be extended"
-        raise type(error)(error.errno, text, str(path)) from error
+        text = f"{path}: {error.strerror}: make it writable, or copy it, as it is unfinished or to be extended"
+        refused = UnwritableError(text)
+        refused.errno = error.errno
+        raise refused from error
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _exclusive_lock(path: Path) -> Iterator[None]:
     """Hold the store for this process; the system lets go of it when the process ends, however it does."""
     import filelock
 
@@ -279,9 +328,8 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _create(run: Run, overwrite: bool) -> None:
     """Make the store with all its labels and no responses; it appears at its path at once."""
-    if overwrite and (run.path / ledger.PLACE).exists():
-        with _alone(run.path):  # nobody may be writing to what is replaced
-            pass
-    with stores.made_aside(run.path, replace=overwrite) as aside:
-        stream.write_labels(run, aside)
-        ledger.append(aside, inputs=run.inputs)
+    replaced = overwrite and (run.path / ledger.PLACE).exists()
+    # Nobody may be writing to what is replaced.
+    with _exclusive_lock(run.path) if replaced else nullcontext():
+        with stores.atomic_directory(run.path, replace=overwrite) as aside:
+            stream.write_new(aside, run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from flyxr import provenance
+from flyxr import identity
 from flyxr import store as stores
-from flyxr.simulate import RESPONSE_DIMS, Block, Prepared, run_block
+from flyxr.errors import FlyxrError, InputError, Problem
+from flyxr.simulation import RESPONSE_DIMS, Block, Prepared, run_block
+from flyxr.store import labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,32 +23,43 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flyxr.engine.base import Parameters
-    from flyxr.ledger import Ledger
-    from flyxr.simulate import Recorded
+    from flyxr.simulation import Recorded
+    from flyxr.store.ledger import Ledger
 
 FLOAT16_LARGEST = float(np.finfo(np.float16).max)
 _MANTISSA = {"float32": 23, "float16": 10}
 
 
-class SweepError(RuntimeError):
+class SweepError(FlyxrError, RuntimeError):
     """A sweep could not go on; what was done is kept."""
 
 
-class SweepMismatchError(ValueError):
+class SweepMismatchError(FlyxrError, ValueError):
     """The store at the path is of another sweep; the message names each difference."""
 
-    def __init__(self, path: Path, differences: list[str]) -> None:
-        lines = "\n- ".join([f"{path} is of another sweep:", *differences])
-        super().__init__(f"{lines}\nChoose another path, or replace it with overwrite=True.")
+    def message(self, *, command_line: bool = False) -> str:
+        """All differences, and the way out."""
+        way = "--overwrite" if command_line else "overwrite=True"
+        return f"{super().message(command_line=command_line)}\nChoose another path, or replace it with {way}."
+
+
+class LabelMismatchError(SweepMismatchError):
+    """The store at the path is of the same sweep with other labels; the message names each difference."""
+
+    def message(self, *, command_line: bool = False) -> str:
+        """All differences, and the ways out."""
+        way = "--relabel" if command_line else "relabel=True"
+        first, last = super().message(command_line=command_line).rsplit("\n", 1)
+        return f"{first}\nWrite the labels of this call, computing nothing anew, with {way}. {last}"
 
 
 class Run(NamedTuple):
-    """What stays the same during a call; ``inputs`` are what the store is of, ``asked`` is noted but may differ."""
+    """What stays the same during a call; ``inputs`` and ``labels`` are what the store is of."""
 
     prepared: Prepared
     path: Path
     inputs: dict[str, Any]
-    asked: dict[str, str]
+    labels: dict[str, Any]
     progress: bool
 
     @property
@@ -70,7 +82,7 @@ def inputs_of(prepared: Prepared, precision: str | int) -> dict[str, Any]:
     block, state = prepared.block, prepared.state
     start, time_axis = prepared.start, prepared.luminance["time"].values
     if state is not None:
-        start = f"given, {provenance.content_hash(state.to_dataset(name='state'), ['state'])}"
+        start = f"given, {identity.state_hash(state)}"
     return {
         "connectome": block.tables.digest,
         "extent": block.tables.extent,
@@ -82,7 +94,7 @@ def inputs_of(prepared: Prepared, precision: str | int) -> dict[str, Any]:
         "column": block.recorded.columns.tolist(),
         "frames": block.recorded.frames.tolist(),
         "precision": precision,
-        "models": [digest(*of_model) for of_model in zip(*prepared.parameters, strict=True)],
+        "models": identity.model_hashes(prepared.parameters),
         "n_samples": int(prepared.luminance.sizes["sample"]),
     }
 
@@ -96,7 +108,7 @@ def check_same(found: Ledger, inputs: Mapping[str, Any], path: Path) -> None:
         With a line for each difference.
     """
     growing = {"models", "n_samples", "block_samples"}
-    problems = [
+    problems: list[str | Problem] = [
         f"{name}: the store has {_short(found.inputs.get(name))}, this call {_short(inputs[name])}"
         for name in inputs
         if name not in growing and found.inputs.get(name) != inputs[name]
@@ -108,37 +120,31 @@ def check_same(found: Ledger, inputs: Mapping[str, Any], path: Path) -> None:
     for name, had, got in (("models", len(old), len(new)), ("samples", found.inputs["n_samples"], inputs["n_samples"])):
         if got < had:
             problems.append(
-                f"{name}: the store has {had}, this call {got}: give all of them, new ones last, or open the store "
-                "with fx.open and select"
+                Problem(
+                    f"{name}: the store has {had}, this call {got}",
+                    "give all of them, new ones last, or open the store with fx.open and select",
+                )
             )
     if problems:
-        raise SweepMismatchError(path, problems)
+        raise SweepMismatchError(*problems, heading=f"{path} is of another sweep")
+
+
+def check_labels(found: Ledger, given: xr.Dataset, path: Path) -> None:
+    """Raise if a store has other labels.
+
+    Raises
+    ------
+    LabelMismatchError
+        With a line for each difference.
+    """
+    differences = labels.differences(stores.labels_of(path, found), labels.decode(labels.encode(given)))
+    if differences:
+        raise LabelMismatchError(*differences, heading=f"{path} has other labels")
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:40]}… ({len(value)} in all)"
-
-
-def digest(*arrays: NDArray[Any]) -> str:
-    """Hash of the bytes of arrays, 16 hexadecimal digits."""
-    sum_of_all = hashlib.blake2b(digest_size=8)
-    for array in arrays:
-        sum_of_all.update(np.ascontiguousarray(array).tobytes())
-    return sum_of_all.hexdigest()
-
-
-def sample_hashes(luminance: NDArray[np.floating], n_frames: NDArray[np.int64] | None = None) -> list[str]:
-    """Hash of the luminance (sample, time, column) of each sample, up to its end.
-
-    Examples
-    --------
-    >>> sample_hashes(np.zeros((2, 3, 7))) == sample_hashes(np.zeros((2, 3, 7), np.float32))
-    True
-    """
-    values = np.asarray(luminance, dtype=np.float32)
-    ends = [values.shape[1]] * len(values) if n_frames is None else n_frames.tolist()
-    return [digest(np.array([end]), sample[:end]) for sample, end in zip(values, ends, strict=True)]
 
 
 def check_precision(precision: str | int) -> None:
@@ -151,7 +157,7 @@ def check_precision(precision: str | int) -> None:
     """
     bits = isinstance(precision, int) and not isinstance(precision, bool) and 1 <= precision <= 22
     if not (bits or precision in _MANTISSA):
-        raise ValueError(f"expected precision 'float32', 'float16' or a number of bits from 1 to 22, got {precision!r}")
+        raise InputError(f"expected precision 'float32', 'float16' or a number of bits from 1 to 22, got {precision!r}")
 
 
 def dtype_of(precision: str | int) -> np.dtype[Any]:
@@ -177,7 +183,8 @@ def rounded(responses: NDArray[np.float32], precision: str | int, model_name: st
     if precision == "float16":
         largest = float(np.nanmax(np.abs(responses), initial=0.0))
         if largest > FLOAT16_LARGEST:
-            raise ValueError(f"responses of {model_name} up to {largest:.3g} do not fit float16: use precision=10")
+            text = f"responses of {model_name} up to {largest:.3g} do not fit float16"
+            raise InputError(Problem(text, "use precision=10", "use --precision 10"))
         stored: NDArray[Any] = responses.astype(np.float16)
     else:
         stored = stores.round_mantissa(responses, int(precision))
@@ -201,7 +208,7 @@ def write_stimulus(
     """Write the recorded luminance of the samples from ``first`` on."""
     seen = np.asarray(stimulus, dtype=np.float32)[:, recorded.frames][:, :, recorded.columns]
     shard = stores.write_region(path, "luminance", seen, (first,))
-    return {"stimulus": first, "hashes": sample_hashes(stimulus, n_frames), "shard": shard}
+    return {"stimulus": first, "hashes": identity.sample_hashes(stimulus, n_frames), "shard": shard}
 
 
 def write_block(

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flyxr import store as stores
-from flyxr.simulate import BLOCK_SAMPLES, bytes_per_sample, parameters_of, state_of
+from flyxr.errors import InputError, Problem
+from flyxr.simulation import BLOCK_SAMPLES, bytes_per_sample, parameters_of, state_of
 from flyxr.sweep.base import Run, dtype_of, template, write_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from flyxr.ledger import Ledger
-    from flyxr.simulate import Prepared
+    from flyxr.simulation import Prepared
+    from flyxr.store.ledger import Ledger
     from flyxr.workers import Cluster, Threads
 
 BASE_BYTES = 400e6
@@ -74,10 +75,14 @@ def choose_blocks(prepared: Prepared, limit: float, team: Threads | Cluster, siz
     needed = one * (size or 1)
     if needed > budget:
         what = f"a block of {size} samples, as the store has it," if size and size > 1 else "one sample"
-        raise ValueError(
-            f"expected a memory limit of at least {size_text(BASE_BYTES + needed)}, as {what} needs "
-            f"{size_text(needed)} beside {size_text(BASE_BYTES)} for the process, got {size_text(limit)} a worker: "
-            "raise memory_limit, record fewer cell types, columns or frames, or cut the stimulus"
+        way = "record fewer cell types, columns or frames, or cut the stimulus"
+        raise InputError(
+            Problem(
+                f"expected a memory limit of at least {size_text(BASE_BYTES + needed)}, as {what} needs "
+                f"{size_text(needed)} beside {size_text(BASE_BYTES)} for the process, got {size_text(limit)} a worker",
+                f"raise memory_limit, {way}",
+                f"raise --memory-limit, {way}",
+            )
         )
     threads = 1 if prepared.block.device != "cpu" else min(team.threads_per_worker, max(1, int(budget // needed)))
     if size is None:
@@ -95,7 +100,7 @@ def make(run: Run, found: Ledger | None, at_once: int, team: Threads | Cluster) 
     """Plan of a run, with as many blocks computed and written to a temporary folder as would be under way at once."""
     n_left = run.n_blocks if found is None else sum(1 for _ in found.missing(run.block_samples))
     seconds, n_bytes = _timed(run, min(at_once, n_left), team) if n_left else (0.0, 0.0)
-    folder = next(place for place in (run.path, *run.path.parents) if place.exists())
+    folder = run.path if run.path.is_dir() else stores.nearest_folder(run.path)
     prepared, size = run.prepared, min(run.block_samples, int(run.inputs["n_samples"]))
     per_worker = at_once // team.n_workers
     return Plan(
@@ -133,7 +138,7 @@ def _timed(run: Run, n_blocks: int, team: Threads | Cluster) -> tuple[float, flo
             what = (block, parameters, stimulus, samples, state, name, n_frames, (number, 0), precision)
             yield team.submit(write_block, str(path), *what, device=device)
 
-    with stores.scratch(run.path) as folder:
+    with stores.scratch_directory(run.path) as folder:
         stores.write_template(template(run, n_blocks, n_samples), folder / "store", run.block_samples)
         for future in team.stream(calls(folder / "store", 1, 1), 1):  # compiles what there is to compile
             future.result()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
+import shutil
 import warnings
 from concurrent.futures import CancelledError
 from datetime import UTC, datetime
@@ -11,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flyxr import ledger, provenance, schema, workers
+from flyxr import identity, provenance, schema, workers
 from flyxr import store as stores
-from flyxr.simulate import PACKAGES, DivergedError, parameters_of, state_of, steady_state
+from flyxr.errors import FlyxrWarning, Problem, UnwritableError
+from flyxr.simulation import PACKAGES, DivergedError, parameters_of, state_of, steady_state
+from flyxr.store import labels, ledger
 from flyxr.sweep.base import (
     Run,
     SweepError,
+    check_labels,
     check_same,
-    digest,
     relative_error,
     template,
     write_block,
@@ -29,54 +33,104 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from flyxr.ledger import Ledger, Shard
+    from flyxr.store import StoredFile
+    from flyxr.store.ledger import Ledger
     from flyxr.workers import Cluster, Threads
 
 
-def broken(path: Path, found: Ledger, *, verify: bool) -> list[Shard]:
+def broken(path: Path, found: Ledger, *, verify: bool) -> list[StoredFile]:
     """Files of a store that are not as they were written."""
-    return [shard for shard in found.shards.values() if not ledger.is_intact(path, shard, verify=verify)]
+    return [shard for shard in found.shards.values() if not stores.is_intact(path, shard, verify=verify)]
 
 
-def write_labels(run: Run, path: Path) -> None:
-    """Write a store with all its labels, and neither luminance nor responses, at a path where there is nothing."""
-    bare = template(run, len(run.inputs["models"]), run.inputs["n_samples"])
-    labelled = bare.assign_coords(run.prepared.labels.coords).assign_attrs(run.prepared.labels.attrs)
+def write_labels(path: Path, run: Run, found: Ledger) -> None:
+    """Write a store with the labels and shapes of its ledger, and no values, at a path where there is nothing."""
+    n_models, n_samples = found.done.shape
+    bare = template(run, n_models, n_samples)
+    made = found.made or {}
+    bare["response"].attrs.update(made.get("response", {}))
+    known = labels.decode(found.labels or {})
+    labelled = bare.assign_coords(known.coords).assign_attrs({**known.attrs, **made.get("attrs", {})})
     stores.write_template(schema.annotate(labelled, "responses"), path, run.block_samples)
 
 
-def _extend(run: Run) -> None:
-    """Take more models or samples into the store: its labels and shapes, file by file, and again after a crash."""
-    with stores.scratch(run.path) as folder:
-        write_labels(run, folder / "store")
-        for file in sorted(file for file in (folder / "store").rglob("*") if file.is_file()):
-            target = run.path / file.relative_to(folder / "store")
+def write_new(path: Path, run: Run) -> None:
+    """Write a store with its labels and its ledger, and no responses, at a path where there is nothing."""
+    first = {"id": secrets.token_hex(8), "inputs": run.inputs, "labels": run.labels}
+    found = ledger.Ledger()
+    found.enter(first)
+    write_labels(path, run, found)
+    for file in path.rglob("*"):
+        stores.sync(file)
+    note(path, found, **first)
+    note(path, found, files_say=found.says)
+
+
+def refresh_labels(run: Run, found: Ledger) -> None:
+    """Let the zarr files say what the ledger says, file by file, and again after a crash."""
+    with stores.scratch_directory(run.path) as folder:
+        write_labels(folder / "store", run, found)
+        fresh = sorted(file.relative_to(folder / "store") for file in (folder / "store").rglob("*") if file.is_file())
+        for file in fresh:
+            target = run.path / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
-    ledger.append(run.path, inputs=run.inputs)
+            stores.sync(folder / "store" / file)
+            os.replace(folder / "store" / file, target)
+    for name in found.coords - {file.parts[0] for file in fresh}:
+        shutil.rmtree(run.path / name, ignore_errors=True)
+    note(run.path, found, files_say=found.says)
 
 
-def write_missing(run: Run, team: Threads | Cluster, at_once: int, verify: bool) -> None:
+def note(path: Path, found: Ledger, **line: Any) -> None:
+    """Enter a line in the ledger, on disk and in memory."""
+    ledger.append(path, **line)
+    found.enter(line)
+
+
+def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bool, relabel: bool) -> None:
     """Compute and write what is missing; the store is held by this process."""
     from tqdm import tqdm
 
     path = run.path
     diverged: dict[str, None] = {}
     ledger.mend(path)
-    for rest in (path / "response").rglob("*.partial"):  # files that were cut off
+    for rest in path.rglob("*.partial"):  # files that were cut off
         rest.unlink()
     found = ledger.read(path)
     assert found is not None
     check_same(found, run.inputs, path)
+    if not relabel:
+        check_labels(found, run.prepared.labels, path)
     for shard in broken(path, found, verify=verify):
-        warnings.warn(f"{path / shard.path} is missing or corrupted and is computed anew", stacklevel=3)
+        warnings.warn(
+            FlyxrWarning(f"{path / shard.path} is missing or corrupted and is computed anew"),
+            stacklevel=3,
+        )
         found.forget(shard)
         (path / shard.path).unlink(missing_ok=True)
+    # Entered before any file changes: the ledger says what the store is of, and the files follow.
     if found.inputs != run.inputs:
-        _extend(run)
-        found.grow(run.inputs)
-    me = {"host": platform.node(), "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    ledger.append(path, run={**me, **run.asked, "workers": str(team)})
+        note(path, found, inputs=run.inputs, labels=run.labels)
+    elif found.labels != run.labels:
+        note(path, found, labels=run.labels)
+    if found.files_say != found.says:
+        refresh_labels(run, found)
+    if found.is_complete:
+        return
+    block = run.prepared.block
+    note(
+        path,
+        found,
+        run={
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "engine": block.engine,
+            "device": block.device,
+            "workers": str(team),
+            "versions": provenance.versions(PACKAGES),
+        },
+    )
 
     n_missing = sum(1 for _ in found.missing(run.block_samples))
     bar = tqdm(
@@ -101,11 +155,11 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, verify: bool)
             for future in team.stop():
                 _enter(path, found, future.result())
             if isinstance(error, OSError | CancelledError | SweepError | workers.LostError):
-                raise _stopped(error, path, found) from error
+                raise stopped(error, path, found) from error
             raise
         team.stop()
     if diverged:
-        raise DivergedError("\n".join([*diverged, _progress_text(path, found)]))
+        raise DivergedError("\n".join([*diverged, str(_progress("", path, found))]))
     _finish(run, found)
 
 
@@ -148,34 +202,53 @@ def _enter(path: Path, found: Ledger, line: dict[str, Any]) -> None:
     for sample, given in enumerate(line.get("hashes", []), line.get("stimulus", 0)):
         if found.hashes.get(sample, given) != given:
             raise SweepError("the stimulus is another each time that it is computed: save it with fx.save, and open it")
-    ledger.append(path, **line)
-    found.enter(line)
+    note(path, found, **line)
 
 
 def _finish(run: Run, found: Ledger) -> None:
     """Say in the store what made it."""
-    import zarr
+    hashes = [found.hashes[sample] for sample in sorted(found.hashes)]
+    arguments = {
+        **{name: run.inputs[name] for name in ("dt", "initial_state", "precision", "block_samples")},
+        "record": run.prepared.record,
+        **{name: _distinct(found, name) for name in ("engine", "device")},
+    }
+    made = provenance.add(
+        run.prepared.labels,
+        "sweep",
+        arguments,
+        hashes={
+            **run.prepared.hashes,
+            "stimulus": identity.stimulus_hash(hashes, run.prepared.luminance["time"].values),
+        },
+        packages=PACKAGES,
+    )
+    of_response: dict[str, float] = {}
+    if relative := relative_error(run.inputs["precision"]):
+        of_response = {"largest_relative_error": relative, "largest_error": found.largest_error}
+    attrs = {provenance.ATTR: made.attrs[provenance.ATTR]}
+    note(run.path, found, made={"attrs": attrs, "response": of_response})
+    refresh_labels(run, found)
 
-    stimulus = digest(np.array([found.hashes[sample] for sample in sorted(found.hashes)]))
-    arguments = {name: run.inputs[name] for name in ("dt", "initial_state", "precision", "block_samples")} | run.asked
-    hashes = {**run.prepared.hashes, "stimulus": stimulus}
-    made = provenance.add(run.prepared.labels, "sweep", arguments, hashes=hashes, packages=PACKAGES)
-    group = zarr.open_group(run.path, mode="r+", zarr_format=3)
-    group.attrs[provenance.ATTR] = made.attrs[provenance.ATTR]
-    relative = relative_error(run.inputs["precision"])
-    if relative:
-        group["response"].attrs.update({"largest_relative_error": relative, "largest_error": found.largest_error})
+
+def _distinct(found: Ledger, name: str) -> str:
+    """What the runs of a sweep had, each once."""
+    return ", ".join(dict.fromkeys(str(run[name]) for run in found.runs if name in run))
 
 
-def _stopped(error: BaseException, path: Path, found: Ledger) -> Exception:
+def stopped(error: BaseException, path: Path, found: Ledger) -> Exception:
     """The error, with what is done and the way on."""
     if isinstance(error, OSError) and error.errno:
-        return type(error)(
-            error.errno, f"the sweep stopped: {error.strerror}. {_progress_text(path, found)}", str(path)
-        )
-    return SweepError(f"the sweep stopped: {error or type(error).__name__}. {_progress_text(path, found)}")
+        stopped = UnwritableError(_progress(f"the sweep stopped: {error.strerror}. ", path, found))
+        stopped.errno = error.errno
+        return stopped
+    return SweepError(_progress(f"the sweep stopped: {error or type(error).__name__}. ", path, found))
 
 
-def _progress_text(path: Path, found: Ledger) -> str:
+def _progress(text: str, path: Path, found: Ledger) -> Problem:
     done, of_all = int(found.done.sum()), found.done.size
-    return f"{done} of {of_all} responses of a model to a sample are in {path}; the same call again goes on from there"
+    return Problem(
+        f"{text}{done} of {of_all} responses of a model to a sample are in {path}",
+        "the same call again goes on from there",
+        "the same command again goes on from there",
+    )

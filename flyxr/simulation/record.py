@@ -1,0 +1,203 @@
+"""What is recorded of a simulation: cell types, columns and times, as people write them and by position."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from flyxr import schema
+from flyxr.errors import InputError
+from flyxr.selection import central, match_cell_types
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+CENTRAL = "central"
+
+
+class Recorded(NamedTuple):
+    """What is recorded, by position: cell types, columns and frames."""
+
+    cell_types: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    frames: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What to record of a simulation; only that is ever held in memory or written.
+
+    Parameters
+    ----------
+    cell_type
+        Names or glob patterns such as ``"T4*"``, in any iterable; without it all cell types. The order is kept, and
+        a type that is named twice is recorded once.
+    column
+        Labels of columns in any iterable, or ``"central"`` for the column u = v = 0; without it all. As they are
+        ordered, each once.
+    time
+        A slice in s, both ends included, its step in frames, from 1 up; without it all frames.
+
+    Raises
+    ------
+    InputError
+        A ValueError. If something is named that cannot be recorded, or nothing is left to record.
+
+    Examples
+    --------
+    >>> Record(cell_type="T4*", column="central")
+    Record(cell_type=('T4*',), column='central', time=slice(None, None, None))
+    """
+
+    cell_type: Any = None
+    column: Any = None
+    time: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cell_type", _names(self.cell_type))
+        object.__setattr__(self, "column", _columns(self.column))
+        object.__setattr__(self, "time", _time(self.time))
+
+    @classmethod
+    def take(cls, given: Any) -> Record:
+        """Record that text, names, or a mapping stand for.
+
+        Raises
+        ------
+        InputError
+            A ValueError. If it stands for none.
+
+        Examples
+        --------
+        >>> Record.take("central").column, Record.take(name for name in ("T4c", "L1")).cell_type
+        ('central', ('T4c', 'L1'))
+        """
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str) and given in ("all", CENTRAL):
+            return cls() if given == "all" else cls(column=CENTRAL)
+        if isinstance(given, Mapping):
+            known = ["cell_type", "column", "time"]
+            if not set(given) <= set(known):
+                unknown = sorted(map(str, set(given) - set(known)))
+                raise InputError(f"expected record with any of {known}, got {unknown}")
+            return cls(**given)
+        if isinstance(given, Iterable):
+            return cls(cell_type=given)
+        raise InputError(
+            f"expected record as 'all', 'central', names of cell types, or a dict or fx.Record with any of cell_type, "
+            f"column and time, got {given!r}"
+        )
+
+    def resolve(self, rendering: xr.Dataset, connectome: xr.Dataset) -> Recorded:
+        """Positions of what is recorded.
+
+        Raises
+        ------
+        UnknownCellTypeError
+            A KeyError. If names match no cell type.
+        InputError
+            A ValueError. If columns are not there, or no time is within the rendering.
+        """
+        available = connectome["cell_type"].values.tolist()
+        names = available if self.cell_type is None else match_cell_types(self.cell_type, available)
+        n_columns, time = rendering.sizes["column"], rendering["time"].values
+        if self.column is None:
+            columns = list(range(n_columns))
+        elif self.column == CENTRAL:
+            columns = [int(central(rendering["column"]))]
+        else:
+            columns = list(self.column)
+        wrong = [column for column in columns if not 0 <= column < n_columns]
+        if wrong:
+            raise InputError(f"expected columns in record from 0 to {n_columns - 1}, or 'central', got {wrong[:5]}")
+        tolerance = 1e-6 * schema.time_step(rendering)
+        within = np.ones(time.size, dtype=bool)
+        if self.time.start is not None:
+            within &= time >= self.time.start - tolerance
+        if self.time.stop is not None:
+            within &= time <= self.time.stop + tolerance
+        frames = np.flatnonzero(within)[:: self.time.step]
+        if not frames.size:
+            raise InputError(
+                f"record selects nothing: no frame from {self.time.start} s to {self.time.stop} s, time is from "
+                f"{time[0]:g} s to {time[-1]:g} s"
+            )
+        types = np.array([available.index(name) for name in names], dtype=np.int64)
+        return Recorded(types, np.array(columns, dtype=np.int64), frames)
+
+
+def describe(recorded: Recorded, rendering: xr.Dataset, connectome: xr.Dataset) -> dict[str, Any]:
+    """What is recorded, as provenance keeps it: labels, ``"all"`` for all; of the time, the first, last and step, s."""
+    types, time = connectome["cell_type"].values, rendering["time"].values
+    frames = time[recorded.frames]
+    step = schema.time_step(rendering) * (int(np.diff(recorded.frames[:2])[0]) if frames.size > 1 else 1)
+    is_all = [
+        len(positions) == length
+        for positions, length in zip(recorded, (types.size, rendering.sizes["column"], time.size), strict=True)
+    ]
+    return {
+        "cell_type": "all"
+        if is_all[0] and (np.diff(recorded.cell_types) > 0).all()
+        else types[recorded.cell_types].tolist(),
+        "column": "all" if is_all[1] and (np.diff(recorded.columns) > 0).all() else recorded.columns.tolist(),
+        "time": "all" if is_all[2] else [float(frames[0]), float(frames[-1]), step],
+    }
+
+
+def _items(given: Any) -> list[Any]:
+    """Plain Python values of anything that iterates over them, once."""
+    return [one.item() if hasattr(one, "item") else one for one in given]
+
+
+def _names(given: Any) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise InputError(f"expected cell types in record as names, got {given!r}")
+    names = _items(given)
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"expected cell types in record as names, got {names[:5]}")
+    if not names:
+        raise InputError("record selects nothing: no cell types are named")
+    return tuple(dict.fromkeys(names))
+
+
+def _columns(given: Any) -> tuple[int, ...] | str | None:
+    if given is None or (isinstance(given, str) and given == CENTRAL):
+        return given
+    expected = "expected columns in record as integers, or 'central'"
+    try:
+        items = _items(np.atleast_1d(given) if np.ndim(given) == 0 and not isinstance(given, Iterable) else given)
+        if isinstance(given, str) or any(isinstance(item, bool) for item in items):
+            raise TypeError
+        columns = [operator.index(item) for item in items]
+    except TypeError:
+        raise InputError(f"{expected}, got {given!r}") from None
+    if not columns:
+        raise InputError("record selects nothing: no columns are named")
+    return tuple(dict.fromkeys(columns))
+
+
+def _time(given: Any) -> slice:
+    """Slice with ends as float, s, and a step in frames from 1 up."""
+    expected = "expected record['time'] as a slice in s (its step in frames, from 1 up)"
+    if given is None:
+        return slice(None)
+    try:
+        if not isinstance(given, slice):
+            raise TypeError
+        start, stop = (None if end is None else float(end) for end in (given.start, given.stop))
+        step = None if given.step is None else operator.index(given.step)
+    except (TypeError, ValueError):
+        raise InputError(f"{expected}, got {given!r}") from None
+    if (step is not None and step < 1) or start != start or stop != stop:
+        raise InputError(f"{expected}, got {given!r}")
+    return slice(start, stop, step)

@@ -1,0 +1,38 @@
+"""Datasets on disk: zarr v3 with a chunk policy, written completely or not at all, and missed where they are not."""
+
+from __future__ import annotations
+
+from flyxr.store.encoding import round_mantissa
+from flyxr.store.files import (
+    StoredFile,
+    StoreError,
+    atomic_directory,
+    check_target,
+    is_intact,
+    missing,
+    nearest_folder,
+    scratch_directory,
+    sync,
+)
+from flyxr.store.reading import labels_of, missing_shards, open_store
+from flyxr.store.writing import one_writer, save, write_region, write_template
+
+__all__ = [
+    "StoreError",
+    "StoredFile",
+    "atomic_directory",
+    "check_target",
+    "is_intact",
+    "labels_of",
+    "missing",
+    "missing_shards",
+    "nearest_folder",
+    "one_writer",
+    "open_store",
+    "round_mantissa",
+    "save",
+    "scratch_directory",
+    "sync",
+    "write_region",
+    "write_template",
+]

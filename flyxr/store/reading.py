@@ -1,0 +1,361 @@
+"""Opening stores lazily, and saying what is missing of them, when they are opened and when they are read."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from flyxr import identity, schema
+from flyxr.errors import FlyxrWarning, Problem
+from flyxr.identity import ChangedError
+from flyxr.store import files, labels, ledger
+from flyxr.store.files import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from flyxr.store.ledger import Ledger
+
+_AGAIN = (
+    "call fx.sweep with the same inputs again to finish it, and see fx.sweep_status(path)",
+    "run the same `flyxr simulate` again to finish it, and see `flyxr info`",
+)
+_MEND = (
+    "if a sweep made the store, call fx.sweep with the same inputs and verify=True, which computes it anew; else "
+    "restore it from a copy",
+    "if a sweep made the store, run flyxr simulate again with --verify, which computes it anew; else restore it from "
+    "a copy",
+)
+
+
+def open_store(path: str | Path) -> xr.Dataset:
+    """Open a store lazily; coordinates are loaded.
+
+    Parameters
+    ----------
+    path
+        A store that :func:`save` or :func:`flyxr.sweep` wrote.
+
+    Returns
+    -------
+    Dataset
+        Chunked for dask as it lies on disk, so that one cell type of the responses is read without the rest. It stays
+        what it was when it was opened: reading a store that has been changed or replaced since raises.
+
+    Raises
+    ------
+    MissingError
+        A FileNotFoundError. If there is nothing at the path.
+    StoreError
+        A ValueError. If what is there is no zarr v3 store, or its labels are missing; or, on computing, if a file of it
+        is missing or corrupted, which is named.
+    ChangedError
+        A ValueError. On computing, if the store is no longer the one that was opened.
+    SchemaError
+        A ValueError. If the store says what kind it is and does not hold it.
+
+    Warns
+    -----
+    FlyxrWarning
+        A UserWarning. If a sweep into the store is unfinished: it says how much is missing, and that it reads as NaN.
+        If files are missing or have another size than they were written with; reading a missing one raises.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise files.missing(path, "a zarr store that fx.save or `flyxr` wrote")
+    found = ledger.read(path)
+    if found is None:
+        dataset = _open_saved(path)
+    elif found.labels is None:
+        dataset = _open_first_version(path, found)
+    else:
+        dataset = _open_sweep(path, found)
+    if schema.KIND_ATTR in dataset.attrs:
+        schema.validate(dataset, schema.kind_of(dataset, path))
+    return dataset
+
+
+def missing_shards(path: Path, found: Ledger, there: Mapping[str, tuple[int, int]] | None = None) -> list[str]:
+    """Files of a sweep that are not there, or have another size than they were written with; none is read."""
+    there = files.listing(path) if there is None else there
+    return [shard.path for shard in found.shards.values() if there.get(shard.path, (-1, 0))[0] != shard.n_bytes]
+
+
+def labels_of(path: Path, found: Ledger) -> xr.Dataset:
+    """Labels of a sweep, as a Dataset without variables."""
+    if found.labels is not None:
+        return labels.decode(found.labels)
+    dataset = _as_objects(_open_zarr(path))
+    return dataset.drop_vars(list(dataset.data_vars))
+
+
+def _open_zarr(path: Path) -> xr.Dataset:
+    try:
+        # Version 3 only: a store of version 2 may name codecs that unpickle what they read.
+        dataset: xr.Dataset = xr.open_zarr(path, zarr_format=3, consolidated=False, chunks=None)
+    except Exception as error:
+        raise StoreError(
+            Problem(
+                f"{path} cannot be read as a zarr v3 store ({type(error).__name__}: {error})",
+                "expected one that fx.save or `flyxr` wrote",
+            )
+        ) from error
+    return dataset
+
+
+def _as_objects(dataset: xr.Dataset) -> xr.Dataset:
+    """The same with its coordinates and all text in memory, text as objects."""
+    for name, coord in dataset.coords.items():
+        values = coord.values
+        dataset[name] = coord.copy(data=values.astype(object) if values.dtype.kind in "UT" else values)
+    for name, variable in dataset.data_vars.items():
+        if variable.dtype.kind in "UT":
+            dataset[name] = variable.astype(object).load()
+    return dataset
+
+
+def _open_saved(path: Path) -> xr.Dataset:
+    manifest = files.read_manifest(path)
+    there = files.listing(path)
+    dataset = _open_zarr(path)
+    if manifest is not None:
+        _tell_missing(path, manifest, there, dataset)
+    dataset = _as_objects(dataset)
+    for name, variable in dataset.data_vars.items():
+        if variable.ndim and variable.dtype.kind not in "OUT":
+            inside = {file: stat for file, stat in there.items() if file.startswith(f"{name}/")}
+            stamp = identity.digest(repr(sorted(inside.items())).encode())
+            dataset[name] = _lazily(path, str(name), variable, Saved(path.absolute(), str(name), stamp))
+    return dataset
+
+
+def _tell_missing(
+    path: Path, manifest: Mapping[str, tuple[int, str]], there: Mapping[str, tuple[int, int]], dataset: xr.Dataset
+) -> None:
+    """Raise if labels or shapes are missing of a store that was saved, and warn of other files."""
+    lost = sorted(set(manifest) - set(there))
+    lazy = {str(name) for name, variable in dataset.data_vars.items() if variable.dtype.kind not in "OUT"}
+    needed = [file for file in lost if file.endswith("zarr.json") or file.split("/")[0] not in lazy]
+    if needed:
+        raise StoreError(
+            Problem(f"{len(needed)} files of {path} are missing, first {needed[0]}", "restore the store from a copy")
+        )
+    if lost:
+        warnings.warn(
+            FlyxrWarning(
+                Problem(
+                    f"{len(lost)} of {len(manifest)} files of {path} are missing, first {lost[0]}, and reading them "
+                    "raises",
+                    "restore the store from a copy",
+                )
+            ),
+            stacklevel=4,
+        )
+    other = sorted(file for file, (n_bytes, _) in manifest.items() if file in there and there[file][0] != n_bytes)
+    if other:
+        warnings.warn(
+            FlyxrWarning(
+                Problem(
+                    f"{len(other)} files of {path} have another size than they were saved with, first {other[0]}",
+                    "if you did not change the store, restore it from a copy",
+                )
+            ),
+            stacklevel=4,
+        )
+
+
+def _open_first_version(path: Path, found: Ledger) -> xr.Dataset:
+    """Open a sweep of version 0.1, whose labels are in its zarr files alone."""
+    dataset = _as_objects(_open_zarr(path))
+    sizes = (dataset.sizes.get("model"), dataset.sizes.get("sample"))
+    if sizes != found.done.shape:
+        raise StoreError(
+            Problem(
+                f"{path} was being extended when the process ended: its files have (model, sample) {sizes}, and its "
+                f"ledger {found.done.shape}",
+                "call fx.sweep with the same inputs again to finish it",
+                "run the same `flyxr simulate` again to finish it",
+            )
+        )
+    return _with_responses(dataset, path, found, dataset.sizes)
+
+
+def _open_sweep(path: Path, found: Ledger) -> xr.Dataset:
+    """Open a sweep with the labels of its ledger, whatever its zarr files say."""
+    dataset = labels.decode(found.labels or {})
+    n_models, n_samples = found.done.shape
+    dataset = _with_responses(dataset, path, found, {**dataset.sizes, "model": n_models, "sample": n_samples})
+    made = found.made or {}
+    dataset["response"].attrs.update(made.get("response", {}))
+    return schema.annotate(dataset.assign_attrs(made.get("attrs", {})), "responses")
+
+
+def _with_responses(dataset: xr.Dataset, path: Path, found: Ledger, sizes: Mapping[Any, int]) -> xr.Dataset:
+    """Luminance and responses of a sweep beside its labels, and a warning of what is missing."""
+    import zarr
+
+    there = files.listing(path)
+    stamp = identity.digest(repr(sorted(there.items())).encode())
+    where = Swept(path.absolute(), "response", ledger.store_id(path), stamp)
+    for variable in schema.KINDS["responses"].variables:
+        array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
+        shape = tuple(sizes[dim] for dim in variable.dims)
+        bare = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), shape), dims=variable.dims)
+        bare.encoding = {"chunks": array.chunks}
+        attrs = dataset[variable.name].attrs if variable.name in dataset else {}
+        dataset[variable.name] = _lazily(path, variable.name, bare, where._replace(name=variable.name)).assign_attrs(
+            attrs
+        )
+    lost = missing_shards(path, found, there)
+    for shard in lost:
+        found.forget(found.shards[shard])
+    if lost:
+        text = f"{len(lost)} files of {path} are missing or have another size than they were written with"
+        warnings.warn(FlyxrWarning(Problem(f"{text}, first {lost[0]}; reading them raises", *_AGAIN)), stacklevel=4)
+    elif not found.is_complete:
+        missing = found.done.size - int(found.done.sum())
+        text = (
+            f"{missing} of {found.done.size} responses of a model to a sample ({missing / found.done.size:.0%}) are "
+            "missing and read as NaN"
+            if missing
+            else "all responses are there, but not what made them"
+        )
+        warnings.warn(FlyxrWarning(Problem(f"{path} is an unfinished sweep: {text}", *_AGAIN)), stacklevel=4)
+    return dataset
+
+
+class Saved(NamedTuple):
+    """Where a variable of a saved store lies, and the digest of the sizes and times of its files when it was opened."""
+
+    path: Path
+    name: str
+    stamp: str
+
+
+class Swept(NamedTuple):
+    """Where a variable of a sweep lies, which store it is, and the digest of sizes and times when it was opened."""
+
+    path: Path
+    name: str
+    store_id: str
+    stamp: str
+
+
+def _lazily(path: Path, name: str, variable: xr.DataArray, where: Saved | Swept) -> xr.DataArray:
+    """Dask array of a variable of a store, one task a chunk."""
+    import dask.array as da
+    from dask.base import tokenize
+
+    chunks = variable.encoding.get("chunks") or variable.shape
+    graph_name = f"{name}-{tokenize(str(path.absolute()), *map(str, where))}"
+    if not _is_raw(variable):
+        return variable.chunk(dict(zip(variable.dims, chunks, strict=True)), token=graph_name)
+    stored = _Stored(where, variable.shape, variable.dtype)
+    meta = np.empty((0,) * variable.ndim, variable.dtype)
+    return variable.copy(data=da.from_array(stored, chunks=chunks, name=graph_name, meta=meta))
+
+
+def _is_raw(variable: xr.DataArray) -> bool:
+    """Whether the numbers on disk are those of the variable, with nothing left to decode."""
+    encoding = variable.encoding
+    fill = encoding.get("_FillValue", np.nan)
+    is_decoded = any(encoding.get(name) is not None for name in ("scale_factor", "add_offset", "_Unsigned", "units"))
+    return variable.dtype.kind == "f" and bool(np.isnan(fill)) and not is_decoded
+
+
+class _Stored:
+    """An array on disk: opened where it is read; a file that is missing, changed or corrupted is named."""
+
+    def __init__(self, where: Saved | Swept, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.where, self.shape, self.dtype, self.ndim = where, shape, dtype, len(shape)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        array, there = _opened(self.where)
+        starts = [_first(part) for part in key]
+        whole = array.shards or array.chunks
+        file = "/".join(["c", *(str(start // length) for start, length in zip(starts, whole, strict=True))])
+        if isinstance(self.where, Saved):
+            _check_saved(self.where, file, there)
+        else:
+            _check_swept(self.where, file)
+        if any(start >= length for start, length in zip(starts, array.shape, strict=True)):
+            # The ledger has grown, and the files have not yet.
+            values: NDArray[Any] = np.broadcast_to(np.asarray(np.nan, self.dtype), self.shape)[key]
+            return values
+        try:
+            values = array[key]
+        except Exception as error:
+            path = self.where.path / self.where.name / file
+            raise StoreError(Problem(f"{path} is corrupted or cannot be read ({error})", *_MEND)) from error
+        return values
+
+
+def _first(part: Any) -> int:
+    if isinstance(part, slice):
+        return int(part.start or 0)
+    return int(np.min(part))
+
+
+@lru_cache(maxsize=256)
+def _opened(where: Saved | Swept) -> tuple[Any, Mapping[str, tuple[int, int]]]:
+    """Array on disk, and the files that it had when it was opened; once a process."""
+    import zarr
+
+    folder = where.path / where.name
+    there: dict[str, tuple[int, int]] = {}
+    if isinstance(where, Saved):
+        try:
+            there = files.listing(folder)
+        except OSError:
+            raise _changed(where) from None
+        inside = [(f"{where.name}/{file}", stat) for file, stat in there.items()]
+        if identity.digest(repr(sorted(inside)).encode()) != where.stamp:
+            raise _changed(where)
+    return zarr.open_array(folder, mode="r", zarr_format=3), there
+
+
+def _check_saved(where: Saved, file: str, there: Mapping[str, tuple[int, int]]) -> None:
+    """Raise unless a file of a saved store is as it was when the store was opened, and when it was saved."""
+    try:
+        stat = (where.path / where.name / file).stat()
+        found = (stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        found = None
+    if found != there.get(file):
+        raise _changed(where)
+    if found is None and f"{where.name}/{file}" in _manifest(where):
+        path = where.path / where.name / file
+        raise StoreError(Problem(f"{path} is missing", "restore the store from a copy"))
+
+
+@lru_cache(maxsize=256)
+def _manifest(where: Saved) -> Mapping[str, tuple[int, str]]:
+    return files.read_manifest(where.path) or {}
+
+
+def _check_swept(where: Swept, file: str) -> None:
+    """Raise unless the store is the one that was opened, and a file is there that its ledger says is written."""
+    try:
+        if ledger.store_id(where.path) != where.store_id:
+            raise _changed(where)
+    except OSError:
+        raise _changed(where) from None
+    path = where.path / where.name / file
+    if path.exists():
+        return
+    found = ledger.read(where.path)
+    if found is not None and f"{where.name}/{file}" in found.shards:
+        raise StoreError(Problem(f"{path} is missing", *_MEND))
+
+
+def _changed(where: Saved | Swept) -> ChangedError:
+    return ChangedError(
+        Problem(f"{where.path} has changed since it was opened: its '{where.name}' is not what it was", "open it again")
+    )
