@@ -68,12 +68,12 @@ def combine(hashes: Iterable[str]) -> str:
 def content_hash(
     dataset: xr.Dataset, names: Iterable[Hashable] | None = None, *, dtypes: Mapping[str, DTypeLike] | None = None
 ) -> str:
-    """Hash of the names, dims and values of variables; attributes, chunks and number of bits do not count.
+    """Hash of the names, dims and values of variables; attributes, chunks, order of dims and number of bits do not count.
 
     Parameters
     ----------
     dataset
-        Lazy variables are computed, one part along their first dim after the other.
+        Lazy variables are computed, one after the other.
     names
         Variables and coordinates to hash; without it all.
     dtypes
@@ -101,18 +101,14 @@ def content_hash(
     found = hashlib.sha256()
     for name in sorted(map(str, dataset.variables if names is None else names)):
         variable = dataset[name].variable
-        dtype = (dtypes or {}).get(name)
+        variable = variable.transpose(*sorted(variable.dims, key=str, reverse=True))
         found.update(f"{name}{variable.dims}{variable.shape}".encode())
-        if _is_text(variable.dtype):
-            found.update(json.dumps(_as_text(variable.values)).encode())
-            continue
-        whole = variable.chunks is None or not variable.ndim
-        parts = [variable.values] if whole else (variable[i : i + 1].values for i in range(len(variable)))
-        for i, part in enumerate(parts):
-            plain = _plain(part, dtype)
-            if i == 0:
-                found.update(plain.dtype.str.encode())
-            found.update(np.ascontiguousarray(plain).tobytes())
+        values = variable.values
+        if _is_text(values.dtype):
+            found.update(json.dumps(_as_text(values)).encode())
+        else:
+            plain = _plain(values, (dtypes or {}).get(name))
+            found.update(plain.dtype.str.encode() + np.ascontiguousarray(plain).tobytes())
     return found.hexdigest()[:16]
 
 
@@ -148,8 +144,9 @@ def model_hashes(parameters: Iterable[NDArray[np.floating]]) -> list[str]:
 
 
 def state_hash(state: xr.DataArray) -> str:
-    """Hash of a state of cells; lazy ones are computed, one model after the other."""
-    return content_hash(state.drop_vars(list(state.coords)).to_dataset(name="state"), ["state"])
+    """Hash of a state (model, sample, cell); a lazy one is computed one sample after the other."""
+    samples = (state[:, [sample]].values for sample in range(state.sizes["sample"]))
+    return combine([str(state.shape), *(digest(_narrow(of_sample)) for of_sample in samples)])
 
 
 def token(array: xr.DataArray) -> str | None:

@@ -251,7 +251,7 @@ def test_simulate__unknown_cell_types_are_named_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"time": slice(5, 6)}, "selects nothing: 65 cell types, 19 columns, 0 frames"),
+        ({"time": slice(5, 6)}, "selects nothing: no frame from 5.0 s to 6.0 s"),
         ({"column": []}, "selects nothing|from 0 to 18"),
         ({"column": [19]}, r"from 0 to 18.*\[19\]"),
         ({"columns": [1]}, r"any of \['cell_type', 'column', 'time'\], got \['columns'\]"),
@@ -267,7 +267,7 @@ def test_simulate__extent_other_than_the_connectomes() -> None:
     with pytest.raises(
         schema.SchemaError, match=r"extent 15, got 19 columns \(extent 2\).*BoxEye\(extent=15\).*extent=2"
     ):
-        fx.simulate(rendering(), ensemble())
+        fx.simulate(rendering(), fx.sample_ensemble(1, seed=0))
 
 
 def test_simulate__ensemble_of_another_connectome() -> None:
@@ -316,7 +316,8 @@ def test_simulate__a_single_frame() -> None:
 def test_simulate__provenance_says_what_made_it() -> None:
     step = provenance.steps(simulate(record="central", initial_state="steady_state"))[-1]
     assert step["operation"] == "simulate"
-    assert step["arguments"]["record"] == "central"
+    assert step["arguments"]["record"] == {"cell_type": "all", "column": [9], "time": "all"}
+    assert (step["arguments"]["engine"], step["arguments"]["device"]) == ("stencil", "cpu")
     assert step["arguments"]["initial_state"] == "steady_state"
     assert step["hashes"].keys() == {"connectome", "ensemble", "stimulus"}
     assert {"flyxr", "torch", "numpy"} <= step["versions"].keys()
@@ -374,7 +375,7 @@ def test_choose_engine__logs_what_it_chose(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_choose_engine__takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate_module, "_has_gpu", lambda: True)
+    monkeypatch.setattr("flyxr.engine._has_gpu", lambda: True)
     assert choose_engine() == ("sparse", "cuda")
     assert choose_engine("stencil") == ("stencil", "cpu")
 

@@ -13,7 +13,8 @@ import xarray as xr
 import zarr
 
 import flyxr as fx
-from flyxr import hexgrid, provenance, schema, store
+from flyxr import hexgrid, schema, store
+from flyxr.store.encoding import encoding_of
 from flyxr.testing import tiny_connectome
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def test_save__every_kind_comes_back_the_same(make: Callable[[], xr.Dataset], tm
 def test_save__cell_types_share_a_chunk_as_far_as_they_are_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, n_types: int
 ) -> None:
-    monkeypatch.setattr(store, "TYPE_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("flyxr.store.encoding.TYPE_CHUNK_BYTES", chunk_bytes)
     path = fx.save(responses(), tmp_path / "r.zarr")
     array = zarr.open_group(path, mode="r")["response"]
     assert array.chunks == (1, 3, 4, n_types, 7)
@@ -79,14 +80,14 @@ def test_save__cell_types_share_a_chunk_as_far_as_they_are_small(
 
 def test_save__a_large_cell_type_has_a_chunk_of_its_own() -> None:
     response = xr.Variable(("model", "sample", "time", "cell_type", "column"), np.zeros((1, 4, 100, 65, 721), "f2"))
-    encoding = store._encoding(response)
+    encoding = encoding_of(response)
     assert encoding["chunks"] == (1, 4, 100, 2, 721)
     assert encoding["shards"] == (1, 4, 100, 66, 721)
-    assert store._encoding(response.astype("f4"))["chunks"] == (1, 4, 100, 1, 721)
+    assert encoding_of(response.astype("f4"))["chunks"] == (1, 4, 100, 1, 721)
 
 
 def test_save__is_zarr_v3_with_the_chunks_of_responses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "TYPE_CHUNK_BYTES", 1)
+    monkeypatch.setattr("flyxr.store.encoding.TYPE_CHUNK_BYTES", 1)
     array = zarr.open_group(fx.save(responses(), tmp_path / "r.zarr"), mode="r")["response"]
     assert array.metadata.zarr_format == 3
     assert array.chunks == (1, 3, 4, 1, 7)
@@ -110,7 +111,7 @@ def test_save__one_shard_for_each_block(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_open__reads_one_cell_type_without_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "TYPE_CHUNK_BYTES", 1)
+    monkeypatch.setattr("flyxr.store.encoding.TYPE_CHUNK_BYTES", 1)
     back = fx.open(fx.save(responses(), tmp_path / "r.zarr"))
     assert back.response.chunks[3] == (1, 1, 1)
     assert back.cell_type.chunks is None
@@ -259,21 +260,3 @@ def test_open__store_that_is_not_what_it_says(tmp_path: Path) -> None:
     (path / "zarr.json").write_text(json.dumps(meta))
     with pytest.raises(schema.SchemaError, match="not a responses"):
         fx.open(path)
-
-
-def test_content_hash__follows_values_and_nothing_else() -> None:
-    data = rendering()
-    digest = provenance.content_hash(data)
-    assert provenance.content_hash(data.copy(deep=True).assign_attrs(a=1)) == digest
-    assert provenance.content_hash(data.transpose("column", ...)) != digest
-    changed = data.copy(deep=True)
-    changed["luminance"][0, 0, 0] += 1e-6
-    assert provenance.content_hash(changed) != digest
-    assert provenance.content_hash(data.assign_coords(angle=("sample", [0.0, 1.5, 3.1]))) != digest
-
-
-def test_content_hash__of_lazy_data_computes_nothing(counting_scheduler: Any) -> None:
-    one, other = movie(), fx.stimuli.moving_digits(n_samples=3, n_frames=4, size=16, sample_chunk=2, seed=1)
-    assert provenance.content_hash(one) == provenance.content_hash(movie())
-    assert provenance.content_hash(one) != provenance.content_hash(other)
-    assert counting_scheduler.calls == 0

@@ -87,7 +87,7 @@ def choose_engine(engine: str = "auto", device: str = "auto") -> tuple[str, str]
         known = sorted({name for record in able for name in record.devices})
         raise InputError(
             Problem(
-                f"the {engine} engine computes on {' or '.join(known)}, got device={device!r}"
+                f"the {engine} engine computes on the {' or '.join(known).upper()}, got device={device!r}"
                 if engine != "auto"
                 else f"expected device 'auto', {', '.join(map(repr, known))}, got {device!r}",
                 f"use engine={others[0]!r}" if others else "",

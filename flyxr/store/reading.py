@@ -27,6 +27,10 @@ _AGAIN = (
     "call fx.sweep with the same inputs again to finish it, and see fx.sweep_status(path)",
     "run the same `flyxr simulate` again to finish it, and see `flyxr info`",
 )
+_ANEW = (
+    "call fx.sweep with the same inputs again, which computes them anew",
+    "run the same `flyxr simulate` again, which computes them anew",
+)
 _MEND = (
     "if a sweep made the store, call fx.sweep with the same inputs and verify=True, which computes it anew; else "
     "restore it from a copy",
@@ -158,7 +162,11 @@ def _tell_missing(
             ),
             stacklevel=4,
         )
-    other = sorted(file for file, (n_bytes, _) in manifest.items() if file in there and there[file][0] != n_bytes)
+    other = sorted(
+        file
+        for file, (n_bytes, _) in manifest.items()
+        if file in there and there[file][0] != n_bytes and file != "zarr.json"  # attributes may be added
+    )
     if other:
         warnings.warn(
             FlyxrWarning(
@@ -218,7 +226,8 @@ def _with_responses(dataset: xr.Dataset, path: Path, found: Ledger, sizes: Mappi
         found.forget(found.shards[shard])
     if lost:
         text = f"{len(lost)} files of {path} are missing or have another size than they were written with"
-        warnings.warn(FlyxrWarning(Problem(f"{text}, first {lost[0]}; reading them raises", *_AGAIN)), stacklevel=4)
+        text = f"{text}, first {lost[0]}; reading those that are missing raises"
+        warnings.warn(FlyxrWarning(Problem(text, *_ANEW)), stacklevel=4)
     elif not found.is_complete:
         missing = found.done.size - int(found.done.sum())
         text = (

@@ -23,10 +23,10 @@ from flyxr.sweep.base import (
     Run,
     SweepError,
     SweepMismatchError,
-    check_labels,
     check_precision,
     check_same,
     inputs_of,
+    label_differences,
 )
 from flyxr.sweep.plan import Plan
 
@@ -139,13 +139,13 @@ def sweep(
     inputs = inputs_of(prepared, precision)
     found = _find(path, overwrite)
     if found is not None:
-        _check(found, inputs, prepared.labels, path, relabel)
+        check_same(found, inputs, path)
     limit = min(limit, plans.OF_A_WORKER * team.memory)
     size, at_once = plans.choose_blocks(prepared, limit, team, None if found is None else found.inputs["block_samples"])
     inputs["block_samples"] = size
     run = Run(prepared, path, inputs, labels.encode(prepared.labels), progress)
     if found is not None:
-        _check_stimulus(run, found)
+        _check_content(run, found, relabel)
     if plan_only:
         if found is not None:
             found.grow(inputs)
@@ -159,8 +159,8 @@ def sweep(
         except ExistsError:  # another process has made it meanwhile
             found = _find(path, overwrite=False)
             if found is not None:
-                _check(found, inputs, prepared.labels, path, relabel)
-                _check_stimulus(run, found)
+                check_same(found, inputs, path)
+                _check_content(run, found, relabel)
     else:
         _check_writable(path)
     with _exclusive_lock(path):
@@ -168,16 +168,10 @@ def sweep(
             stream.write_missing(run, team, at_once, verify=verify, relabel=relabel)
         except OSError as error:
             found = ledger.read(path)
-            if isinstance(error, FlyxrError) or found is None:
+            if isinstance(error, FlyxrError) or found is None or not error.errno:
                 raise
             raise stream.stopped(error, path, found) from error
     return stores.open_store(path)
-
-
-def _check(found: Ledger, inputs: Mapping[str, Any], given: xr.Dataset, path: Path, relabel: bool) -> None:
-    check_same(found, inputs, path)
-    if not relabel:
-        check_labels(found, given, path)
 
 
 def _is_finished(found: Ledger, run: Run) -> bool:
@@ -279,8 +273,8 @@ def _find(path: Path, overwrite: bool) -> Ledger | None:
     return found
 
 
-def _check_stimulus(run: Run, found: Ledger) -> None:
-    """Compare the content of the samples that were used with those given."""
+def _check_content(run: Run, found: Ledger, relabel: bool) -> None:
+    """Compare the samples that were used, by content, and the labels with those given."""
     from tqdm import tqdm
 
     firsts = dict.fromkeys(sample // run.block_samples * run.block_samples for sample in sorted(found.hashes))
@@ -289,11 +283,15 @@ def _check_stimulus(run: Run, found: Ledger) -> None:
         samples = slice(first, first + run.block_samples)
         hashes = identity.sample_hashes(workers.load(run.prepared.luminance[samples]), run.n_frames(samples))
         changed += [sample for sample, given in enumerate(hashes, first) if found.hashes.get(sample, given) != given]
+    differences = [] if relabel else label_differences(run.path, found, run.prepared.labels)
     if changed:
         raise SweepMismatchError(
             f"stimulus: the luminance of {len(changed)} samples differs, first at position {changed[0]}",
+            *differences,
             heading=f"{run.path} is of another sweep",
         )
+    if differences:
+        raise LabelMismatchError(*differences, heading=f"{run.path} has other labels")
 
 
 def _check_writable(path: Path) -> None:

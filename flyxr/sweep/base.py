@@ -129,17 +129,9 @@ def check_same(found: Ledger, inputs: Mapping[str, Any], path: Path) -> None:
         raise SweepMismatchError(*problems, heading=f"{path} is of another sweep")
 
 
-def check_labels(found: Ledger, given: xr.Dataset, path: Path) -> None:
-    """Raise if a store has other labels.
-
-    Raises
-    ------
-    LabelMismatchError
-        With a line for each difference.
-    """
-    differences = labels.differences(stores.labels_of(path, found), labels.decode(labels.encode(given)))
-    if differences:
-        raise LabelMismatchError(*differences, heading=f"{path} has other labels")
+def label_differences(path: Path, found: Ledger, given: xr.Dataset) -> list[str]:
+    """What differs between the labels of a store and those given, a line for each."""
+    return labels.differences(stores.labels_of(path, found), labels.decode(labels.encode(given)))
 
 
 def _short(value: Any) -> str:

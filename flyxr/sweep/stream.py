@@ -19,10 +19,11 @@ from flyxr.errors import FlyxrWarning, Problem, UnwritableError
 from flyxr.simulation import PACKAGES, DivergedError, parameters_of, state_of, steady_state
 from flyxr.store import labels, ledger
 from flyxr.sweep.base import (
+    LabelMismatchError,
     Run,
     SweepError,
-    check_labels,
     check_same,
+    label_differences,
     relative_error,
     template,
     write_block,
@@ -99,8 +100,8 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
     found = ledger.read(path)
     assert found is not None
     check_same(found, run.inputs, path)
-    if not relabel:
-        check_labels(found, run.prepared.labels, path)
+    if not relabel and (differences := label_differences(path, found, run.prepared.labels)):
+        raise LabelMismatchError(*differences, heading=f"{path} has other labels")
     for shard in broken(path, found, verify=verify):
         warnings.warn(
             FlyxrWarning(f"{path / shard.path} is missing or corrupted and is computed anew"),
