@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import flyxr as fx
 from flyxr import provenance, schema, store
+from flyxr.engine import ENGINES
+from flyxr.errors import ExistsError, FlyxrError, FlyxrWarning, InputError, MissingError, Problem
 from flyxr.store import ledger
 from flyxr.sweep.plan import size_text
 
@@ -21,25 +23,13 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-_WAYS_OUT = {
-    "pass overwrite=True": "add --overwrite",
-    "with fx.stimuli.from_array(..., rescale=True)": "with --rescale",
-    "use fx.resample(rendering, dt=1/100)": "add --dt 0.01",
-    "or replace it with overwrite=True": "or replace it with --overwrite",
-    "call fx.sweep with the same inputs and verify=True": "run flyxr simulate again with --verify",
-    "call fx.sweep with the same inputs again": "run the same `flyxr simulate` again",
-    "see fx.sweep_status(path)": "see `flyxr info`",
-    "the same call again goes on from there": "the same command again goes on from there",
-    "raise memory_limit": "raise --memory-limit",
-    "precision=10 or 'float16'": "--precision 10 or float16",
-}
-"""How a way out that an error names is written on the command line."""
-
 DEMO_MODELS, DEMO_SAMPLES, DEMO_SEED, DEMO_DT = 4, 4, 42, 1 / 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what a user can mend is told in a sentence and ends with status 2.
+
+    Any other error is a defect of flyxr: it is raised, after a line that says so.
 
     Examples
     --------
@@ -49,25 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def tell(message: object, *_: object, **__: object) -> None:
-        print(f"flyxr {options.command}: {_here(str(message))}", file=sys.stderr)
+        if isinstance(message, FlyxrError | FlyxrWarning):
+            message = message.message(command_line=True)
+        print(f"flyxr {options.command}: {message}", file=sys.stderr)
 
     try:
         with warnings.catch_warnings():
             warnings.showwarning = tell
             options.run(options)
-    except (ValueError, OSError, KeyError, ImportError, ArithmeticError, RuntimeError) as error:
+    except (FlyxrError, OSError) as error:
         if options.traceback:
             raise
         tell(error)
         return 2
+    except Exception:
+        tell("this is a defect of flyxr, please report it with the lines that follow")
+        raise
     return 0
-
-
-def _here(message: str) -> str:
-    """Message whose ways out are written as on the command line."""
-    for in_python, on_the_command_line in _WAYS_OUT.items():
-        message = message.replace(in_python, on_the_command_line)
-    return message
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +132,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulate.add_argument("--scheduler", metavar="ADDRESS", help="dask.distributed scheduler whose workers compute")
     simulate.add_argument("--verify", action="store_true", help="read all that is there, and mend what is corrupted")
-    simulate.add_argument("--engine", default="auto", help="auto, stencil, sparse or reference")
+    simulate.add_argument(
+        "--relabel", action="store_true", help="write the labels of this stimulus and ensemble in place of the store's"
+    )
+    simulate.add_argument("--engine", default="auto", help=", ".join(["auto", *ENGINES]))
     simulate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
     simulate.add_argument("--overwrite", action="store_true", help="replace the store that is there")
 
@@ -198,7 +189,7 @@ def _demo(options: argparse.Namespace) -> None:
     for path in targets.values():
         store.check_target(path, overwrite=options.overwrite)
     if report.exists() and not options.overwrite:
-        raise FileExistsError(f"{report} exists: pass overwrite=True to replace it, or choose another path")
+        raise ExistsError(Problem(f"{report} exists", "add --overwrite to replace it, or choose another path"))
     if options.ensemble:
         ensemble = fx.open_ensemble(options.ensemble)
     else:
@@ -254,7 +245,7 @@ def _render(options: argparse.Namespace) -> None:
         movie = _open_kind(path, "movie")
     elif path.suffix == ".npy":
         if options.frame_rate is None:
-            raise ValueError(f"expected the frames per second of {path}, got none: add --frame-rate 30")
+            raise InputError(Problem(f"expected the frames per second of {path}, got none", "add --frame-rate 30"))
         movie = fx.stimuli.from_array(_read_array(path), frame_rate=options.frame_rate, rescale=options.rescale)
     else:
         movie = fx.stimuli.from_video(path, frame_rate=options.frame_rate)
@@ -267,7 +258,15 @@ def _render(options: argparse.Namespace) -> None:
 def _read_array(path: Path) -> Any:
     import numpy as np
 
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(
+            Problem(
+                f"expected a .npy file of numbers at {path}, got one that cannot be read ({error})",
+                "write it with np.save(path, array)",
+            )
+        ) from error
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -291,10 +290,11 @@ def _simulate(options: argparse.Namespace) -> None:
             precision=precision,
             plan_only=options.plan,
             verify=options.verify,
+            relabel=options.relabel,
             overwrite=options.overwrite,
         )
     if options.plan:
-        print(_here(str(found)))
+        print(found.text(command_line=True))
     else:
         _print_saved(Path(options.out))
 
@@ -304,14 +304,22 @@ def _client(address: str | None) -> Any:
         return nullcontext()
     from distributed import Client
 
-    return Client(address, timeout="30s")
+    try:
+        return Client(address, timeout="30s")
+    except ValueError as error:
+        raise InputError(
+            Problem(
+                f"expected the address of a dask.distributed scheduler, got {address} ({error})",
+                "e.g. --scheduler tcp://127.0.0.1:8786",
+            )
+        ) from error
 
 
 def _open_kind(path: Path, *kinds: str) -> xr.Dataset:
     dataset = fx.open(path)
     found = schema.kind_of(dataset, path)
     if found not in kinds:
-        raise ValueError(f"expected a store of a {' or a '.join(kinds)} at {path}, got one of a {found}")
+        raise InputError(f"expected a store of a {' or a '.join(kinds)} at {path}, got one of a {found}")
     return dataset
 
 
@@ -349,7 +357,8 @@ def _info(options: argparse.Namespace) -> None:
         if "trained" in dataset.attrs:
             print(f"  models are {'trained' if dataset.attrs['trained'] else 'not trained: initial parameters'}")
         for variable in dataset.data_vars.values():
-            units = variable.attrs.get("units", "").replace("1", "")
+            units = variable.attrs.get("units", "")
+            units = "" if units == "1" else units  # "1" says that there is none
             print(f"  {variable.name}  {_dims(variable)}  {variable.dtype}  {units}".rstrip())
         for step in provenance.steps(dataset):
             given = ", ".join(f"{name}={value}" for name, value in step["arguments"].items())
@@ -368,9 +377,15 @@ def _print_sweep(status: xr.Dataset) -> None:
         lacking = status[dim].values[~done.all(other).values].tolist()
         if lacking:
             print(f"    missing in {len(lacking)} of {done.sizes[dim]} {dim}s: {_some(lacking)}")
+    if found["n_missing_files"]:
+        print(f"    {found['n_missing_files']} files that were written are missing or have another size")
     print(f"    in {found['seconds']:.3g} s of its workers together")
     for run in json.loads(found["runs"]):
-        print(f"    begun {run['started']} by process {run['pid']} on {run['host']}, {run['workers']}")
+        version = run.get("versions", {}).get("flyxr", "of a version before 0.2")
+        print(
+            f"    begun {run['started']} by process {run['pid']} on {run['host']}, {run['workers']}, "
+            f"{run['engine']} on {run['device']}, flyxr {version}"
+        )
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -378,7 +393,7 @@ def _bench(options: argparse.Namespace) -> None:
 
     for path in (options.out, options.page):
         if path and not Path(path).absolute().parent.is_dir():
-            raise FileNotFoundError(f"no folder {Path(path).absolute().parent} to write {path} in: make it first")
+            raise MissingError(Problem(f"no folder {Path(path).absolute().parent} to write {path} in", "make it first"))
     report = bench.run(
         options.peer, ensemble=options.ensemble, quick=options.quick, progress=lambda line: print(line, file=sys.stderr)
     )

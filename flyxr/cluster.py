@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import identity, provenance, schema
+from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
 from flyxr.mixture import (
     FEWEST_MODELS,
     Settings,
@@ -131,7 +132,7 @@ def cluster(
     )
     for name, result in zip(names, results, strict=True):
         if result.remark:
-            warnings.warn(f"{name}: {result.remark}", stacklevel=2)
+            warnings.warn(FlyxrWarning(f"{name}: {result.remark}"), stacklevel=2)
     dataset = xr.Dataset(
         {
             "embedding": (("cell_type", "model", "component"), np.stack([result.embedding for result in results])),
@@ -176,7 +177,9 @@ def members(clusters: xr.Dataset, cell_type: str) -> dict[int, NDArray[np.int64]
     {0: array([2]), 1: array([0, 3])}
     """
     if not (isinstance(clusters, xr.Dataset) and "cluster" in clusters and "model" in clusters["cluster"].dims):
-        raise schema.SchemaError("expected clusters, with the variable 'cluster' (cell_type, model): call fx.cluster")
+        raise schema.SchemaError(
+            Problem("expected clusters, with the variable 'cluster' (cell_type, model)", "call fx.cluster")
+        )
     labels = clusters["cluster"]
     available = np.atleast_1d(labels["cell_type"].values).tolist()
     if cell_type not in available:
@@ -252,7 +255,7 @@ def cluster_stability(
     defaults = {name: inspect.signature(cluster).parameters[name].default for name in Settings._fields}
     unknown = set(options) - set(defaults)
     if unknown:
-        raise ValueError(f"expected options among {sorted(defaults)}, got {sorted(unknown)}")
+        raise InputError(f"expected options among {sorted(defaults)}, got {sorted(unknown)}")
     settings = Settings(**{**defaults, **options})
     settings = settings._replace(n_clusters=_ascending(settings.n_clusters))
     array = _checked(central, cell_types, settings, list(seeds))
@@ -260,7 +263,7 @@ def cluster_stability(
     n_models = array.sizes["model"]
     n_kept = n_models - round(leave_out * n_models)
     if len(set(seeds)) < 2 or n_subsets < 1 or not 0 <= leave_out < 1 or n_kept < FEWEST_MODELS:
-        raise ValueError(
+        raise InputError(
             f"expected two seeds or more, one subset or more, and {FEWEST_MODELS} models or more that are kept, "
             f"got seeds={list(seeds)}, n_subsets={n_subsets}, leave_out={leave_out} of {n_models} models"
         )
@@ -318,7 +321,9 @@ def _checked(
     elif isinstance(central, xr.DataArray):
         array = central
     else:
-        raise schema.SchemaError(f"expected responses of central cells, got {type(central).__name__}: call fx.simulate")
+        raise schema.SchemaError(
+            Problem(f"expected responses of central cells, got {type(central).__name__}", "call fx.simulate")
+        )
     if "column" in array.dims:
         array = central_column(array)
     dims = ("cell_type", "model", "sample", "time")
@@ -327,7 +332,10 @@ def _checked(
     missing = [dim for dim in dims if dim not in array.dims]
     if missing:
         raise schema.SchemaError(
-            f"expected responses with the dims {', '.join(dims)}, got {tuple(map(str, array.dims))}: keep {missing}"
+            Problem(
+                f"expected responses with the dims {', '.join(dims)}, got {tuple(map(str, array.dims))}",
+                f"keep {missing}",
+            )
         )
     if cell_types is not None:
         available = array["cell_type"].values.tolist()
@@ -351,8 +359,7 @@ def _checked(
         problems.append(f"expected 0 <= min_dist <= spread, got {settings.min_dist} and {settings.spread}")
     if min(seeds, default=0) < 0:
         problems.append(f"expected seeds from 0 up, got {seeds}")
-    if problems:
-        raise ValueError("\n- ".join(["cannot cluster:", *problems]))
+    raise_problems(InputError, "cannot cluster", problems)
     if "task_error" not in array.coords:
         array = array.assign_coords(task_error=("model", np.full(array.sizes["model"], np.nan)))
     scalars = [name for name in array.coords if name not in dims and not array[name].dims]

@@ -167,7 +167,7 @@ def _strides(pattern: str, argument: Any) -> tuple[int, int]:
         return int(argument), int(argument)
     if pattern == "single":
         return SINGLE_STRIDE, SINGLE_STRIDE
-    raise ValueError(f"expected a pattern 'stride', 'tile' or 'single', got {pattern!r}")
+    raise InputError(f"expected a pattern 'stride', 'tile' or 'single', got {pattern!r}")
 
 
 def _gaps_in_hull(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -81,7 +81,9 @@ class ExistsError(FlyxrError, FileExistsError):
 
 
 class UnwritableError(FlyxrError, OSError):
-    """A path cannot be written; ``errno`` says why."""
+    """A path cannot be written; ``code`` is the error number of the system."""
+
+    code: int | None = None
 
 
 class DownloadError(FlyxrError, ConnectionError):

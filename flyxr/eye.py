@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, provenance, schema
+from flyxr.errors import InputError, Problem, raise_problems
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -200,7 +201,9 @@ class BoxEye:
         ordered = all(np.array_equal(rendering[name], axial) for name, axial in own if name in rendering.coords)
         if rendering.sizes.get("column") != self.n_columns or not ordered:
             expected = f"expected the {self.n_columns} columns of extent {self.extent} as dim 'column', in order"
-            raise schema.SchemaError(f"{expected}, got {dict(rendering.sizes)}: use the BoxEye that rendered them")
+            raise schema.SchemaError(
+                Problem(f"{expected}, got {dict(rendering.sizes)}", "use the BoxEye that rendered them")
+            )
         size = {"y": int(height), "x": int(width)}
         arguments = {"extent": int(self.extent), "kernel_size": int(self.kernel_size), "filter": filter}
         arguments |= {"height": size["y"], "width": size["x"], "normalize": bool(normalize)}
@@ -328,7 +331,7 @@ def temporal_sample_indices(n_frames: int, frame_rate: float, dt: float) -> NDAr
     """
     for name, value, unit in (("n_frames", n_frames, ""), ("frame_rate", frame_rate, " in 1/s"), ("dt", dt, " in s")):
         if not 0 < value < math.inf:
-            raise ValueError(f"expected a positive {name}{unit}, got {value!r}")
+            raise InputError(f"expected a positive {name}{unit}, got {value!r}")
     step = dt * frame_rate
     # quirk: a millionth of a frame is cut from the end, so that whole ratios don't gain a step by rounding
     count = math.ceil((n_frames - 1e-6) / step)
@@ -340,12 +343,13 @@ def temporal_sample_indices(n_frames: int, frame_rate: float, dt: float) -> NDAr
 def check_arguments(filter: str = "mean", filters: tuple[str, ...] = FILTERS, **integers: tuple[Any, int, int]) -> None:
     """Raise for a filter that isn't one of some, and for any of integers by name: (value, least, example)."""
     wrong = f"expected filter as one of {', '.join(map(repr, filters))}, got {filter!r}"
-    problems = [] if filter in filters else [wrong]
+    problems: list[str | Problem] = [] if filter in filters else [wrong]
     for name, (value, least, example) in integers.items():
         if not isinstance(value, (int, np.integer)) or value < least:
-            problems.append(f"expected {name} as an integer of at least {least}, got {value!r}: e.g. {example}")
-    if problems:
-        raise ValueError("; ".join(problems))
+            problems.append(
+                Problem(f"expected {name} as an integer of at least {least}, got {value!r}", f"e.g. {example}")
+            )
+    raise_problems(InputError, "", problems)
 
 
 def along_frames(kernel: Any, data: xr.DataArray, dims: list[str], sizes: dict[str, int], **arguments: Any) -> Any:
@@ -375,8 +379,8 @@ def _render(frames: NDArray[Any], *, extent: int, kernel_size: int, filter: str)
     batch = 1 if filter == "median" else max(1, _BATCH_BYTES // (8 * math.prod(seen.shape[1:])))
     for start in range(0, len(seen), batch):
         part = np.ascontiguousarray(seen[start : start + batch])
-        if part.dtype != np.uint8 and (problems := schema.luminance_problems(part)):
-            raise schema.SchemaError("\n- ".join(["not a movie:", *problems]))
+        if part.dtype != np.uint8:
+            raise_problems(schema.SchemaError, "not a movie", schema.luminance_problems(part))
         out[start : start + batch] = kernel(part.astype(np.float32, copy=False))
     scale = (kernel_size**2 if filter == "mean" else 1) * (255 if frames.dtype == np.uint8 else 1)
     return np.divide(out, scale, out=out).reshape(*outer, -1)

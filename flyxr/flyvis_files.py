@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from flyxr.errors import FlyxrError, MissingError, Problem, raise_problems
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -43,10 +45,14 @@ MAX_BYTES = 256 * 2**20
 
 _MAX_DEPTH = 4
 _COUNT_RTOL = 1e-5  # checkpoints hold the logarithm of the count in single precision
-_OTHER_CONNECTOME = "open the connectome it was trained with and pass it as connectome="
+_OTHER_CONNECTOME = (
+    "open the connectome it was trained with and pass it as connectome=",
+    "open it in Python, with the connectome it was trained with as connectome=",
+)
+"""Way out in Python and on the command line, which knows one connectome."""
 
 
-class EnsembleError(ValueError):
+class EnsembleError(FlyxrError, ValueError):
     """Files do not hold the ensemble they should; the message lists everything that is wrong."""
 
 
@@ -164,39 +170,35 @@ def read_results(path: str | os.PathLike[str], layout: Layout) -> Results:
     >>> read_results("nowhere", layout)
     Traceback (most recent call last):
         ...
-    FileNotFoundError: nowhere: no such file or directory
+    flyxr.errors.MissingError: nowhere: no such file or directory
     """
     with _open_tree(Path(path).expanduser()) as (tree, start):
         ensemble, directories = _find_ensemble(tree, start)
         measure = _choose_measure(tree, directories)
         models: list[Model] = []
-        problems: list[str] = []
+        problems: list[str | Problem] = []
         for directory in directories:
             try:
                 losses = _read_losses(tree, directory, measure)
-            except _ProblemError as problem:
-                problems.append(str(problem))
+            except EnsembleError as error:
+                problems += error.problems
                 losses = np.empty(0)
             try:
                 checkpoint, is_guess = _choose_checkpoint(tree, directory, losses)
                 tensors = _read_checkpoint(tree, join(directory, checkpoint))
-            except _ProblemError as problem:
-                problems.append(str(problem))
+            except EnsembleError as error:
+                problems += error.problems
                 continue
-            misfits = [f"{tree.label(join(directory, checkpoint))}: {text}" for text in _misfits(tensors, layout)]
+            label = tree.label(join(directory, checkpoint))
+            misfits = [misfit._replace(text=f"{label}: {misfit.text}") for misfit in _misfits(tensors, layout)]
             problems += misfits
             if not misfits:
                 name = _model_name(tree.parts(directory))
                 parameters = {parameter: tensors[key] for parameter, key in PARAMETERS.items()}
                 models.append(Model(name, checkpoint, is_guess, _lowest(losses), parameters))
-        if problems:
-            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} with {len(directories)} models"
-            raise EnsembleError("\n- ".join([f"{tree.label(ensemble)}: {count}:", *problems]))
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} with {len(directories)} models"
+        raise_problems(EnsembleError, f"{tree.label(ensemble)}: {count}", problems)
         return Results(tree.label(ensemble), measure, models)
-
-
-class _ProblemError(Exception):
-    """Something is wrong with a file; the message names it, what was expected, what came, and the way out."""
 
 
 class _Tree(Protocol):
@@ -288,7 +290,7 @@ def _open_tree(path: Path) -> Iterator[tuple[_Tree, str]]:
         return
     file = next((place for place in (path, *path.parents) if place.is_file()), None)
     if file is None:
-        raise FileNotFoundError(f"{path}: no such file or directory")
+        raise MissingError(f"{path}: no such file or directory")
     try:
         archive = zipfile.ZipFile(file)
         # Of a truncated zip, the last checkpoint in it, which is a zip as well, would be opened in its place.
@@ -297,14 +299,16 @@ def _open_tree(path: Path) -> Iterator[tuple[_Tree, str]]:
             raise zipfile.BadZipFile("File is truncated")
     except zipfile.BadZipFile as error:
         raise EnsembleError(
-            f"{file}: expected a directory or a whole zip of flyvis results, got neither ({error}): "
-            "if it is a zip, copy or download it again"
+            Problem(
+                f"{file}: expected a directory or a whole zip of flyvis results, got neither ({error})",
+                "if it is a zip, copy or download it again",
+            )
         ) from None
     with archive:
         tree = _Zip(archive)
         inside = "/".join(path.relative_to(file).parts)
         if inside not in tree.directories:
-            raise FileNotFoundError(f"{path}: no directory {inside} in {file}")
+            raise MissingError(f"{path}: no directory {inside} in {file}")
         yield tree, inside
 
 
@@ -315,12 +319,15 @@ def _find_ensemble(tree: _Tree, start: str) -> tuple[str, list[str]]:
     found = list(_ensembles(tree, start, _MAX_DEPTH))
     if not found:
         raise EnsembleError(
-            f"{tree.label(start)}: expected an ensemble as flyvis stores it (directories 000, 001, ... with "
-            "best_chkpt or chkpts/chkpt_00000 in each), got none: give the path of the directory of the models"
+            Problem(
+                f"{tree.label(start)}: expected an ensemble as flyvis stores it (directories 000, 001, ... with "
+                "best_chkpt or chkpts/chkpt_00000 in each), got none",
+                "give the path of the directory of the models",
+            )
         )
     if len(found) > 1:
-        several = f"{tree.label(start)}: expected one ensemble, got {len(found)}: choose one by its path:"
-        raise EnsembleError("\n- ".join([several, *map(tree.label, found)]))
+        several = f"{tree.label(start)}: expected one ensemble, got {len(found)}: choose one by its path"
+        raise EnsembleError(*map(tree.label, found), heading=several)
     names = [
         name for name in tree.children(found[0])[0] if name.isdigit() or _has_checkpoints(tree, join(found[0], name))
     ]
@@ -380,9 +387,11 @@ def _choose_checkpoint(tree: _Tree, model: str, losses: NDArray[np.float64]) -> 
     names = tree.children(join(model, "chkpts"))[1]
     numbered = {int(match[1]): name for name in names if (match := re.fullmatch(r"chkpt_(\d+)", name))}
     if not numbered:
-        raise _ProblemError(
-            f"{tree.label(model)}: expected best_chkpt or chkpts/chkpt_00000, got neither: "
-            "copy its checkpoint there, or move the model out of the ensemble"
+        raise EnsembleError(
+            Problem(
+                f"{tree.label(model)}: expected best_chkpt or chkpts/chkpt_00000, got neither",
+                "copy its checkpoint there, or move the model out of the ensemble",
+            )
         )
     if not np.isfinite(losses).any():
         return f"chkpts/{numbered[max(numbered)]}", len(numbered) > 1
@@ -390,50 +399,63 @@ def _choose_checkpoint(tree: _Tree, model: str, losses: NDArray[np.float64]) -> 
     if "chkpt_index.h5" in files:
         numbers = _read_numbers(tree, join(model, "chkpt_index.h5")).tolist()
     if len(numbers) != losses.size:
-        raise _ProblemError(
-            f"{tree.label(model)}: expected one validation error for each of {len(numbers)} checkpoints, got "
-            f"{losses.size}: name the checkpoint to read best_chkpt"
+        raise EnsembleError(
+            Problem(
+                f"{tree.label(model)}: expected one validation error for each of {len(numbers)} checkpoints, got "
+                f"{losses.size}",
+                "name the checkpoint to read best_chkpt",
+            )
         )
     best = numbers[int(np.nanargmin(losses))]
     if best not in numbered:
-        raise _ProblemError(
-            f"{tree.label(model)}: expected chkpts/chkpt_{best:05.0f}, which has the lowest validation error, got "
-            f"{', '.join(sorted(numbered.values()))}: copy it there, or name the checkpoint to read best_chkpt"
+        raise EnsembleError(
+            Problem(
+                f"{tree.label(model)}: expected chkpts/chkpt_{best:05.0f}, which has the lowest validation error, got "
+                f"{', '.join(sorted(numbered.values()))}",
+                "copy it there, or name the checkpoint to read best_chkpt",
+            )
         )
     return f"chkpts/{numbered[int(best)]}", False
 
 
 def _read(tree: _Tree, path: str) -> bytes:
     try:
-        size = tree.size(path)
-        if size > MAX_BYTES:
-            raise _ProblemError(f"{tree.label(path)}: {_too_large(size)}")
+        _check_size(tree.label(path), tree.size(path))
         return tree.read(path)
     except (OSError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise _ProblemError(
-            f"{tree.label(path)}: expected a readable file, got {type(error).__name__} ({error}): copy it again"
+        raise EnsembleError(
+            Problem(
+                f"{tree.label(path)}: expected a readable file, got {type(error).__name__} ({error})", "copy it again"
+            )
         ) from None
 
 
-def _too_large(size: int) -> str:
-    return f"expected at most {MAX_BYTES:,} bytes, got {size:,}: it is no file of flyvis"
+def _check_size(label: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise EnsembleError(
+            Problem(f"{label}: expected at most {MAX_BYTES:,} bytes, got {size:,}", "it is no file of flyvis")
+        )
 
 
 def _read_numbers(tree: _Tree, path: str) -> NDArray[np.float64]:
     """Content of an HDF5 file of flyvis, which holds one dataset ``data``; NaN where not finite."""
     import h5py
 
-    content = _read(tree, path)
+    content, label = _read(tree, path), tree.label(path)
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             data = file["data"]
-            if data.nbytes > MAX_BYTES:  # a compressed dataset may be larger than its file
-                raise ValueError(_too_large(data.nbytes))
+            _check_size(label, data.nbytes)  # a compressed dataset may be larger than its file
             numbers = np.atleast_1d(data[()]).astype(np.float64).ravel()
+    except EnsembleError:
+        raise
     except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise _ProblemError(
-            f"{tree.label(path)}: expected an HDF5 file with numbers in 'data', got one that cannot be read "
-            f"({str(error).strip()}): copy it again"
+        raise EnsembleError(
+            Problem(
+                f"{label}: expected an HDF5 file with numbers in 'data', got one that cannot be read "
+                f"({str(error).strip()})",
+                "copy it again",
+            )
         ) from None
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
@@ -445,80 +467,91 @@ def _read_checkpoint(tree: _Tree, path: str) -> dict[str, NDArray[np.float64]]:
     content, label = _read(tree, path), tree.label(path)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            if size > MAX_BYTES:
-                raise _ProblemError(f"{label}: {_too_large(size)}")
+            _check_size(label, sum(member.file_size for member in archive.infolist()))
             damaged = archive.testzip()  # torch does not compare checksums
     except (OSError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise _ProblemError(
-            f"{label}: expected a checkpoint of torch (a zip archive), got {len(content)} bytes that are none "
-            f"({error}): it may be truncated, copy it again"
+        raise EnsembleError(
+            Problem(
+                f"{label}: expected a checkpoint of torch (a zip archive), got {len(content)} bytes that are none "
+                f"({error})",
+                "it may be truncated, copy it again",
+            )
         ) from None
     if damaged:
-        raise _ProblemError(f"{label}: expected a whole file, got another checksum of {damaged}: copy it again")
+        raise EnsembleError(
+            Problem(f"{label}: expected a whole file, got another checksum of {damaged}", "copy it again")
+        )
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on broken files
-        raise _ProblemError(f"{label}: {_refusal(error)}") from None
+        raise EnsembleError(_refusal(label, error)) from None
     network = state.get("network") if isinstance(state, dict) else None
     if not isinstance(network, dict) or not all(isinstance(value, torch.Tensor) for value in network.values()):
         got = f"the keys {', '.join(map(str, state))}" if isinstance(state, dict) else type(state).__name__
-        raise _ProblemError(f"{label}: expected tensors under 'network', got {got}: it is no checkpoint of flyvis")
+        raise EnsembleError(
+            Problem(f"{label}: expected tensors under 'network', got {got}", "it is no checkpoint of flyvis")
+        )
     try:
-        if any(value.numel() > MAX_BYTES // 8 for value in network.values()):  # a view may be larger than its file
-            raise ValueError("too many")
-        return {str(key): np.asarray(value.detach().double().numpy()) for key, value in network.items()}
+        if all(value.numel() <= MAX_BYTES // 8 for value in network.values()):  # a view may be larger than its file
+            return {str(key): np.asarray(value.detach().double().numpy()) for key, value in network.items()}
+        reason = "too many"
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        raise _ProblemError(f"{label}: expected dense tensors of real numbers, got others ({error})") from None
+        reason = str(error)
+    raise EnsembleError(f"{label}: expected dense tensors of real numbers, got others ({reason})")
 
 
-def _refusal(error: Exception) -> str:
+def _refusal(label: str, error: Exception) -> Problem:
     """Why torch did not open a checkpoint, without its advice to trust the file."""
     code = re.search(r"GLOBAL ([\w.]+)", str(error))
     if code:
-        return (
-            f"expected tensors only, got a pickle that would run code ({code[1]}), so it was not opened: "
-            "get the file from a source you trust"
+        return Problem(
+            f"{label}: expected tensors only, got a pickle that would run code ({code[1]}), so it was not opened",
+            "get the file from a source you trust",
         )
     first_line = str(error).strip().split("\n")[0][:120]
-    return (
-        f"expected a checkpoint of torch, got one that cannot be read ({type(error).__name__}: {first_line}): "
-        "copy it again"
+    return Problem(
+        f"{label}: expected a checkpoint of torch, got one that cannot be read ({type(error).__name__}: {first_line})",
+        "copy it again",
     )
 
 
-def _misfits(tensors: dict[str, NDArray[np.float64]], layout: Layout) -> Iterator[str]:
+def _misfits(tensors: dict[str, NDArray[np.float64]], layout: Layout) -> Iterator[Problem]:
     """Everything in which a checkpoint differs from what a layout asks for."""
     expected = layout.labels()
     if tensors.keys() != expected.keys():
         got = ", ".join(tensors) or "none"
-        yield f"expected the tensors {', '.join(expected)}, got {got}: it is a checkpoint of another kind of model"
+        text = f"expected the tensors {', '.join(expected)}, got {got}"
+        yield Problem(text, "it is a checkpoint of another kind of model")
     fitting = {}
     for key, labels in expected.items():
         if key in tensors and tensors[key].shape == (len(labels),):
             fitting[key] = tensors[key]
         elif key in tensors:
-            yield f"expected {key} with shape ({len(labels)},), got {tensors[key].shape}: {_OTHER_CONNECTOME}"
+            text = f"expected {key} with shape ({len(labels)},), got {tensors[key].shape}"
+            yield Problem(text, *_OTHER_CONNECTOME)
     for key in PARAMETERS.values():
         wrong = ~np.isfinite(fitting.get(key, np.empty(0)))
         if wrong.any():
             where = _name_some(expected[key], wrong)
-            yield f"expected {key} finite, got {fitting[key][wrong][0]} for {where}: take another checkpoint"
+            text = f"expected {key} finite, got {fitting[key][wrong][0]} for {where}"
+            yield Problem(text, "take another checkpoint")
     if SIGN in fitting:
         wrong = fitting[SIGN] != layout.sign
         if wrong.any():
-            yield (
+            yield Problem(
                 f"expected {SIGN} as in the connectome, {layout.sign[wrong][0]:+g} for "
-                f"{_name_some(layout.pairs, wrong)}, got {fitting[SIGN][wrong][0]:+g}: {_OTHER_CONNECTOME}"
+                f"{_name_some(layout.pairs, wrong)}, got {fitting[SIGN][wrong][0]:+g}",
+                *_OTHER_CONNECTOME,
             )
     if LOG_COUNT in fitting:
         with np.errstate(over="ignore"):
             count = np.exp(fitting[LOG_COUNT])
         wrong = ~np.isclose(count, layout.n_synapses, rtol=_COUNT_RTOL, atol=0)
         if wrong.any():
-            yield (
+            yield Problem(
                 f"expected {LOG_COUNT} as in the connectome, log of {layout.n_synapses[wrong][0]:g} for "
-                f"{_name_some(layout.synapses, wrong)}, got log of {count[wrong][0]:g}: {_OTHER_CONNECTOME}"
+                f"{_name_some(layout.synapses, wrong)}, got log of {count[wrong][0]:g}",
+                *_OTHER_CONNECTOME,
             )
 
 

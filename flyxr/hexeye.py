@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, provenance, schema
+from flyxr.errors import raise_problems
 from flyxr.eye import FILTERS, along_frames, bilinear, check_arguments
 
 if TYPE_CHECKING:
@@ -191,8 +192,8 @@ def _render(frames: NDArray[Any], *, extent: int, kernel_size: int, filter: str)
     batch = max(1, _BATCH_BYTES // (4 * sums.shape[1]))
     for start in range(0, len(seen), batch):
         part = seen[start : start + batch]
-        if part.dtype != np.uint8 and (problems := schema.luminance_problems(part)):
-            raise schema.SchemaError("\n- ".join(["not a movie:", *problems]))
+        if part.dtype != np.uint8:
+            raise_problems(schema.SchemaError, "not a movie", schema.luminance_problems(part))
         out[start : start + batch] = (sums @ part.reshape(len(part), -1).astype(np.float32, copy=False).T).T
     n_pixels = _n_pixels(extent, kernel_size) if filter == "mean" else 1
     scale = np.float32(n_pixels) * np.float32(255 if frames.dtype == np.uint8 else 1)

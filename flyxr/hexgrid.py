@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flyxr.errors import InputError
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -42,7 +44,7 @@ def extent_of(count: int) -> int:
     extent = round((np.sqrt(max(12 * count - 3, 9)) - 3) / 6)
     if n_columns(extent) != count:
         below = max(extent - (n_columns(extent) > count), 0)
-        raise ValueError(
+        raise InputError(
             f"{count} columns fill no hexagonal lattice: extent {below} has {n_columns(below)}, "
             f"extent {below + 1} has {n_columns(below + 1)}"
         )

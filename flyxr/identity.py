@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flyxr.errors import FlyxrError, Problem
+from flyxr.errors import FlyxrError, InputError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -68,7 +68,7 @@ def combine(hashes: Iterable[str]) -> str:
 def content_hash(
     dataset: xr.Dataset, names: Iterable[Hashable] | None = None, *, dtypes: Mapping[str, DTypeLike] | None = None
 ) -> str:
-    """Hash of the names, dims and values of variables; attributes, chunks, order of dims and number of bits do not count.
+    """Hash of names, dims and values of variables; attributes, chunks, order of dims and number of bits do not count.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def content_hash(
 
     Raises
     ------
-    TypeError
-        If values are neither numbers, times nor text.
+    InputError
+        A ValueError. If values are neither numbers, times nor text.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def _as_text(values: NDArray[Any]) -> Any:
     flat = [str(value) if isinstance(value, str) else value for value in values.ravel().tolist()]
     strange = {type(value).__name__ for value in flat if not isinstance(value, str | bool | int | float | None)}
     if strange:
-        raise TypeError(f"expected values that are text or numbers, got {', '.join(sorted(strange))}")
+        raise InputError(f"expected values that are text or numbers, got {', '.join(sorted(strange))}")
     return np.reshape(np.array(flat, dtype=object), values.shape).tolist()
 
 
@@ -228,7 +228,7 @@ def _plain(values: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:
         plain = values.astype("<f8") + 0.0
         plain[np.isnan(plain)] = np.nan  # there are many NaN
         return plain
-    raise TypeError(f"expected values that are numbers, times or text, got {values.dtype}")
+    raise InputError(f"expected values that are numbers, times or text, got {values.dtype}")
 
 
 def _narrow(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -11,6 +11,7 @@ import xarray as xr
 from flyxr import provenance, schema
 from flyxr.connectome import cell_index, compile_network, find
 from flyxr.engine import base, choose_engine
+from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
 from flyxr.selection import match_cell_types
 from flyxr.simulation import engine_parameters, simulate
 
@@ -204,23 +205,24 @@ _ATTRS = ("connectome", "extent")
 
 
 def _check_options(objective: str, n_iterations: int, learning_rate: float, regularisation: float) -> None:
-    problems = []
+    problems: list[str | Problem] = []
     if objective not in REGULARISATION:
         problems.append(f"expected objective 'drive' or 'keep', got {objective!r}")
     if n_iterations < 1:
         problems.append(f"expected n_iterations of at least 1, got {n_iterations}")
     if not 0 < learning_rate < np.inf:
-        problems.append(f"expected a learning_rate above 0, got {learning_rate}: e.g. {LEARNING_RATE}")
+        problems.append(Problem(f"expected a learning_rate above 0, got {learning_rate}", f"e.g. {LEARNING_RATE}"))
     if not 0 <= regularisation < np.inf:
-        problems.append(f"expected a regularisation of at least 0, got {regularisation}: e.g. {REGULARISATION}")
-    if problems:
-        raise ValueError("; ".join(problems))
+        problems.append(
+            Problem(f"expected a regularisation of at least 0, got {regularisation}", f"e.g. {REGULARISATION}")
+        )
+    raise_problems(InputError, "", problems)
 
 
 def _one_type(cell_type: str, connectome: xr.Dataset) -> str:
     names = match_cell_types(cell_type, connectome["cell_type"].values.tolist())
     if len(names) != 1:
-        raise ValueError(f"expected one cell type, got {names}: find the stimuli of one after the other")
+        raise InputError(Problem(f"expected one cell type, got {names}", "find the stimuli of one after the other"))
     return names[0]
 
 
@@ -231,9 +233,13 @@ def _warn_of_losses(
     if lost.size:
         i = lost[0]
         warnings.warn(
-            f"{name} is driven less than by the given samples in {lost.size} of {len(after)} models, first "
-            f"{ensemble['model_name'].values[i]} ({before[i]:.4g} before, {after[i]:.4g} after): its response weighs "
-            f"less than the distance from grey; give a regularisation below {weight:.3g}",
+            FlyxrWarning(
+                Problem(
+                    f"{name} is driven less than by the given samples in {lost.size} of {len(after)} models, first "
+                    f"{ensemble['model_name'].values[i]} ({before[i]:.4g} before, {after[i]:.4g} after)",
+                    f"its response weighs less than the distance from grey; give a regularisation below {weight:.3g}",
+                )
+            ),
             stacklevel=3,
         )
 

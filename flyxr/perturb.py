@@ -15,6 +15,7 @@ import xarray as xr
 
 from flyxr import connectome as connectomes
 from flyxr import provenance, schema
+from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
 from flyxr.selection import match_cell_types
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ def silence(ensemble: xr.Dataset, cell_types: str | Iterable[str], *, together: 
     without = sorted({name for group in groups for name in group} - set(source.tolist()))
     if without:
         warnings.warn(
-            f"silencing {', '.join(without)} changes nothing: the ensemble has no synapses that they make", stacklevel=2
+            FlyxrWarning(
+                f"silencing {', '.join(without)} changes nothing: the ensemble has no synapses that they make"
+            ),
+            stacklevel=2,
         )
     perturbed = []
     for group in groups:
@@ -204,9 +208,12 @@ def clamp(
     inputs = _inputs(ensemble, connectome)
     seeing = [name for group in groups for name in group if name in inputs]
     if seeing:
-        raise ValueError(
-            f"expected cell types that are no inputs, got {', '.join(seeing)}: luminance enters them whatever their "
-            "parameters are, so they cannot be clamped; fx.silence blocks what they pass on"
+        raise InputError(
+            Problem(
+                f"expected cell types that are no inputs, got {', '.join(seeing)}",
+                "luminance enters them whatever their parameters are, so they cannot be clamped; fx.silence blocks "
+                "what they pass on",
+            )
         )
     target, names = ensemble["target"].values, ensemble["cell_type"].values
     perturbed = []
@@ -255,23 +262,27 @@ def perturbation_effect(data: Data) -> Data:
     """
     if "model" not in data.dims or not {"model", "unperturbed"} <= set(data.coords):
         raise schema.SchemaError(
-            f"expected the dim 'model' with the coordinate 'unperturbed', got the dims {tuple(map(str, data.dims))}: "
-            "perturb the ensemble with fx.silence, fx.scale or fx.clamp, and keep all its models"
+            Problem(
+                "expected the dim 'model' with the coordinate 'unperturbed', got the dims "
+                f"{tuple(map(str, data.dims))}",
+                "perturb the ensemble with fx.silence, fx.scale or fx.clamp, and keep all its models",
+            )
         )
     labels, counterparts = data["model"].values, data["unperturbed"].values
     perturbed = np.flatnonzero(labels != counterparts)
     places = pd.Index(labels).get_indexer(counterparts[perturbed])
-    problems: list[str] = []
+    problems: list[Problem] = []
     if not perturbed.size:
-        problems.append("expected perturbed models, got unperturbed ones alone: keep some where they differ")
+        problems.append(Problem("expected perturbed models, got unperturbed ones alone", "keep some where they differ"))
     if (places < 0).any():
         missing = sorted(set(counterparts[perturbed][places < 0].tolist()))
         problems.append(
-            f"expected the unperturbed counterpart of each model, got none labelled {missing}: "
-            "take the difference before models are selected"
+            Problem(
+                f"expected the unperturbed counterpart of each model, got none labelled {missing}",
+                "take the difference before models are selected",
+            )
         )
-    if problems:
-        raise schema.SchemaError("\n- ".join(["no effect of a perturbation can be told:", *problems]))
+    raise_problems(schema.SchemaError, "no effect of a perturbation can be told", problems)
 
     def difference(array: xr.DataArray) -> xr.DataArray:
         if "model" not in array.dims or array.dtype.kind != "f":
@@ -335,14 +346,16 @@ def _groups(ensemble: xr.Dataset, cell_types: str | Iterable[str], together: boo
     """Cell types of each perturbation."""
     names = match_cell_types(_plain(cell_types) or [], ensemble["cell_type"].values.tolist())
     if not names:
-        raise ValueError("expected at least one cell type, got none: name some, or use a pattern such as 'T4*'")
+        raise InputError(
+            Problem("expected at least one cell type, got none", "name some, or use a pattern such as 'T4*'")
+        )
     return [names] if together else [[name] for name in names]
 
 
 def _matching_pairs(ensemble: xr.Dataset, source: list[str] | None, target: list[str] | None) -> NDArray[np.bool_]:
     """(pair,) whether a pair goes from the source to the target; every name has to be in such a pair."""
     if source is None and target is None:
-        raise ValueError("expected a source, a target or both, got neither: e.g. source='Mi1', target='T4c'")
+        raise InputError(Problem("expected a source, a target or both, got neither", "e.g. source='Mi1', target='T4c'"))
     ends = {"source": source, "target": target}
     pairs = {end: ensemble[end].values for end in ends}
     available = ensemble["cell_type"].values.tolist()
@@ -363,8 +376,11 @@ def _matching_pairs(ensemble: xr.Dataset, source: list[str] | None, target: list
                     + (f" and the {other} {', '.join(map(repr, ends[other] or []))}" if ends[other] else "")
                     + f"; there are those {way} {', '.join(there) if there else 'none'}"
                 )
-    if problems or not both.any():
-        raise ValueError("\n- ".join(["expected pairs of cell types that are connected, got", *problems]))
+    raise_problems(InputError, "expected pairs of cell types that are connected", problems)
+    if not both.any():
+        raise InputError(
+            Problem("expected pairs of cell types that are connected, got none", "name a source or target")
+        )
     return both
 
 
@@ -383,7 +399,7 @@ def _inputs(ensemble: xr.Dataset, connectome: xr.Dataset | None) -> set[str]:
 def _numbers(given: float | Iterable[float], name: str) -> list[float]:
     values = [float(value) for value in (given if isinstance(given, Iterable) else [given])]
     if not values or not np.isfinite(values).all():
-        raise ValueError(f"expected {name} as a finite number or several, got {values}")
+        raise InputError(f"expected {name} as a finite number or several, got {values}")
     return values
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from flyxr import hexgrid, schema
 from flyxr.connectome import cell_index, cell_presence, open_connectome, tables
+from flyxr.errors import FlyxrError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,11 +24,8 @@ LARGEST_EXTENT = 100
 Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 
-class UnknownCellTypeError(KeyError):
+class UnknownCellTypeError(FlyxrError, KeyError):
     """A cell type that is not there; the message names the nearest that are."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def match_cell_types(names: str | Iterable[str], available: Sequence[str]) -> list[str]:
@@ -56,8 +54,11 @@ def match_cell_types(names: str | Iterable[str], available: Sequence[str]) -> li
         found |= dict.fromkeys(matches)
     if unknown:
         raise UnknownCellTypeError(
-            f"expected cell types among the {len(available)} there are, got {'; '.join(unknown)}: "
-            "see data.cell_type.values; patterns such as 'T4*' are allowed"
+            Problem(
+                f"expected cell types among the {len(available)} there are, got {'; '.join(unknown)}",
+                "see data.cell_type.values; patterns such as 'T4*' are allowed",
+                "patterns such as 'T4*' are allowed",
+            )
         )
     return list(found)
 

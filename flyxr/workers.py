@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr.engine import base
+from flyxr.errors import FlyxrError, InputError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ PATIENCE = 5.0
 """Time after which a cluster from which nothing came is asked whether it is still there, s."""
 
 
-class LostError(RuntimeError):
+class LostError(FlyxrError, RuntimeError):
     """The cluster is not there any more."""
 
 
@@ -90,15 +91,17 @@ class Cluster:
         import distributed
 
         if not isinstance(client, distributed.Client) or client.asynchronous:
-            raise ValueError(f"expected a dask.distributed.Client, not asynchronous, got {client!r}")
+            raise InputError(f"expected a dask.distributed.Client, not asynchronous, got {client!r}")
         if client.status != "running":
-            raise ValueError(f"expected a client that is connected, got one that is {client.status}: make a new Client")
+            raise InputError(
+                Problem(f"expected a client that is connected, got one that is {client.status}", "make a new Client")
+            )
         threads = client.nthreads()
         self.address = str(client.scheduler_info()["address"])
         if not threads:
-            raise ValueError(
-                f"expected workers, got none at {self.address}: start some with `dask worker {self.address}`, or wait "
-                "for them with client.wait_for_workers(1)"
+            way = f"start some with `dask worker {self.address}`, or wait for them"
+            raise InputError(
+                Problem(f"expected workers, got none at {self.address}", f"{way} with client.wait_for_workers(1)", way)
             )
         self.client, self.n_workers, self.threads_per_worker = client, len(threads), max(threads.values())
         workers = client.scheduler_info(n_workers=-1)["workers"].values()

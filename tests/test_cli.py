@@ -16,6 +16,8 @@ import pytest
 
 import flyxr as fx
 from flyxr import cli, provenance
+from flyxr.errors import FlyxrWarning, InputError, Problem
+from flyxr.sweep import Plan
 
 ROOT = Path(__file__).parents[1]
 
@@ -185,6 +187,13 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["render", "{a}.npy", "{a}.out", "--frame-rate", "30"],
         "values from 0 to 7.*with --rescale",
     ),
+    "array of integers": (
+        ["render", "{a}.int.npy", "{a}.out", "--frame-rate", "30"],
+        "got int64: map the smallest value to 0 and the largest to 1 with --rescale, or",
+    ),
+    "no positive rate": (["render", "{a}.npy", "{a}.out", "--frame-rate", "0"], "got 0.0: e.g. --frame-rate 30"),
+    "no whole array": (["render", "{a}.cut.npy", "{a}.out", "--frame-rate", "30"], "file of numbers at .*cut.npy, got"),
+    "no video": (["render", "{a}.txt", "{a}.out"], "a.txt .*check the file, or save its frames as a .npy array"),
     "no such file": (["render", "{a}.mp4", "{a}.out"], "found no file|no file"),
     "a movie for an ensemble": (
         ["simulate", "{a}.zarr", "{a}.zarr", "{a}.out"],
@@ -197,6 +206,19 @@ BAD: dict[str, tuple[list[str], str]] = {
     "a limit that is too small": (
         ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--dt", "0.01", "--memory-limit", "1 MB"],
         "memory limit of at least .*raise --memory-limit",
+    ),
+    "no scheduler's address": (
+        ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--scheduler", "localhost"],
+        "address of a dask.distributed scheduler, got localhost .*e.g. --scheduler tcp://",
+    ),
+    "no such cell type": (
+        ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--dt", "0.01", "--record", "T9"],
+        r"got 'T9' \(nearest: T.*\): patterns such as 'T4\*' are allowed",
+    ),
+    "no folder to write to": (["bench", "--quick", "--out", "{a}/nowhere/bench.json"], "no folder .*: make it first"),
+    "no flyvis": (
+        ["bench", "--quick", "--peer", "{a}.python"],
+        "got no program: .*without --peer flyxr is timed alone",
     ),
     "no such precision": (
         ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--dt", "0.01", "--precision", "double"],
@@ -212,6 +234,9 @@ def test_main__says_what_is_wrong_in_a_sentence(
 ) -> None:
     stem = str(tmp_path / "a")
     np.save(stem + ".npy", np.full((1, 1, 8, 8), 7.0) * np.arange(8) / 7)
+    np.save(stem + ".int.npy", np.ones((1, 1, 8, 8), np.int64))
+    Path(stem + ".cut.npy").write_bytes(Path(stem + ".npy").read_bytes()[:200])
+    Path(stem + ".txt").write_text("no video")
     fx.save(fx.stimuli.moving_digits(n_samples=1, n_frames=1), stem + ".zarr")
     fx.save(fx.sample_ensemble(1, seed=0), stem + ".ensemble")
     assert cli.main([argument.replace("{a}", stem) for argument in arguments]) == 2
@@ -224,6 +249,79 @@ def test_main__says_what_is_wrong_in_a_sentence(
 def test_main__traceback_on_request(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cli.main(["--traceback", "info", str(tmp_path / "none")])
+
+
+@pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, RuntimeError])
+def test_main__a_defect_is_raised(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(path: object) -> None:
+        raise kind("not the user's")
+
+    monkeypatch.setattr(fx, "open", broken)
+    with pytest.raises(kind, match="not the user's"):
+        cli.main(["info", "r.zarr"])
+    assert capsys.readouterr().err == (
+        "flyxr info: this is a defect of flyxr, please report it with the lines that follow\n"
+    )
+
+
+def test_main__what_the_system_says_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fx, "open", full)
+    assert cli.main(["info", "r.zarr"]) == 2
+    assert capsys.readouterr().err == "flyxr info: [Errno 28] No space left on device\n"
+
+
+def test_main__ways_out_are_those_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = Problem("r.zarr exists", "pass overwrite=True", "add --overwrite")
+
+    def warn_and_raise(path: object) -> None:
+        warnings.warn(FlyxrWarning(problem), stacklevel=1)
+        raise InputError(problem, "and more", heading="no")
+
+    monkeypatch.setattr(fx, "open", warn_and_raise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli.main(["info", "r.zarr"]) == 2
+    warning, *error = capsys.readouterr().err.splitlines()
+    assert warning == "flyxr info: r.zarr exists: add --overwrite"
+    assert error == ["flyxr info: no:", "- r.zarr exists: add --overwrite", "- and more"]
+
+
+def test_plan__small_disk_on_the_command_line() -> None:
+    small = Plan(1, 0, 1, 1, 10, 10, 1.0, 1e12, 1000)
+    assert str(small).endswith("too small: record less, or store less with precision=10 or 'float16'")
+    assert small.text(command_line=True).endswith("record less, or store less with --precision 10 or float16")
+
+
+@pytest.mark.parametrize(
+    ("units", "shown"), [("1", ""), ("1/s", "  1/s"), ("10 mV", "  10 mV"), ("", "")], ids=["none", "rate", "ten", "no"]
+)
+def test_info__units(tmp_path: Path, capsys: pytest.CaptureFixture[str], units: str, shown: str) -> None:
+    movie = fx.stimuli.moving_digits(n_samples=1, n_frames=2)
+    movie["luminance"].attrs["units"] = units
+    fx.save(movie, tmp_path / "m.zarr")
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "m.zarr")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  luminance"))
+    assert line == f"  luminance  1 sample x 2 time x 64 y x 64 x  float32{shown}"
+
+
+def test_simulate__a_long_step_warns_of_dt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    movie, ensemble = str(tmp_path / "m.zarr"), str(tmp_path / "e.zarr")
+    fx.save(fx.stimuli.moving_digits(n_samples=1, n_frames=2), movie)
+    fx.save(fx.sample_ensemble(1, seed=0), ensemble)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli.main(["simulate", movie, ensemble, str(tmp_path / "o.zarr"), "--record", "central", "--plan"]) == 0
+    assert re.search(r"integration step of .*add --dt 0\.01", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("command", ["demo", "render", "simulate", "tuning", "cluster", "info", "bench"])

@@ -309,6 +309,7 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "no factor": (lambda: fx.scale(models(1), source="Mi1", by=[]), ValueError, "expected by as a finite"),
     "infinite": (lambda: fx.scale(models(1), source="Mi1", by=[1, np.inf]), ValueError, r"got \[1.0, inf\]"),
     "nan": (lambda: fx.clamp(models(1), "Mi1", np.nan), ValueError, "expected potential as a finite"),
+    "empty end": (lambda: fx.scale(models(1), source=[], by=1), ValueError, "got none: name a source or target"),
     "unknown end": (lambda: fx.scale(models(1), target="T9", by=1), UnknownCellTypeError, "got 'T9'"),
 }
 

@@ -281,6 +281,9 @@ def test_from_video__damage_shows_when_computed(tmp_path: Path) -> None:
     write_video(file, LEVELS[:9], codec="mpeg4")
     with pytest.raises(schema.SchemaError, match="9 of 52 frames from number 0 on can be decoded"):
         movie.luminance.compute()
+    file.write_text("no video any more")
+    with pytest.raises(schema.SchemaError, match="expected a video that FFmpeg reads, got grey.avi"):
+        movie.luminance.compute()
 
 
 def test_from_video__seeking_past_a_frame_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

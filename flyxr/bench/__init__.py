@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr.bench import limits, page, worker, workload
+from flyxr.errors import FlyxrError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,7 +36,7 @@ _SAID = 600
 table = page.table
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(FlyxrError, ValueError):
     """A side cannot be timed."""
 
 
@@ -203,7 +204,7 @@ class _Bench:
         if peer is not None:
             found = shutil.which(peer)
             if found is None:
-                raise BenchmarkError(_way_out(peer, "no program"))
+                raise BenchmarkError(_no_peer(peer, "no program"))
             self.python["flyvis"] = str(Path(found).absolute())
         self.sides = tuple(self.python)
         self.define_operators = False
@@ -237,7 +238,7 @@ class _Bench:
             try:
                 done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=place, check=False)
             except OSError as error:
-                raise BenchmarkError(_way_out(command[0], error.strerror or str(error))) from error
+                raise BenchmarkError(_no_peer(command[0], error.strerror or str(error))) from error
             if done.returncode == 0 and (place / "answer.json").exists():
                 after = _used()
                 self.used[side] += [later - earlier for later, earlier in zip(after, before, strict=True)]
@@ -248,7 +249,7 @@ class _Bench:
             return self.ask(side, request)
         said = done.stderr.strip()[-_SAID:] or f"it gave no answer, status {done.returncode}"
         if side == "flyvis" and request["task"] == "about":
-            raise BenchmarkError(_way_out(command[0], said.splitlines()[-1]))
+            raise BenchmarkError(_no_peer(command[0], said.splitlines()[-1]))
         raise BenchmarkError(f"{side} failed at {request['task']}: {said}")
 
     def row(self, case: Case, hardware: dict[str, Any]) -> dict[str, Any]:
@@ -301,12 +302,12 @@ def _difference(ours: Path, theirs: Path) -> float:
     return float(np.max(differences))  # NaN where any is
 
 
-def _way_out(python: str, problem: str) -> str:
-    return (
-        f"expected a Python with flyvis at {python}, got: {problem}. Make one with Python 3.9 to 3.12, "
-        "`python3.11 -m venv flyvis-env && flyvis-env/bin/pip install flyvis`, and give flyvis-env/bin/python; "
-        "without --peer flyxr is timed alone"
+def _no_peer(python: str, got: str) -> Problem:
+    way = (
+        "make one with Python 3.9 to 3.12, `python3.11 -m venv flyvis-env && flyvis-env/bin/pip install flyvis`, and "
+        "give flyvis-env/bin/python; without {} flyxr is timed alone"
     )
+    return Problem(f"expected a Python with flyvis at {python}, got {got}", way.format("peer="), way.format("--peer"))
 
 
 def _machine() -> dict[str, Any]:

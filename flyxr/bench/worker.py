@@ -321,8 +321,7 @@ def flyvis_compile(request: dict[str, Any]) -> Found:
     """Build the network in a root folder where nothing is compiled yet."""
     flyvis = _flyvis(request)
     root = Path(os.environ["FLYVIS_ROOT_DIR"])
-    if any(root.rglob("*")):
-        raise RuntimeError(f"expected an empty root folder, got {root}")
+    assert not any(root.rglob("*")), f"expected an empty root folder, got {root}"
     return _timed(flyvis.Network, 1)[0], {}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from flyxr import hexgrid
 from flyxr.connectome import compile_network, open_connectome
 from flyxr.ensemble import open_ensemble, sample_ensemble
+from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,9 +141,12 @@ def _of_ensemble(path: str | Path, n_models: int) -> dict[str, NDArray[np.generi
     ensemble, ours = open_ensemble(path), sample_ensemble(1, seed=0)
     for name in ("cell_type", "source", "target"):
         if not np.array_equal(ensemble[name].values, ours[name].values):
-            raise ValueError(
-                f"expected an ensemble with all cell types and pairs of the connectome in flyxr, got another {name} "
-                f"in {path}: give one as fx.open_ensemble or fx.sample_ensemble make it"
+            raise InputError(
+                Problem(
+                    "expected an ensemble with all cell types and pairs of the connectome in flyxr, got another "
+                    f"{name} in {path}",
+                    "give one as fx.open_ensemble or fx.sample_ensemble make it",
+                )
             )
     model = np.arange(n_models) % ensemble.sizes["model"]
     names = ("bias", "time_constant", "synapse_strength")

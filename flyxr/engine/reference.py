@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flyxr.engine.base import Integrated, Network, Parameters
+from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,9 @@ def integrate(
     (1, 1, 5, 21)
     """
     if device != "cpu":
-        raise ValueError(f"the reference engine computes on the CPU, got device={device!r}: use engine='sparse'")
+        raise InputError(
+            Problem(f"the reference engine computes on the CPU, got device={device!r}", "use engine='sparse'")
+        )
     cells = np.arange(network.n_cells) if cells is None else cells
     frames = np.arange(stimulus.shape[1]) if frames is None else frames
     n_models, n_samples = len(parameters.bias), len(stimulus)

@@ -14,6 +14,7 @@ import torch
 
 from flyxr.engine import lattice, products
 from flyxr.engine.base import Integrated, Network, Parameters
+from flyxr.errors import InputError, Problem, raise_problems
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -167,28 +168,29 @@ def _check(
     frames: NDArray[np.integer] | None,
     checkpoint: int | None,
 ) -> None:
-    problems = []
+    problems: list[str | Problem] = []
     if checkpoint is not None and checkpoint < 1:
         problems.append(f"expected checkpoint as a number of frames from 1 up, got {checkpoint}")
     if cells is not None and len(cells) and not 0 <= np.min(cells) <= np.max(cells) < network.n_cells:
         problems.append(
-            f"expected cells from 0 to {network.n_cells - 1}, got {np.min(cells)} to {np.max(cells)}: "
-            "leave out those that are not there"
+            Problem(
+                f"expected cells from 0 to {network.n_cells - 1}, got {np.min(cells)} to {np.max(cells)}",
+                "leave out those that are not there",
+            )
         )
     if frames is not None and len(frames):
         if not 0 <= np.min(frames) <= np.max(frames) < n_frames:
             problems.append(
-                f"expected frames from 0 to {n_frames - 1}, got {np.min(frames)} to {np.max(frames)}: "
-                "count them from the first of the stimulus"
+                Problem(
+                    f"expected frames from 0 to {n_frames - 1}, got {np.min(frames)} to {np.max(frames)}",
+                    "count them from the first of the stimulus",
+                )
             )
         if (np.diff(frames) <= 0).any():
             problems.append(
-                f"expected frames ascending, got {np.asarray(frames).tolist()[:8]}: sort them with np.unique"
+                Problem(f"expected frames ascending, got {np.asarray(frames).tolist()[:8]}", "sort them with np.unique")
             )
-    if problems:
-        raise ValueError(
-            "\n- ".join(["what is asked for cannot be computed:", *problems]) if problems[1:] else problems[0]
-        )
+    raise_problems(InputError, "what is asked for cannot be computed", problems)
 
 
 def _prepare(

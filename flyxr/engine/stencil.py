@@ -11,6 +11,7 @@ import numpy as np
 
 from flyxr.engine import lattice
 from flyxr.engine.base import Integrated, Network, Parameters
+from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,9 @@ def integrate(
     (1, 1, 5, 21)
     """
     if device != "cpu":
-        raise ValueError(f"the stencil engine computes on the CPU, got device={device!r}: use engine='sparse'")
+        raise InputError(
+            Problem(f"the stencil engine computes on the CPU, got device={device!r}", "use engine='sparse'")
+        )
     cells = np.arange(network.n_cells) if cells is None else np.asarray(cells)
     what = lattice.record(network, stimulus.shape[1], cells, frames)
     n_recorded = stimulus.shape[1] if frames is None else len(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -173,31 +174,37 @@ def _names(given: Any) -> tuple[str, ...] | None:
 def _columns(given: Any) -> tuple[int, ...] | str | None:
     if given is None or (isinstance(given, str) and given == CENTRAL):
         return given
-    expected = "expected columns in record as integers, or 'central'"
-    try:
-        items = _items(np.atleast_1d(given) if np.ndim(given) == 0 and not isinstance(given, Iterable) else given)
-        if isinstance(given, str) or any(isinstance(item, bool) for item in items):
-            raise TypeError
-        columns = [operator.index(item) for item in items]
-    except TypeError:
-        raise InputError(f"{expected}, got {given!r}") from None
+    items = _items(np.atleast_1d(given) if np.ndim(given) == 0 and not isinstance(given, Iterable) else given)
+    columns = [_integer(item) for item in items]
+    if None in columns:
+        raise InputError(f"expected columns in record as integers, or 'central', got {given!r}")
     if not columns:
         raise InputError("record selects nothing: no columns are named")
-    return tuple(dict.fromkeys(columns))
+    return tuple(column for column in dict.fromkeys(columns) if column is not None)
 
 
 def _time(given: Any) -> slice:
     """Slice with ends as float, s, and a step in frames from 1 up."""
-    expected = "expected record['time'] as a slice in s (its step in frames, from 1 up)"
     if given is None:
         return slice(None)
+    if isinstance(given, slice):
+        ends = tuple(None if end is None else _number(end) for end in (given.start, given.stop))
+        step = 1 if given.step is None else _integer(given.step)
+        if step is not None and step >= 1 and not any(end is not None and math.isnan(end) for end in ends):
+            return slice(ends[0], ends[1], step)
+    raise InputError(f"expected record['time'] as a slice in s (its step in frames, from 1 up), got {given!r}")
+
+
+def _integer(value: Any) -> int | None:
     try:
-        if not isinstance(given, slice):
-            raise TypeError
-        start, stop = (None if end is None else float(end) for end in (given.start, given.stop))
-        step = None if given.step is None else operator.index(given.step)
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _number(value: Any) -> float:
+    """A number as float; NaN for what is none."""
+    try:
+        return float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{expected}, got {given!r}") from None
-    if (step is not None and step < 1) or start != start or stop != stop:
-        raise InputError(f"{expected}, got {given!r}")
-    return slice(start, stop, step)
+        return math.nan

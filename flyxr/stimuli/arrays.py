@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import provenance, schema
+from flyxr.errors import Problem, raise_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,13 +80,14 @@ def from_array(
     data, coords, problems = _take_data(array)
     lazy = _is_dask(data)
     coords.update({name: np.asarray(values) for name, values in (sample_coords or {}).items()})
-    problems += _shape_problems(data.shape) + frame_rate_problems(frame_rate)
+    problems += _shape_problems(data.shape)
+    problems += frame_rate_problems(frame_rate)
     problems += _coord_problems(coords, data.shape[0] if data.ndim else 0)
     dtype_problems = _dtype_problems(data.dtype, rescale)
     problems += dtype_problems
     if not lazy and not dtype_problems and data.size:
         problems += _range_problems(data, rescale)
-    raise_problems(problems)
+    raise_problems(schema.SchemaError, "not a movie", problems)
     return wrap(
         _scale_lazily(data, rescale) if lazy else _scale(data, *(_limits(data) if rescale else (None, None))),
         frame_rate,
@@ -177,31 +179,20 @@ def generate(
     )
 
 
-def raise_problems(problems: list[str], kind: str = "movie") -> None:
-    """Raise one SchemaError with all problems of a kind of Dataset, if there are any.
-
-    Examples
-    --------
-    >>> raise_problems([])
-    """
-    if problems:
-        raise schema.SchemaError("\n- ".join([f"not a {kind}:", *problems]))
-
-
-def frame_rate_problems(frame_rate: float) -> list[str]:
+def frame_rate_problems(frame_rate: float) -> list[Problem]:
     """List what is wrong with a frame rate, in frames per second.
 
     Examples
     --------
-    >>> frame_rate_problems(0)
+    >>> [str(problem) for problem in frame_rate_problems(0)]
     ['expected a positive frame_rate, in frames per second, got 0: e.g. frame_rate=30']
     """
     try:
         good = 0 < float(frame_rate) < math.inf
     except (TypeError, ValueError):
         good = False
-    way = "e.g. frame_rate=30"
-    return [] if good else [f"expected a positive frame_rate, in frames per second, got {frame_rate!r}: {way}"]
+    text = f"expected a positive frame_rate, in frames per second, got {frame_rate!r}"
+    return [] if good else [Problem(text, "e.g. frame_rate=30", "e.g. --frame-rate 30")]
 
 
 def count_problems(**counts: object) -> list[str]:
@@ -227,16 +218,18 @@ def _is_dask(data: Any) -> bool:
     return hasattr(data, "__dask_graph__")
 
 
-def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str]]:
+def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str | Problem]]:
     coords: dict[str, np.ndarray] = {}
-    problems = []
+    problems: list[str | Problem] = []
     if isinstance(array, xr.DataArray):
         if set(array.dims) == set(MOVIE_DIMS):
             array = array.transpose(*MOVIE_DIMS)
         elif any(dim in MOVIE_DIMS and MOVIE_DIMS.index(str(dim)) != i for i, dim in enumerate(array.dims)):
             problems.append(
-                f"expected dims {_names(MOVIE_DIMS)}, got {_names(array.dims)}: rename them with .rename, "
-                "or take them by position with array.data"
+                Problem(
+                    f"expected dims {_names(MOVIE_DIMS)}, got {_names(array.dims)}",
+                    "rename them with .rename, or take them by position with array.data",
+                )
             )
         along_samples = {str(name): c for name, c in array.coords.items() if c.dims == array.dims[:1]}
         coords = {n: c.values for n, c in along_samples.items() if n != "sample" or c.dtype.kind in "iu"}
@@ -253,12 +246,12 @@ def _names(dims: tuple[Any, ...]) -> str:
     return f"({', '.join(map(str, dims))})"
 
 
-def _shape_problems(shape: tuple[int, ...]) -> list[str]:
+def _shape_problems(shape: tuple[int, ...]) -> list[str | Problem]:
     if len(shape) != 4:
         way = _NEW_DIM_WAYS.get(len(shape), "give one number for each sample, frame, row and column")
-        return [f"expected 4 dims {_names(MOVIE_DIMS)}, got {len(shape)} with shape {shape}: {way}"]
+        return [Problem(f"expected 4 dims {_names(MOVIE_DIMS)}, got {len(shape)} with shape {shape}", way)]
     if any(math.isnan(length) for length in shape):
-        return [f"expected known lengths, got shape {shape}: call array.compute_chunk_sizes() first"]
+        return [Problem(f"expected known lengths, got shape {shape}", "call array.compute_chunk_sizes() first")]
     empty = [dim for dim, length in zip(MOVIE_DIMS, shape, strict=True) if length == 0]
     if empty:
         return [f"expected at least one sample, frame, row and column, got none along {', '.join(empty)}"]
@@ -277,30 +270,29 @@ def _coord_problems(coords: Mapping[str, np.ndarray], n_samples: int) -> list[st
     return problems
 
 
-def _dtype_problems(dtype: np.dtype[Any], rescale: bool) -> list[str]:
+def _dtype_problems(dtype: np.dtype[Any], rescale: bool) -> list[Problem]:
     if dtype.kind == "f" or dtype == np.uint8 or dtype.kind == "b" or (rescale and dtype.kind in "iu"):
         return []
+    text = f"expected floats from 0 to 1 or uint8, got {dtype}"
     if dtype.kind in "iu":
-        return [
-            f"expected floats from 0 to 1 or uint8, got {dtype}: map the smallest value to 0 and the largest to 1 "
-            "with fx.stimuli.from_array(..., rescale=True), or divide by the largest possible value"
-        ]
-    return [f"expected floats from 0 to 1 or uint8, got {dtype}: convert it with .astype(float)"]
+        way = "map the smallest value to 0 and the largest to 1 with {}, or divide by the largest possible value"
+        return [Problem(text, way.format("fx.stimuli.from_array(..., rescale=True)"), way.format("--rescale"))]
+    return [Problem(text, "convert it with .astype(float)")]
 
 
 def _limits(data: np.ndarray) -> tuple[float, float]:
     return float(data.min()), float(data.max())
 
 
-def _range_problems(data: np.ndarray, rescale: bool) -> list[str]:
+def _range_problems(data: np.ndarray, rescale: bool) -> list[Problem]:
     if data.dtype.kind == "b" or (data.dtype == np.uint8 and not rescale):
         return []
     if not rescale:
         return schema.luminance_problems(data)
     low, high = _limits(data)
     if math.isfinite(low) and math.isfinite(high):
-        way = "divide by a known maximum"
-        return [] if low < high else [f"expected at least two different values to rescale, got {low:g} only: {way}"]
+        text = f"expected at least two different values to rescale, got {low:g} only"
+        return [] if low < high else [Problem(text, "divide by a known maximum")]
     return schema.luminance_problems(data)[:1]
 
 
@@ -319,7 +311,8 @@ def _scale_lazily(data: Any, rescale: bool) -> Any:
 
 def _scale_block(block: np.ndarray, low: np.ndarray | None = None, high: np.ndarray | None = None) -> np.ndarray:
     if low is None or high is None:
-        raise_problems(_range_problems(block, False))
+        raise_problems(schema.SchemaError, "not a movie", _range_problems(block, False))
         return _scale(block)
-    raise_problems(_range_problems(np.stack([low.ravel(), high.ravel()]), True))
+    limits = np.stack([low.ravel(), high.ravel()])
+    raise_problems(schema.SchemaError, "not a movie", _range_problems(limits, True))
     return _scale(block, float(low.item()), float(high.item()))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flyxr.errors import Problem, raise_problems
+from flyxr.schema import SchemaError
 from flyxr.stimuli import arrays
 
 if TYPE_CHECKING:
@@ -81,10 +83,12 @@ def random_walk_of_blocks(
     problems = arrays.frame_rate_problems(frame_rate) + arrays.count_problems(block_size=block_size)
     if len(size) != 4 or any(arrays.count_problems(length=length) for length in size) or size[-1] != size[-2]:
         problems.append(
-            f"expected dataset_size as four counts (sample, time, y, x) with y equal to x, got {size}: "
-            "e.g. dataset_size=(3, 20, 64, 64)"
+            Problem(
+                f"expected dataset_size as four counts (sample, time, y, x) with y equal to x, got {size}",
+                "e.g. dataset_size=(3, 20, 64, 64)",
+            )
         )
-    arrays.raise_problems(problems)
+    raise_problems(SchemaError, "not a movie", problems)
     walk = {
         "n_blocks": n_blocks,
         "block_size": block_size,
@@ -147,7 +151,8 @@ def _walk(
                 frames[sample, time][np.ix_(upper, columns)] = top_lum
     brightest = frames.max()
     if not 0 < brightest < np.inf:
-        arrays.raise_problems(
-            [f"expected a positive finite maximum to divide by, got {brightest:g}: use a brighter noise_mean"]
+        raise SchemaError(
+            Problem(f"expected a positive finite maximum to divide by, got {brightest:g}", "use a brighter noise_mean"),
+            heading="not a movie",
         )
     return np.asarray(frames / brightest)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, provenance, schema
-from flyxr.stimuli import arrays
+from flyxr.errors import Problem, raise_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class Arguments:
     """
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
+        self.problems: list[str | Problem] = []
 
     def numbers(
         self,
@@ -107,15 +107,17 @@ class Arguments:
         duration = self.number(name, value, "s", above=0)
         if duration and dt and n_frames_truncated(duration, dt) < 1:
             self.problems.append(
-                f"expected {name} of at least one frame, got {duration:g} s, which dt={dt:g} s undersamples: "
-                f"use dt of at most {duration:g}, or a longer {name}"
+                Problem(
+                    f"expected {name} of at least one frame, got {duration:g} s, which dt={dt:g} s undersamples",
+                    f"use dt of at most {duration:g}, or a longer {name}",
+                )
             )
             return 0.0
         return duration
 
     def raise_problems(self) -> None:
         """Raise one SchemaError with all that is wrong, if anything is."""
-        arrays.raise_problems(self.problems, "rendering")
+        raise_problems(schema.SchemaError, "not a rendering", self.problems)
 
 
 def _shown(values: Any) -> str:
@@ -123,21 +125,26 @@ def _shown(values: Any) -> str:
     return text if len(text) < 80 else f"{text[:76]}..."
 
 
-def too_fast(name: str, values: NDArray[np.float64], unit: str, columns_per_second: ArrayLike, dt: float) -> list[str]:
+def too_fast(
+    name: str, values: NDArray[np.float64], unit: str, columns_per_second: ArrayLike, dt: float
+) -> list[Problem]:
     """List which values move further than :data:`MOST_COLUMNS_A_FRAME` in a step of dt seconds.
 
     Examples
     --------
-    >>> too_fast("speeds", np.array([5.0, 80.0]), "columns/s", [5.0, 80.0], 1 / 50)
-    ['dt=0.02 s undersamples speeds [80.0] columns/s, which move 1.6 columns a frame: use dt of at most 0.0125, ...']
+    >>> print(*too_fast("speeds", np.array([5.0, 80.0]), "columns/s", [5.0, 80.0], 1 / 50))
+    dt=0.02 s undersamples speeds [80.0] columns/s, which move 1.6 columns a frame: use dt of at most 0.0125, ...
     """
     step = np.abs(np.asarray(columns_per_second, dtype=np.float64)) * dt
     wrong = step > MOST_COLUMNS_A_FRAME * (1 + _ROUNDING)
     if not wrong.any():
         return []
     return [
-        f"dt={dt:g} s undersamples {name} {values[wrong].tolist()} {unit}, which move {step.max():.3g} columns a "
-        f"frame: use dt of at most {dt / step.max():.3g}, or leave these out"
+        Problem(
+            f"dt={dt:g} s undersamples {name} {values[wrong].tolist()} {unit}, which move {step.max():.3g} columns a "
+            "frame",
+            f"use dt of at most {dt / step.max():.3g}, or leave these out",
+        )
     ]
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flyxr.errors import raise_problems
+from flyxr.schema import SchemaError
 from flyxr.stimuli import arrays
 
 if TYPE_CHECKING:
@@ -78,10 +80,12 @@ def moving_digits(
         problems.append(f"expected seed as an integer of at least 0, got {seed!r}")
     if not 0 <= speed < np.inf:
         problems.append(f"expected speed as pixels per frame, at least 0, got {speed!r}")
-    arrays.raise_problems(problems)
+    raise_problems(SchemaError, "not a movie", problems)
     side = max(1, round(size * 28 / 64)) if digit_size is None else digit_size
     if arrays.count_problems(digit_size=side) or side > size:
-        arrays.raise_problems([f"expected digit_size from 1 to size={size}, got {side!r}: digits must fit the frame"])
+        raise SchemaError(
+            f"expected digit_size from 1 to size={size}, got {side!r}: digits must fit the frame", heading="not a movie"
+        )
     drawing = {
         "seed": int(seed),
         "n_frames": int(n_frames),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr import hexgrid
+from flyxr.errors import Problem
 from flyxr.stimuli import arrays, columns
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def flashes(
     pattern = tuple(np.atleast_1d(np.asarray(alternations)).tolist())
     if not (set(pattern) == {0, 1} and pattern[0] == 0):
         check.problems.append(
-            f"expected alternations of 0 (baseline) and 1 (flash) that start with 0, got {pattern}: e.g. (0, 1, 0)"
+            Problem(
+                f"expected alternations of 0 (baseline) and 1 (flash) that start with 0, got {pattern}",
+                "e.g. (0, 1, 0)",
+            )
         )
     check.raise_problems()
 
@@ -199,7 +203,9 @@ def impulses(
     )
 
 
-def _positions(position: Any, extent: int, problems: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+def _positions(
+    position: Any, extent: int, problems: list[str | Problem]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
     """Axial coordinates (position,) of the discs, and their radius."""
     u, v = hexgrid.columns(extent)
     middle = np.zeros(1, np.int64)

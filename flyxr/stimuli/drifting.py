@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flyxr import hexgrid
+from flyxr.errors import Problem
 from flyxr.stimuli import arrays, columns
 
 if TYPE_CHECKING:
@@ -98,15 +99,20 @@ def gratings(
     fast = values[2][values[2] * dt >= 0.5 * (1 - 1e-9)]
     if fast.size:
         check.problems.append(
-            f"dt={dt:g} s undersamples temporal_frequencies {fast.tolist()} Hz: use dt below {0.5 / fast.max():.3g}, "
-            "or leave these out"
+            Problem(
+                f"dt={dt:g} s undersamples temporal_frequencies {fast.tolist()} Hz",
+                f"use dt below {0.5 / fast.max():.3g}, or leave these out",
+            )
         )
     limit = _highest_frequency(samples[:, 0])
     fine = samples[:, 1] >= limit * (1 - 1e-9)
     if fine.any():
         pairs = ", ".join(f"{f:.4g} at angle {a:g}" for a, f in np.unique(samples[fine, :2], axis=0)[:6].tolist())
         check.problems.append(
-            f"columns undersample spatial_frequencies {pairs}: use less than {limit[fine].min():.4g} cycles/degree"
+            Problem(
+                f"columns undersample spatial_frequencies {pairs}",
+                f"use less than {limit[fine].min():.4g} cycles/degree",
+            )
         )
     check.raise_problems()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr import schema
+from flyxr.errors import DownloadError, MissingError, Problem, raise_problems
 from flyxr.stimuli import arrays
 
 if TYPE_CHECKING:
@@ -72,14 +73,17 @@ def moving_mnist(
     >>> dict(moving_mnist(file).luminance.sizes)
     {'sample': 3, 'time': 20, 'y': 64, 'x': 64}
     """
-    arrays.raise_problems(arrays.frame_rate_problems(frame_rate) + arrays.count_problems(sample_chunk=sample_chunk))
+    problems = arrays.frame_rate_problems(frame_rate) + arrays.count_problems(sample_chunk=sample_chunk)
+    raise_problems(schema.SchemaError, "not a movie", problems)
     if path is None:
         file = _download(URL if url is None else url, cache, progressbar)
     else:
         file = Path(path).expanduser().resolve()
         if not file.is_file():
-            raise FileNotFoundError(
-                f"expected Moving MNIST at {file}, found no file: leave path out to download it once (0.8 GB)"
+            raise MissingError(
+                Problem(
+                    f"expected Moving MNIST at {file}, found no file", "leave path out to download it once (0.8 GB)"
+                )
             )
     time, samples, height, width = _open(file).shape
     luminance = arrays.generate(_sequences, samples, (time, height, width), sample_chunk, path=str(file), time=time)
@@ -111,9 +115,12 @@ def _open(file: Path) -> NDArray[np.uint8]:
 
 def _refusal(file: Path, got: str) -> schema.SchemaError:
     return schema.SchemaError(
-        f"expected Moving MNIST, a .npy file of uint8 (time, sample, y, x), published as (20, 10000, 64, 64), "
-        f"got {got} in {file}: for frames of your own use fx.stimuli.from_array(np.load(...), frame_rate=...); "
-        "a broken download has to be deleted, then moving_mnist() downloads it again"
+        Problem(
+            f"expected Moving MNIST, a .npy file of uint8 (time, sample, y, x), published as (20, 10000, 64, 64), "
+            f"got {got} in {file}",
+            "for frames of your own use fx.stimuli.from_array(np.load(...), frame_rate=...); "
+            "a broken download has to be deleted, then moving_mnist() downloads it again",
+        )
     )
 
 
@@ -136,13 +143,19 @@ def _download(url: str, cache: str | os.PathLike[str] | None, progressbar: bool)
             downloader=download_whole,
         )
     except schema.SchemaError as error:
-        raise ConnectionError(
-            f"the download of {url} was cut short or is another file; nothing was kept: call again, or download the "
-            f"file by hand and give moving_mnist(path). {error}"
+        raise DownloadError(
+            Problem(
+                f"the download of {url} was cut short or is another file; nothing was kept",
+                "call again, or download the file by hand and give moving_mnist(path)",
+            ),
+            *error.problems,
         ) from error
     except OSError as error:
-        raise ConnectionError(
-            f"could not download {url} ({error}): call again, download the file by hand and give "
-            "moving_mnist(path), or use moving_digits(), which needs no download"
+        raise DownloadError(
+            Problem(
+                f"could not download {url} ({error})",
+                "call again, download the file by hand and give moving_mnist(path), or use moving_digits(), which "
+                "needs no download",
+            )
         ) from error
     return Path(found).resolve()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flyxr import hexgrid
+from flyxr.errors import Problem
 from flyxr.stimuli import arrays, columns
 
 if TYPE_CHECKING:
@@ -253,21 +254,26 @@ def _places(offsets: Any, check: columns.Arguments) -> tuple[float, int]:
     """First place in LEDs, and how many there are; 0 if something is wrong with them."""
     ends = check.numbers("offsets", offsets, "degree", least=-_EVERYWHERE / 2, most=_EVERYWHERE / 2)
     if ends.size not in (0, 2):
-        check.problems.append(f"expected offsets as (first, last), in degree, got {offsets!r}: e.g. {OFFSETS}")
+        check.problems.append(
+            Problem(f"expected offsets as (first, last), in degree, got {offsets!r}", f"e.g. {OFFSETS}")
+        )
     if ends.size != 2:
         return 0.0, 0
     first, last = (ends / LED_DEGREES).round(9).tolist()
     steps = round(last - first, 9)
     if steps < 1 or steps % 1:
         check.problems.append(
-            f"expected offsets from the first to a larger last one, a multiple of {LED_DEGREES} degrees apart, "
-            f"got {tuple(ends.tolist())}: e.g. {OFFSETS}; motion the other way has the angle + 180"
+            Problem(
+                f"expected offsets from the first to a larger last one, a multiple of {LED_DEGREES} degrees apart, "
+                f"got {tuple(ends.tolist())}",
+                f"e.g. {OFFSETS}; motion the other way has the angle + 180",
+            )
         )
         return 0.0, 0
     return first, int(steps) + 1
 
 
-def _unseen(angles: NDArray[np.float64], width: float, first: float, n_places: int, extent: int) -> list[str]:
+def _unseen(angles: NDArray[np.float64], width: float, first: float, n_places: int, extent: int) -> list[Problem]:
     """List the angles at which the path of a bar does not cross the lattice."""
     u, v = hexgrid.columns(extent)
     right, up = v * columns.COLUMN_DEGREES, -(u + v / 2) * columns.COLUMN_DEGREES
@@ -278,9 +284,11 @@ def _unseen(angles: NDArray[np.float64], width: float, first: float, n_places: i
     if not unseen.any():
         return []
     return [
-        f"expected motion that a lattice of extent {extent} sees, got none from {start:g} to {stop:g} degrees at "
-        f"angles {angles[unseen].tolist()}: choose offsets within {-along.max():.4g} and {along.max():.4g}, or "
-        "a larger extent"
+        Problem(
+            f"expected motion that a lattice of extent {extent} sees, got none from {start:g} to {stop:g} degrees at "
+            f"angles {angles[unseen].tolist()}",
+            f"choose offsets within {-along.max():.4g} and {along.max():.4g}, or a larger extent",
+        )
     ]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flyxr import hexgrid
+from flyxr.errors import Problem
 from flyxr.stimuli import arrays, columns
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def natural_motion(
     motions += [_Motion(rotation_speed=value) for value in turning.tolist()]
     motions += [_Motion(expansion_rate=value) for value in growing.tolist()]
     if not motions and not check.problems:
-        check.problems.append("expected a motion, got none: give angles and speeds, rotation_speeds or expansion_rates")
+        way = "give angles and speeds, rotation_speeds or expansion_rates"
+        check.problems.append(Problem("expected a motion, got none", way))
     check.raise_problems()
 
     before, moving, after = (columns.n_frames(time, dt) for time in (t_pre, t_stim, t_post))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr import schema
+from flyxr.errors import DependencyError, MissingError, Problem, raise_problems
 from flyxr.stimuli import arrays
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def from_video(
     """
     file = Path(path).expanduser().resolve()
     if not file.is_file():
-        raise FileNotFoundError(f"expected a video at {file}, found no file: check the path")
+        raise MissingError(Problem(f"expected a video at {file}, found no file", "check the path"))
     video = _inspect(file)
     rate = video.frame_rate if frame_rate is None else frame_rate
     frames = video.ticks.size if n_frames is None else n_frames
@@ -102,11 +103,15 @@ def from_video(
     if not problems and frames > video.ticks.size:
         problems.append(f"expected n_frames up to {video.ticks.size}, the length of {file.name}, got {frames}")
     if frame_rate is None and not video.uniform:
+        way = "give {} to take them as equally spaced, or convert the file, e.g. with ffmpeg -vf fps=30"
         problems.append(
-            f"expected frames equally spaced in time, got a variable frame rate in {file.name}: give frame_rate=... "
-            "to take them as equally spaced, or convert the file, e.g. with ffmpeg -vf fps=30"
+            Problem(
+                f"expected frames equally spaced in time, got a variable frame rate in {file.name}",
+                way.format("frame_rate=..."),
+                way.format("--frame-rate 30"),
+            )
         )
-    arrays.raise_problems(problems)
+    raise_problems(schema.SchemaError, "not a movie", problems)
     decoding = {"path": str(file), "size": size and (height, width), "ticks": video.ticks[:frames]}
     luminance = arrays.generate(_decode, frames, (1, height, width), frame_chunk, **decoding)
     stimulus = {"name": "from_video", "file": file.name}
@@ -117,7 +122,8 @@ def _import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ImportError(f"from_video needs av ({error}): install it with pip install 'flyxr[video]'") from error
+        way = "install it with pip install 'flyxr[video]'"
+        raise DependencyError(Problem(f"from_video needs av ({error})", way)) from error
     return av
 
 
@@ -129,7 +135,7 @@ def _inspect(file: Path) -> _Video:
             rate, base, height, width = stream.guessed_rate, stream.time_base, stream.height, stream.width
             packets = (packet for packet in container.demux(stream) if not packet.is_discard)
             ticks = np.sort([packet.pts for packet in packets if packet.pts is not None]).astype(np.int64)
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, LookupError, av.FFmpegError) as error:
         raise _refusal(file, str(error)) from error
     if not (ticks.size and rate and height and width):
         raise _refusal(file, "no frames with a time and a size in it")
@@ -141,8 +147,11 @@ def _inspect(file: Path) -> _Video:
 
 def _refusal(file: Path, got: str) -> schema.SchemaError:
     return schema.SchemaError(
-        f"expected a video that FFmpeg reads, got {file.name} ({got}): check the file, "
-        "or load its frames yourself and call fx.stimuli.from_array(array, frame_rate=...)"
+        Problem(
+            f"expected a video that FFmpeg reads, got {file.name} ({got})",
+            "check the file, or load its frames yourself and call fx.stimuli.from_array(array, frame_rate=...)",
+            "check the file, or save its frames as a .npy array (sample, time, y, x) and add --frame-rate 30",
+        )
     )
 
 
@@ -151,9 +160,12 @@ def _decode(
 ) -> NDArray[np.float32]:
     """Frames (index, 1, y, x) of consecutive indices."""
     wanted = ticks[indices]
-    frames = _read(path, wanted, seek=indices[0] > 0)
-    if len(frames) < wanted.size and indices[0] > 0:  # an index in the file that leads past the frame
-        frames = _read(path, wanted, seek=False)
+    try:
+        frames = _read(path, wanted, seek=indices[0] > 0)
+        if len(frames) < wanted.size and indices[0] > 0:  # an index in the file that leads past the frame
+            frames = _read(path, wanted, seek=False)
+    except _import_av().FFmpegError as error:
+        raise _refusal(Path(path), str(error)) from error
     if len(frames) < wanted.size:
         raise _refusal(Path(path), f"{len(frames)} of {wanted.size} frames from number {indices[0]} on can be decoded")
     grey: NDArray[np.float32] = np.stack(frames)[:, None].astype(np.float32) / np.float32(255)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MANIFEST = "manifest.json"
-"""Name of the file that lists all files of a saved store; it lies in the folder of an array, where zarr looks for none."""
+"""File that lists all files of a saved store; it lies in the folder of an array, where zarr looks for none."""
 _READ_BYTES = 2**22
 
 
@@ -171,7 +171,7 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
 def unwritable(path: Path, error: OSError) -> UnwritableError:
     """Error that says that a path cannot be written, and why."""
     found = UnwritableError(f"cannot write {path}: {error.strerror}; choose another path")
-    found.errno = error.errno
+    found.code = error.errno
     return found
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr import identity
-from flyxr.errors import FlyxrError, Problem
+from flyxr.errors import FlyxrError, InputError, Problem
 from flyxr.store import journal
 from flyxr.store.files import StoredFile
 
@@ -163,7 +163,7 @@ def read(store: str | Path) -> Ledger | None:
     try:
         lines = journal.read(path)
         if not lines or "inputs" not in lines[0]:
-            raise ValueError("expected the inputs first")
+            raise InputError("expected the inputs first")
         for line in lines:
             found.enter(line)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

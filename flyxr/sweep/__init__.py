@@ -19,6 +19,7 @@ from flyxr.store import labels, ledger
 from flyxr.sweep import plan as plans
 from flyxr.sweep import stream
 from flyxr.sweep.base import (
+    REPLACE,
     LabelMismatchError,
     Run,
     SweepError,
@@ -27,6 +28,7 @@ from flyxr.sweep.base import (
     check_same,
     inputs_of,
     label_differences,
+    raise_labels,
 )
 from flyxr.sweep.plan import Plan
 
@@ -288,10 +290,10 @@ def _check_content(run: Run, found: Ledger, relabel: bool) -> None:
         raise SweepMismatchError(
             f"stimulus: the luminance of {len(changed)} samples differs, first at position {changed[0]}",
             *differences,
+            REPLACE,
             heading=f"{run.path} is of another sweep",
         )
-    if differences:
-        raise LabelMismatchError(*differences, heading=f"{run.path} has other labels")
+    raise_labels(run.path, differences)
 
 
 def _check_writable(path: Path) -> None:
@@ -301,7 +303,7 @@ def _check_writable(path: Path) -> None:
     except OSError as error:
         text = f"{path}: {error.strerror}: make it writable, or copy it, as it is unfinished or to be extended"
         refused = UnwritableError(text)
-        refused.errno = error.errno
+        refused.code = error.errno
         raise refused from error
 
 

@@ -37,20 +37,23 @@ class SweepError(FlyxrError, RuntimeError):
 class SweepMismatchError(FlyxrError, ValueError):
     """The store at the path is of another sweep; the message names each difference."""
 
-    def message(self, *, command_line: bool = False) -> str:
-        """All differences, and the way out."""
-        way = "--overwrite" if command_line else "overwrite=True"
-        return f"{super().message(command_line=command_line)}\nChoose another path, or replace it with {way}."
-
 
 class LabelMismatchError(SweepMismatchError):
     """The store at the path is of the same sweep with other labels; the message names each difference."""
 
-    def message(self, *, command_line: bool = False) -> str:
-        """All differences, and the ways out."""
-        way = "--relabel" if command_line else "relabel=True"
-        first, last = super().message(command_line=command_line).rsplit("\n", 1)
-        return f"{first}\nWrite the labels of this call, computing nothing anew, with {way}. {last}"
+
+REPLACE = Problem(
+    "ways out",
+    "choose another path, or replace the store with overwrite=True",
+    "choose another path, or replace the store with --overwrite",
+)
+RELABEL = Problem(
+    "ways out",
+    "write the labels of this call, which computes nothing anew, with relabel=True; choose another path; or replace the "
+    "store with overwrite=True",
+    "write the labels of this call, which computes nothing anew, with --relabel; choose another path; or replace the "
+    "store with --overwrite",
+)
 
 
 class Run(NamedTuple):
@@ -126,12 +129,24 @@ def check_same(found: Ledger, inputs: Mapping[str, Any], path: Path) -> None:
                 )
             )
     if problems:
-        raise SweepMismatchError(*problems, heading=f"{path} is of another sweep")
+        raise SweepMismatchError(*problems, REPLACE, heading=f"{path} is of another sweep")
 
 
 def label_differences(path: Path, found: Ledger, given: xr.Dataset) -> list[str]:
     """What differs between the labels of a store and those given, a line for each."""
     return labels.differences(stores.labels_of(path, found), labels.decode(labels.encode(given)))
+
+
+def raise_labels(path: Path, differences: list[str]) -> None:
+    """Raise if labels differ.
+
+    Raises
+    ------
+    LabelMismatchError
+        With a line for each difference.
+    """
+    if differences:
+        raise LabelMismatchError(*differences, RELABEL, heading=f"{path} has other labels")
 
 
 def _short(value: Any) -> str:

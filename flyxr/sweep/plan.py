@@ -50,6 +50,16 @@ class Plan(NamedTuple):
     free_bytes: int
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, command_line: bool = False) -> str:
+        """Table of what the sweep is going to take, with a warning if the disk is too small.
+
+        Parameters
+        ----------
+        command_line
+            Name the ways out as options of the command line, not as arguments in Python.
+        """
         rows = [
             ("blocks", f"{self.n_blocks} of 1 model x {self.block_samples} samples, {self.at_once} at a time"),
             ("done", f"{self.n_done} of {self.n_blocks} blocks"),
@@ -59,7 +69,13 @@ class Plan(NamedTuple):
             ("time", f"about {time_text(self.seconds)}, from blocks that were timed"),
         ]
         if self.disk_bytes > self.free_bytes:
-            rows.append(("WARNING", "the disk is too small: record less, or store less with precision=10 or 'float16'"))
+            way = "record less, or store less with {}"
+            small = Problem(
+                "the disk is too small",
+                way.format("precision=10 or 'float16'"),
+                way.format("--precision 10 or float16"),
+            )
+            rows.append(("WARNING", small.line(command_line=command_line)))
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
 

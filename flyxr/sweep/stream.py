@@ -19,11 +19,11 @@ from flyxr.errors import FlyxrWarning, Problem, UnwritableError
 from flyxr.simulation import PACKAGES, DivergedError, parameters_of, state_of, steady_state
 from flyxr.store import labels, ledger
 from flyxr.sweep.base import (
-    LabelMismatchError,
     Run,
     SweepError,
     check_same,
     label_differences,
+    raise_labels,
     relative_error,
     template,
     write_block,
@@ -100,8 +100,8 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
     found = ledger.read(path)
     assert found is not None
     check_same(found, run.inputs, path)
-    if not relabel and (differences := label_differences(path, found, run.prepared.labels)):
-        raise LabelMismatchError(*differences, heading=f"{path} has other labels")
+    if not relabel:
+        raise_labels(path, label_differences(path, found, run.prepared.labels))
     for shard in broken(path, found, verify=verify):
         warnings.warn(
             FlyxrWarning(f"{path / shard.path} is missing or corrupted and is computed anew"),
@@ -241,7 +241,7 @@ def stopped(error: BaseException, path: Path, found: Ledger) -> Exception:
     """The error, with what is done and the way on."""
     if isinstance(error, OSError) and error.errno:
         stopped = UnwritableError(_progress(f"the sweep stopped: {error.strerror}. ", path, found))
-        stopped.errno = error.errno
+        stopped.code = error.errno
         return stopped
     return SweepError(_progress(f"the sweep stopped: {error or type(error).__name__}. ", path, found))
 

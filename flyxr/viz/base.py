@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, schema
+from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,20 +48,24 @@ def variable(data: object, *dims: str) -> xr.DataArray:
     if isinstance(data, xr.Dataset):
         names = [name for name in ("response", "luminance") if name in data]
         if not names:
-            raise ValueError(
-                f"expected 'response' or 'luminance' in the Dataset, got {list(map(str, data.data_vars))}: "
-                "pass one variable as a DataArray, data[name]"
+            raise InputError(
+                Problem(
+                    f"expected 'response' or 'luminance' in the Dataset, got {list(map(str, data.data_vars))}",
+                    "pass one variable as a DataArray, data[name]",
+                )
             )
         data = data[names[0]]
     if not isinstance(data, xr.DataArray):
-        raise ValueError(
-            f"expected {wanted}, got {type(data).__name__}: name its dims with xr.DataArray(array, dims=...)"
+        raise InputError(
+            Problem(f"expected {wanted}, got {type(data).__name__}", "name its dims with xr.DataArray(array, dims=...)")
         )
     missing = [dim for dim in dims if dim not in data.dims]
     if missing:
-        raise ValueError(
-            f"expected {wanted}, got dims {tuple(map(str, data.dims))}: keep {' and '.join(map(repr, missing))} when "
-            "selecting, or pass data of another kind"
+        raise InputError(
+            Problem(
+                f"expected {wanted}, got dims {tuple(map(str, data.dims))}",
+                f"keep {' and '.join(map(repr, missing))} when selecting, or pass data of another kind",
+            )
         )
     return data
 
@@ -78,18 +83,22 @@ def of_kind(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
     """
     dataset, record = schema.as_dataset(data, kind), schema.KINDS[kind].variables[0]
     if record.name not in dataset:
-        raise ValueError(
-            f"expected a {kind} with '{record.name}', got variables {list(map(str, dataset.data_vars))}: "
-            "mind the order of the arguments"
+        raise InputError(
+            Problem(
+                f"expected a {kind} with '{record.name}', got variables {list(map(str, dataset.data_vars))}",
+                "mind the order of the arguments",
+            )
         )
     array = dataset[record.name]
     missing = [dim for dim in record.dims if dim not in array.dims]
     extra = [str(dim) for dim in array.dims if dim not in record.dims]
     if extra or not set(missing) <= set(_SELECTED) or "time" not in array.coords:
-        raise ValueError(
-            f"expected a {kind} with dims {record.dims} and a 'time' coordinate in s, got dims "
-            f"{tuple(map(str, array.dims))} and coordinates {list(map(str, array.coords))}: keep these dims, and mind "
-            "the order of the arguments"
+        raise InputError(
+            Problem(
+                f"expected a {kind} with dims {record.dims} and a 'time' coordinate in s, got dims "
+                f"{tuple(map(str, array.dims))} and coordinates {list(map(str, array.coords))}",
+                "keep these dims, and mind the order of the arguments",
+            )
         )
     lazy = [name for name, coord in array.coords.items() if coord.chunks is not None]
     array = array.assign_coords({name: array[name].compute() for name in lazy}).expand_dims(missing)
@@ -109,9 +118,11 @@ def same_samples(data: xr.DataArray, samples: xr.DataArray, kind: str) -> xr.Dat
     """
     missing = [label for label in samples.values.tolist() if label not in data.indexes["sample"]]
     if missing:
-        raise ValueError(
-            f"expected a {kind} with the samples of the responses, got one without {missing}: pass the {kind} that "
-            "was simulated, or select common samples with responses.sel(sample=...)"
+        raise InputError(
+            Problem(
+                f"expected a {kind} with the samples of the responses, got one without {missing}",
+                f"pass the {kind} that was simulated, or select common samples with responses.sel(sample=...)",
+            )
         )
     return data.sel(sample=samples.values)
 
@@ -202,9 +213,11 @@ def lattice(data: xr.DataArray) -> Lattice:
     if "u" in coords and "v" in coords:
         u, v = coords["u"].values, coords["v"].values
     else:
-        raise ValueError(
-            f"expected coordinates 'u' and 'v' on 'column', got {list(map(str, coords))}: assign them with "
-            "data.assign_coords(flyxr.hexgrid.column_coords(extent))"
+        raise InputError(
+            Problem(
+                f"expected coordinates 'u' and 'v' on 'column', got {list(map(str, coords))}",
+                "assign them with data.assign_coords(flyxr.hexgrid.column_coords(extent))",
+            )
         )
     if "x_column" in coords and "y_column" in coords:
         return Lattice(column, u, v, coords["x_column"].values, coords["y_column"].values)
@@ -273,9 +286,12 @@ def pick_times(data: xr.DataArray, time: float | Sequence[float] | None) -> xr.D
     if time is None:
         return data
     if "time" not in data.dims or "time" not in data.coords:
-        raise ValueError(
-            f"expected dim 'time' with a coordinate in s to select time={time}, got dims "
-            f"{tuple(map(str, data.dims))}: leave out time="
+        raise InputError(
+            Problem(
+                f"expected dim 'time' with a coordinate in s to select time={time}, got dims "
+                f"{tuple(map(str, data.dims))}",
+                "leave out time=",
+            )
         )
     return data.sel(time=time, method="nearest")
 
@@ -302,9 +318,11 @@ def pictures(
     count = int(np.prod([data.sizes[dim] for dim in others], dtype=int))
     if count > MOST_PICTURES:
         sizes = ", ".join(f"{dim}: {data.sizes[dim]}" for dim in others)
-        raise ValueError(
-            f"expected at most {MOST_PICTURES} pictures, got {count} ({sizes}): select fewer with .sel(...), or "
-            "thin the time axis with .isel(time=slice(None, None, 10))"
+        raise InputError(
+            Problem(
+                f"expected at most {MOST_PICTURES} pictures, got {count} ({sizes})",
+                "select fewer with .sel(...), or thin the time axis with .isel(time=slice(None, None, 10))",
+            )
         )
     data = data.transpose(*others, *core)
     title = selected(data) if title is None else title

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from flyxr.errors import InputError, Problem
 from flyxr.viz import base
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ def hexmap(
     """
     array = base.variable(data, "column")
     if isinstance(data, xr.Dataset) and array.sizes.get("cell_type", 1) > 1:
-        raise ValueError(
-            f"expected responses of a single cell type, got {array.sizes['cell_type']}: select one with "
-            "responses.sel(cell_type='T4c'), or pass responses.response to choose among all"
+        raise InputError(
+            Problem(
+                f"expected responses of a single cell type, got {array.sizes['cell_type']}",
+                "select one with responses.sel(cell_type='T4c'), or pass responses.response to choose among all",
+            )
         )
     base.load_backend()
     return base.column_pictures(base.pick_times(array, time).compute(), center, height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flyxr.errors import InputError, Problem
 from flyxr.viz import base
 
 if TYPE_CHECKING:
@@ -64,18 +65,24 @@ def stimulus_response(
     """
     response = base.of_kind(responses, "responses")
     if cell_type not in response.indexes["cell_type"]:
-        raise ValueError(
-            f"expected responses of {cell_type!r}, got {response['cell_type'].values.tolist()}: choose one of "
-            "these with cell_type=, or record it with simulate(..., record=...)"
+        raise InputError(
+            Problem(
+                f"expected responses of {cell_type!r}, got {response['cell_type'].values.tolist()}",
+                "choose one of these with cell_type=, or record it with simulate(..., record=...)",
+            )
         )
     if model is not None and model not in response.indexes["model"]:
-        raise ValueError(
-            f"expected responses of model {model}, got {response['model'].values.tolist()}: choose one of these"
+        raise InputError(
+            Problem(
+                f"expected responses of model {model}, got {response['model'].values.tolist()}", "choose one of these"
+            )
         )
     if response.sizes["column"] == 1:
-        raise ValueError(
-            "expected responses in all columns, got one column: simulate with record='all' or record=[cell types], "
-            "or draw time courses with fx.viz.traces"
+        raise InputError(
+            Problem(
+                "expected responses in all columns, got one column",
+                "simulate with record='all' or record=[cell types], or draw time courses with fx.viz.traces",
+            )
         )
     base.load_backend()
     response = response.sel(cell_type=cell_type, model=response["model"][0] if model is None else model)

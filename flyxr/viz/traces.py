@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import holoviews as hv
 import numpy as np
 
+from flyxr.errors import InputError, Problem
 from flyxr.viz import base
 
 if TYPE_CHECKING:
@@ -58,10 +59,13 @@ def traces(data: xr.DataArray | xr.Dataset, *, width: int = 320, height: int = 1
     array = array.squeeze(base.single_dims(array, "time"))
     extra = [str(dim) for dim in array.dims if dim not in ("model", "sample", "cell_type", "time")]
     if extra or "time" not in array.coords:
-        raise ValueError(
-            "expected dim 'time' with a coordinate in s, and none but model, sample and cell_type besides, got "
-            f"{dict(array.sizes)}: select one {' and one '.join(extra) or 'time axis'}, the central column with "
-            "responses.fly.central() or .isel(column=...)"
+        raise InputError(
+            Problem(
+                "expected dim 'time' with a coordinate in s, and none but model, sample and cell_type besides, got "
+                f"{dict(array.sizes)}",
+                f"select one {' and one '.join(extra) or 'time axis'}, the central column with "
+                "responses.fly.central() or .isel(column=...)",
+            )
         )
     array = array.compute()
     base.load_backend()
