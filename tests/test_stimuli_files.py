@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from flyxr import schema, stimuli
+from flyxr import identity, schema, stimuli
 from flyxr.stimuli import mnist, video
 
 if TYPE_CHECKING:
@@ -275,10 +275,13 @@ def test_from_video__no_video(tmp_path: Path) -> None:
             stimuli.from_video(file)
 
 
-def test_from_video__damage_shows_when_computed(tmp_path: Path) -> None:
+def test_from_video__damage_shows_when_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_video(tmp_path / "grey.avi", LEVELS, codec="mpeg4")
     movie = stimuli.from_video(file)
     write_video(file, LEVELS[:9], codec="mpeg4")
+    with pytest.raises(identity.ChangedError, match=r"grey.avi has changed since it was opened: open it again"):
+        movie.luminance.compute()
+    monkeypatch.setattr(identity, "check_file", lambda *given: None)
     with pytest.raises(schema.SchemaError, match="9 of 52 frames from number 0 on can be decoded"):
         movie.luminance.compute()
     file.write_text("no video any more")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from flyxr import provenance, schema
+from flyxr import identity, provenance, schema
 from flyxr.errors import Problem, raise_problems
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def wrap(
     *,
     stimulus: Mapping[str, object],
     sample_coords: Mapping[str, np.ndarray] | None = None,
+    hashes: Mapping[str, str] | None = None,
 ) -> xr.Dataset:
     """Movie Dataset around an array (sample, time, y, x) that is known to be in order.
 
@@ -115,6 +116,8 @@ def wrap(
         ``name`` and arguments of what made the movie, for its provenance.
     sample_coords
         Coordinates of the dim ``sample``.
+    hashes
+        Of the file that the movie is read from, for its provenance.
 
     Examples
     --------
@@ -133,7 +136,7 @@ def wrap(
     }
     movie = schema.annotate(xr.Dataset({"luminance": (MOVIE_DIMS, luminance)}, coords), "movie")
     arguments = {name: value for name, value in stimulus.items() if name != "name"} | {"frame_rate": float(frame_rate)}
-    return provenance.add(movie, str(stimulus["name"]), arguments)
+    return provenance.add(movie, str(stimulus["name"]), arguments, hashes=hashes)
 
 
 def generate(
@@ -235,11 +238,34 @@ def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str | Probl
         coords = {n: c.values for n, c in along_samples.items() if n != "sample" or c.dtype.kind in "iu"}
         coords = {n: v for n, v in coords.items() if n not in array.dims[:1] or n == "sample"}
         array = array.data
-    if isinstance(array, np.memmap):
-        import dask.array as da
-
-        return da.from_array(array), coords, problems
+    if isinstance(array, np.memmap) and array.filename is not None:
+        return _lazy_map(array), coords, problems
     return array if _is_dask(array) else np.asarray(array), coords, problems
+
+
+class _MappedFile:
+    """A memory map that is read as long as its file is what it was."""
+
+    def __init__(self, array: np.memmap[Any, Any], stamp: identity.FileStamp) -> None:
+        self.array, self.path, self.stamp = array, str(array.filename), stamp
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        identity.check_file(self.path, self.stamp)
+        return np.array(self.array[key])
+
+
+def _lazy_map(array: np.memmap[Any, Any]) -> Any:
+    """Dask array of a memory map, named by the content of its file."""
+    import dask.array as da
+    from dask.base import tokenize
+
+    stamp = identity.file_stamp(str(array.filename))
+    start = array.ctypes.data - np.frombuffer(array._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
+    name = f"file-{tokenize(stamp.digest, start, array.strides, array.shape, array.dtype.str)}"
+    return da.from_array(
+        _MappedFile(array, stamp), chunks="auto", name=name, meta=np.empty((0,) * array.ndim, array.dtype)
+    )
 
 
 def _names(dims: tuple[Any, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flyxr import schema
+from flyxr import identity, schema
 from flyxr.errors import DownloadError, MissingError, Problem, raise_problems
 from flyxr.stimuli import arrays
 
@@ -62,6 +62,8 @@ def moving_mnist(
         If the file is incomplete or another one, or ``frame_rate`` or ``sample_chunk`` is not positive.
     FileNotFoundError
         If there is no file at ``path``.
+    ChangedError
+        A ValueError. On computing, if the file has other content than when it was opened.
     ConnectionError
         If the download fails; nothing half-written is left where the next call would take it for complete.
 
@@ -86,12 +88,16 @@ def moving_mnist(
                 )
             )
     time, samples, height, width = _open(file).shape
-    luminance = arrays.generate(_sequences, samples, (time, height, width), sample_chunk, path=str(file), time=time)
-    return arrays.wrap(luminance, frame_rate, stimulus={"name": "moving_mnist", "file": file.name})
+    stamp = identity.file_stamp(file)
+    what = {"path": str(file), "stamp": tuple(stamp), "time": time}
+    luminance = arrays.generate(_sequences, samples, (time, height, width), sample_chunk, **what)
+    stimulus = {"name": "moving_mnist", "file": file.name}
+    return arrays.wrap(luminance, frame_rate, stimulus=stimulus, hashes={"file": stamp.digest})
 
 
-def _sequences(indices: NDArray[np.int64], *, path: str, time: int) -> NDArray[np.float32]:
+def _sequences(indices: NDArray[np.int64], *, path: str, stamp: tuple[int, int, str], time: int) -> NDArray[np.float32]:
     """Frames (index, time, y, x) of consecutive sequences; the file is opened by the task, not carried in the graph."""
+    identity.check_file(path, identity.FileStamp(*stamp))
     frames = _open(Path(path))[:time, indices[0] : indices[-1] + 1]
     return frames.swapaxes(0, 1).astype(np.float32) / np.float32(255)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flyxr import schema
+from flyxr import identity, schema
 from flyxr.errors import DependencyError, MissingError, Problem, raise_problems
 from flyxr.stimuli import arrays
 
@@ -112,10 +112,16 @@ def from_video(
             )
         )
     raise_problems(schema.SchemaError, "not a movie", problems)
-    decoding = {"path": str(file), "size": size and (height, width), "ticks": video.ticks[:frames]}
+    stamp = identity.file_stamp(file)
+    decoding = {
+        "path": str(file),
+        "stamp": tuple(stamp),
+        "size": size and (height, width),
+        "ticks": video.ticks[:frames],
+    }
     luminance = arrays.generate(_decode, frames, (1, height, width), frame_chunk, **decoding)
     stimulus = {"name": "from_video", "file": file.name}
-    return arrays.wrap(luminance.swapaxes(0, 1), rate, stimulus=stimulus)
+    return arrays.wrap(luminance.swapaxes(0, 1), rate, stimulus=stimulus, hashes={"file": stamp.digest})
 
 
 def _import_av() -> Any:
@@ -156,9 +162,15 @@ def _refusal(file: Path, got: str) -> schema.SchemaError:
 
 
 def _decode(
-    indices: NDArray[np.int64], *, path: str, size: tuple[int, int] | None, ticks: NDArray[np.int64]
+    indices: NDArray[np.int64],
+    *,
+    path: str,
+    stamp: tuple[int, int, str],
+    size: tuple[int, int] | None,
+    ticks: NDArray[np.int64],
 ) -> NDArray[np.float32]:
     """Frames (index, 1, y, x) of consecutive indices."""
+    identity.check_file(path, identity.FileStamp(*stamp))
     wanted = ticks[indices]
     try:
         frames = _read(path, wanted, seek=indices[0] > 0)

@@ -49,10 +49,10 @@ REPLACE = Problem(
 )
 RELABEL = Problem(
     "ways out",
-    "write the labels of this call, which computes nothing anew, with relabel=True; choose another path; or replace the "
-    "store with overwrite=True",
-    "write the labels of this call, which computes nothing anew, with --relabel; choose another path; or replace the "
-    "store with --overwrite",
+    "write the labels of this call, which computes nothing anew, with relabel=True; choose another path; or replace "
+    "the store with overwrite=True",
+    "write the labels of this call, which computes nothing anew, with --relabel; choose another path; or replace "
+    "the store with --overwrite",
 )
 
 
