@@ -52,6 +52,34 @@ class Kind:
     whole_lattice: bool = True
 
 
+@dataclass(frozen=True)
+class Stimulus:
+    """What measures are of: its functions in ``fx.stimuli``, and the coordinate on ``sample`` that it is known by."""
+
+    name: str
+    functions: tuple[str, ...]
+    coordinate: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (fx.stimuli.{', '.join(self.functions)})"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of responses: a function of ``fx.tuning``, the stimulus it needs (None: any), and what it gives.
+
+    ``compared`` is the variable of ``fx.tuning.known_tuning`` that the first variable is compared with, and by what:
+    ``correlation`` or ``angular_distance``. A summary has the measures of its stimulus that are not over ``sample``,
+    those with ``varied`` if one of these coordinates has several values.
+    """
+
+    function: str
+    stimulus: Stimulus | None
+    variables: tuple[Variable, ...]
+    compared: tuple[str, str] | None = None
+    varied: tuple[str, ...] = ()
+
+
 DIMS: Mapping[str, str] = {
     "sample": "one stimulus sequence; stimulus parameters are coords on it",
     "time": "s, 0 at stimulus onset, uniform step",
@@ -127,26 +155,64 @@ _MODEL_COORDS = ("model", "model_name", "task_error")
 _LUMINANCE = Variable("luminance", ("sample", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright")
 _BY_TYPE = ("model", "cell_type")
 _BY_CONTRAST = (*_BY_TYPE, "intensity")
-_MEASURES = (
-    Variable("peak_response", ("model", "sample", "cell_type"), "f", "a.u.", "largest rectified response"),
-    Variable("flash_response_index", _BY_TYPE, "f", "1", "preference for ON (1) over OFF (-1) flashes"),
-    Variable("direction_selectivity_index", _BY_CONTRAST, "f", "1", "selectivity for a direction of motion, 0 to 1"),
-    Variable("preferred_direction", _BY_CONTRAST, "f", "degree", "direction of motion that a cell prefers"),
-    Variable("vector_length", _BY_CONTRAST, "f", "a.u.", "length of the sum of peak responses as vectors"),
-    Variable("tuning_curve", (*_BY_CONTRAST, "angle"), "f", "a.u.", "peak response to each direction of motion"),
-    Variable(
-        "temporal_receptive_field", (*_BY_CONTRAST, "t_stim", "time"), "f", "a.u.", "response to an impulse at the cell"
+_BY_IMPULSE = (*_BY_CONTRAST, "t_stim")
+FLASHES = Stimulus("flashes", ("flashes",), "radius")
+MOVING = Stimulus("moving stimuli", ("moving_edges", "moving_bars", "gratings"), "angle")
+IMPULSES = Stimulus("impulses", ("impulses",), "u_impulse")
+STIMULI = (FLASHES, MOVING, IMPULSES)
+"""Where the coordinates of several are there, the last of them counts: impulses have a radius, too."""
+MEASURES: tuple[Measure, ...] = (
+    Measure(
+        "peak_responses",
+        MOVING,
+        (Variable("peak_response", ("model", "sample", "cell_type"), "f", "a.u.", "largest rectified response"),),
     ),
-    Variable(
+    Measure(
+        "flash_response_index",
+        FLASHES,
+        (Variable("flash_response_index", _BY_TYPE, "f", "1", "preference for ON (1) over OFF (-1) flashes"),),
+        ("polarity", "correlation"),
+    ),
+    Measure(
+        "direction_selectivity_index",
+        MOVING,
+        (Variable("direction_selectivity_index", _BY_CONTRAST, "f", "1", "selectivity for a direction, 0 to 1"),),
+        ("direction_selective", "correlation"),
+    ),
+    Measure(
+        "preferred_direction",
+        MOVING,
+        (
+            Variable("preferred_direction", _BY_CONTRAST, "f", "degree", "direction of motion that a cell prefers"),
+            Variable("vector_length", _BY_CONTRAST, "f", "a.u.", "length of the sum of peak responses as vectors"),
+        ),
+        ("preferred_direction", "angular_distance"),
+    ),
+    Measure(
+        "tuning_curves",
+        MOVING,
+        (Variable("tuning_curve", (*_BY_CONTRAST, "angle"), "f", "a.u.", "peak response to each direction of motion"),),
+        ("tuning_curve", "correlation"),
+    ),
+    Measure(
+        "temporal_receptive_field",
+        IMPULSES,
+        (Variable("temporal_receptive_field", (*_BY_IMPULSE, "time"), "f", "a.u.", "course after an impulse"),),
+    ),
+    Measure(
         "spatial_receptive_field",
-        (*_BY_CONTRAST, "t_stim", "column"),
-        "f",
-        "a.u.",
-        "response to impulses in a column",
+        IMPULSES,
+        (
+            Variable("spatial_receptive_field", (*_BY_IMPULSE, "column"), "f", "a.u.", "response to each impulse"),
+            Variable("field_time", _BY_IMPULSE, "f", "s", "when the spatial receptive field was taken"),
+        ),
+        varied=("u_impulse", "v_impulse"),
     ),
-    Variable("field_time", (*_BY_CONTRAST, "t_stim"), "f", "s", "when the spatial receptive field was taken"),
-    Variable("response_norm", _BY_TYPE, "f", "a.u.", "root mean square of the responses"),
+    Measure(
+        "response_norm", None, (Variable("response_norm", _BY_TYPE, "f", "a.u.", "root mean square of responses"),)
+    ),
 )
+_MEASURED = tuple(variable for measure in MEASURES for variable in measure.variables)
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -220,9 +286,9 @@ KINDS: Mapping[str, Kind] = {
         Kind(
             "measures",
             "measures of responses; without the average they have the conditions of the stimulus as dims too",
-            _MEASURES,
+            _MEASURED,
             (*_MODEL_COORDS, "cell_type"),
-            optional=tuple(measure.name for measure in _MEASURES),
+            optional=tuple(variable.name for variable in _MEASURED),
         ),
         Kind(
             "clusters",
@@ -507,6 +573,12 @@ def page() -> str:
         lines += ["| variable (dims) | units | meaning |", "| --- | --- | --- |"]
         lines += [f"| `{v.name}` {_dims(v.dims)} | {v.units} | {v.description} |" for v in kind.variables]
         lines += ["", "Coordinates: " + ", ".join(f"`{name}`" for name in kind.coords) + "."]
+        if kind.name == "measures":
+            lines += ["", "| function of `fx.tuning` | gives | of | compared with | by |", "| --- |" + " --- |" * 4]
+            for m in MEASURES:
+                gives = ", ".join(f"`{variable.name}`" for variable in m.variables)
+                of = f"{m.stimulus}, known by `{m.stimulus.coordinate}`" if m.stimulus else "any stimulus"
+                lines.append(f"| `{m.function}` | {gives} | {of} | {' | '.join(m.compared or ('', ''))} |")
     return "\n".join(lines) + "\n"
 
 

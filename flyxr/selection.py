@@ -134,7 +134,9 @@ def _labels(data: xr.Dataset | xr.DataArray, dim: str) -> pd.Index | None:
     """Labels along a dim, or the one that was selected; None if there are none."""
     if dim not in data.dims:
         return pd.Index([data[dim].item()])
-    labels: pd.Index | None = data.indexes.get(dim)
+    if dim not in data.indexes:
+        return None
+    labels: pd.Index = data.indexes[dim]
     return labels
 
 
