@@ -132,11 +132,9 @@ def align_labels(data: Data, like: xr.Dataset | xr.DataArray, name: str) -> Data
 
 def _labels(data: xr.Dataset | xr.DataArray, dim: str) -> pd.Index | None:
     """Labels along a dim, or the one that was selected; None if there are none."""
-    if dim not in data.dims:
-        return pd.Index([data[dim].item()])
-    if dim not in data.indexes:
+    if dim in data.dims and dim not in data.indexes:
         return None
-    labels: pd.Index = data.indexes[dim]
+    labels: pd.Index = data.indexes[dim] if dim in data.dims else pd.Index([data[dim].item()])
     return labels
 
 

@@ -50,7 +50,8 @@ def from_array(
         Map the smallest value of the whole array to 0 and the largest to 1, for any numeric dtype (uint8 too). A
         lazy array is then read twice.
     sample_coords
-        Coordinates of the dim ``sample``, one value for each sample, e.g. ``{"angle": [0, 90]}``.
+        Coordinates of the dim ``sample``, one value for each sample, e.g. ``{"angle": [0, 90]}``. A DataArray along
+        the first dim of the array goes by label where both have labels, and may have more of them.
 
     Returns
     -------
@@ -78,7 +79,9 @@ def from_array(
     """
     data, coords, problems = _take_data(array)
     lazy = _is_dask(data)
-    coords.update({name: np.asarray(values) for name, values in (sample_coords or {}).items()})
+    for name, values in (sample_coords or {}).items():
+        coords[name], lacking = _at_samples(name, values, array)
+        problems += lacking
     problems += _shape_problems(data.shape) + frame_rate_problems(frame_rate)
     problems += _coord_problems(coords, data.shape[0] if data.ndim else 0)
     dtype_problems = _dtype_problems(data.dtype, rescale)
@@ -247,6 +250,23 @@ def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str]]:
 
         return da.from_array(array), coords, problems
     return array if _is_dask(array) else np.asarray(array), coords, problems
+
+
+def _at_samples(name: str, values: ArrayLike, array: Any) -> tuple[np.ndarray, list[str]]:
+    """Values of a coordinate, at the labels of an xarray array's samples where both have labels."""
+    if not (isinstance(values, xr.DataArray) and isinstance(array, xr.DataArray)):
+        return np.asarray(values), []
+    first = "sample" if set(array.dims) == set(MOVIE_DIMS) else next(iter(array.dims), None)
+    if values.dims != (first,) or first not in values.indexes or first not in array.indexes:
+        return values.values, []
+    there, wanted = values.indexes[first], array.indexes[first]
+    if not there.is_unique:
+        return np.asarray(wanted), [f"expected each label of {name!r} once, got {there.tolist()}"]
+    places = there.get_indexer(wanted)
+    if (places < 0).any():
+        missing = wanted[places < 0].tolist()
+        return np.asarray(wanted), [f"expected {name!r} of each sample of the array, got none of {missing[:8]}"]
+    return values.values[places], []
 
 
 def _names(dims: tuple[Any, ...]) -> str:

@@ -87,16 +87,16 @@ def _stimulus(array: xr.DataArray) -> schema.Stimulus:
     }
     if found and not found[(last := list(found)[-1])].any():
         return last
-    first, *others = (stimulus.functions[0] for stimulus in schema.STIMULI)
-    got = f"none of the coordinates {', '.join(stimulus.coordinate for stimulus in schema.STIMULI)} on 'sample'"
+    got = f"none of the coordinates {_listed([one.coordinate for one in schema.STIMULI], 'and')} on 'sample'"
     if found:
         got = f"samples whose {last.coordinate} is NaN ({int(found[last].sum())} of {array.sizes['sample']})"
-    raise schema.SchemaError(
-        Problem(
-            f"expected responses to {', '.join(stimulus.name for stimulus in schema.STIMULI)}, got {got}",
-            f"simulate fx.stimuli.{first}(), {'(), '.join(others[:-1])}() or {others[-1]}()",
-        )
-    )
+    text = f"expected responses to {_listed([one.name for one in schema.STIMULI], 'or')}, got {got}"
+    hint = f"simulate fx.stimuli.{_listed([f'{one.functions[0]}()' for one in schema.STIMULI], 'or')}"
+    raise schema.SchemaError(Problem(text, hint))
+
+
+def _listed(words: list[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
