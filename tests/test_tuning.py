@@ -9,6 +9,8 @@ directions, which flyvis extrapolates.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -557,6 +559,11 @@ def test_known_tuning__every_entry_has_a_source_and_a_cell_type() -> None:
     np.testing.assert_array_equal(known.tuning_curve_source != "", known.tuning_curve.notnull().all("angle"))
     known["polarity"][:] = 0
     assert (fx.tuning.known_tuning().polarity != 0).all()
+
+
+def test_known_tuning__is_read_as_utf_8_in_every_locale() -> None:
+    code = "import warnings, flyxr as fx; warnings.filterwarnings('error', module='flyxr'); fx.tuning.known_tuning()"
+    subprocess.run([sys.executable, "-X", "warn_default_encoding", "-W", "ignore", "-c", code], check=True)
 
 
 def test_agreement__of_what_experiments_know_is_perfect() -> None:
