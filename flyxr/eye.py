@@ -167,8 +167,9 @@ class BoxEye:
         Parameters
         ----------
         rendering
-            Data with the dim ``column``, e.g. ``luminance`` (sample, time, column) or responses. Variables of a
-            Dataset without this dim are carried over.
+            Data with the dim ``column``, e.g. ``luminance`` (sample, time, column) or responses. Its columns are told
+            by ``u`` and ``v``, without these by the label ``column``, or else by position. Variables of a Dataset
+            without this dim are carried over.
         height, width, filter
             Of the :meth:`operator`.
         normalize
@@ -197,13 +198,7 @@ class BoxEye:
         ({'y': 30, 'x': 40}, 0.5, 0.0)
         """
         check_arguments(filter, FILTERS[:2], height=(height, 1, 64), width=(width, 1, 64))
-        own = zip(("u", "v"), hexgrid.columns(self.extent), strict=True)
-        ordered = all(np.array_equal(rendering[name], axial) for name, axial in own if name in rendering.coords)
-        if rendering.sizes.get("column") != self.n_columns or not ordered:
-            expected = f"expected the {self.n_columns} columns of extent {self.extent} as dim 'column', in order"
-            raise schema.SchemaError(
-                Problem(f"{expected}, got {dict(rendering.sizes)}", "use the BoxEye that rendered them")
-            )
+        rendering = self._in_order(rendering)
         size = {"y": int(height), "x": int(width)}
         arguments = {"extent": int(self.extent), "kernel_size": int(self.kernel_size), "filter": filter}
         arguments |= {"height": size["y"], "width": size["x"], "normalize": bool(normalize)}
@@ -221,6 +216,26 @@ class BoxEye:
         if "luminance" in movie and movie["luminance"].dims == schema.KINDS["movie"].variables[0].dims:
             movie = schema.annotate(movie, "movie")
         return provenance.add(movie, "backproject", {"eye": "BoxEye", **arguments})
+
+    def _in_order(self, rendering: _Data) -> _Data:
+        """Data over the columns of this eye, in its order."""
+        place = np.arange(rendering.sizes.get("column", 0))
+        if {"u", "v"} <= set(rendering.coords):
+            place = hexgrid.column_index(rendering["u"].values, rendering["v"].values, self.extent)
+        elif "column" in rendering.coords:
+            place = rendering["column"].values
+        own, count = np.arange(self.n_columns), rendering.sizes.get("column")
+        if count != own.size or not np.array_equal(np.sort(place), own):
+            missing = np.setdiff1d(own, place)[:3].tolist() if count == own.size else []
+            lacking = f" without the columns {missing}" if missing else ""
+            raise schema.SchemaError(
+                Problem(
+                    f"expected the {own.size} columns of extent {self.extent} as dim 'column', got "
+                    f"{dict(rendering.sizes)}{lacking}",
+                    "use the BoxEye that rendered them",
+                )
+            )
+        return rendering if np.array_equal(place, own) else rendering.isel(column=np.argsort(place))
 
     def illustrate(self, height: int | None = None, width: int | None = None) -> Any:
         """Boxes and receptors over the frame, as a HoloViews overlay.

@@ -19,15 +19,6 @@ from flyxr.errors import FlyxrError, FlyxrWarning, InputError, Problem, raise_pr
 PACKAGE = Path(flyxr.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-NOT_YET_CONVERTED = {
-    "tuning/base.py",
-    "tuning/flashes.py",
-    "tuning/impulses.py",
-    "tuning/known.py",
-    "tuning/motion.py",
-}
-"""Files that still raise built-in exceptions, warn with a text, or join problems by hand."""
-
 ALLOWED = {("__init__.py", "AttributeError")}
 """What Python's own protocols ask for: a module's ``__getattr__``."""
 
@@ -64,11 +55,10 @@ def subclasses(kind: type[FlyxrError]) -> set[type[FlyxrError]]:
 
 def test_kinds__all_have_the_base_and_a_built_in(kinds: set[type[BaseException]]) -> None:
     assert {errors.FlyxrError, errors.InputError, errors.FlyxrWarning} <= kinds
-    converted = {kind for kind in kinds if file_of(kind.__module__) not in NOT_YET_CONVERTED}
-    assert {kind for kind in converted if not issubclass(kind, FlyxrError | FlyxrWarning)} == set()
+    assert {kind for kind in kinds if not issubclass(kind, FlyxrError | FlyxrWarning)} == set()
     assert {kind for kind in subclasses(FlyxrError) if kind.__module__.split(".")[0] == "flyxr"} <= kinds
     bare = {Exception, BaseException, object}
-    for kind in converted - {FlyxrError}:
+    for kind in kinds - {FlyxrError}:
         assert {base for base in kind.__mro__ if base.__module__ == "builtins"} - bare, kind
 
 
@@ -137,13 +127,9 @@ def findings(source: str, file: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file not in NOT_YET_CONVERTED])
+@pytest.mark.parametrize("file", FILES)
 def test_source__raises_and_warns_with_the_family_alone(file: str) -> None:
     assert findings((PACKAGE / file).read_text(encoding="utf-8"), file) == []
-
-
-def test_source__files_not_yet_converted_exist() -> None:
-    assert set(FILES) >= NOT_YET_CONVERTED
 
 
 @pytest.mark.parametrize(

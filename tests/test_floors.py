@@ -46,6 +46,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "products"),
     "viz": ("base",),
     "stimuli": ("arrays", "columns"),
+    "schema": ("records",),
     "simulation": ("record", "block", "checks"),
     "store": ("journal", "files", "labels", "encoding", "ledger"),
     "sweep": ("base",),

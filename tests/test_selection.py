@@ -146,3 +146,81 @@ def test_to_neurons__of_another_connectome() -> None:
     assert fx.to_neurons(data, tiny_connectome(extent=2)).sizes["neuron"] == 57
     with pytest.raises(schema.SchemaError, match=r"expected the dim 'neuron' with the \d+ cells.*got 56"):
         fx.from_neurons(xr.DataArray(np.zeros(56), dims="neuron"))
+
+
+def along(dim: str, labels: Any, values: Any = None) -> xr.DataArray:
+    coords = {} if labels is None else {dim: labels}
+    return xr.DataArray(np.arange(len(values or labels)) if values is None else values, dims=dim, coords=coords)
+
+
+def test_align_labels__takes_data_at_the_labels_of_the_other() -> None:
+    first = along("model", [5, 3]).expand_dims(cell_type=["Mi1", "L1"])
+    second = along("model", [3, 4, 5], [30, 40, 50]) + along("cell_type", ["L1", "L2", "Mi1"], [1, 2, 3])
+    taken = selection.align_labels(second, first, "a norm")
+    np.testing.assert_array_equal(taken.transpose("model", "cell_type"), [[53, 51], [33, 31]])
+    xr.testing.assert_identical(
+        selection.align_labels(second.to_dataset(name="n"), first, "a norm").n, taken.rename("n")
+    )
+    one = selection.align_labels(second, first.sel(cell_type="L1"), "a norm")
+    assert one.dims == ("model",)
+    np.testing.assert_array_equal(one, [51, 31])
+
+
+def test_align_labels__names_all_that_is_missing() -> None:
+    first = along("model", [5, 3]).expand_dims(cell_type=["Mi1", "L1"])
+    second = along("model", [3, 3, 5]) + along("cell_type", ["T4a", "Mi1"])
+    with pytest.raises(schema.SchemaError, match=r"'model' once, got more than one of \[3\]") as error:
+        selection.align_labels(second, first, "a norm")
+    assert "a norm with each 'cell_type' of the other data, got one without ['L1']" in str(error.value)
+    with pytest.raises(schema.SchemaError, match=r"without \['Mi1', 'L1'\]"):
+        selection.align_labels(second.isel(model=[0, 2]).sel(cell_type="T4a"), first, "a norm")
+
+
+def test_align_labels__goes_by_position_only_without_labels() -> None:
+    first = along("model", [5, 3])
+    assert selection.align_labels(along("model", None, [1, 2]), first, "a norm").values.tolist() == [1, 2]
+    with pytest.raises(schema.SchemaError, match="2 of the dim 'model', which goes by position.*got 3"):
+        selection.align_labels(along("model", None, [1, 2, 3]), first, "a norm")
+    assert selection.align_labels(along("sample", [7]), first, "a norm").sizes == {"sample": 1}
+
+
+@pytest.mark.parametrize("drop", [[], ["neuron"]], ids=["by the label neuron", "by cell type and column"])
+def test_from_neurons__goes_by_label(drop: list[str]) -> None:
+    neurons = fx.to_neurons(responses().response)
+    for order in (neurons.sortby("cell_type"), neurons.isel(neuron=slice(None, None, -1))):
+        xr.testing.assert_identical(fx.from_neurons(order.drop_vars(drop)), fx.from_neurons(neurons))
+    stacked = responses().response.stack(neuron=("cell_type", "column"))
+    there = np.isfinite(fx.from_neurons(neurons)).isel(model=0, sample=0, time=0).stack(neuron=("cell_type", "column"))
+    xr.testing.assert_equal(fx.from_neurons(stacked.isel(neuron=there.values)), fx.from_neurons(neurons))
+
+
+def test_from_neurons__names_cells_that_are_missing_or_there_twice() -> None:
+    neurons = fx.to_neurons(responses().response)
+    first = neurons.cell_type.values[0], neurons.column.values[0]
+    for data in (neurons, neurons.drop_vars("neuron")):
+        with pytest.raises(schema.SchemaError, match=f"without {first[0]} in column {first[1]}"):
+            fx.from_neurons(data.isel(neuron=slice(1, None)))
+        with pytest.raises(schema.SchemaError, match=r"more than one of \[5\]"):
+            fx.from_neurons(data.isel(neuron=[*range(data.sizes["neuron"]), 5]))
+    with pytest.raises(schema.SchemaError, match=r"expected .* in column \d+ as neuron \d+, got 0"):
+        fx.from_neurons(neurons.sortby("cell_type").assign_coords(neuron=np.arange(neurons.sizes["neuron"])))
+    with pytest.raises(schema.SchemaError, match="expected the dim 'neuron', got"):
+        fx.from_neurons(responses().response)
+
+
+def test_to_neurons__labels_of_columns_agree_with_u_and_v() -> None:
+    data, connectome = responses().response, fx.open_connectome(extent=2)
+    shuffled = data.isel(column=slice(None, None, -1))
+    whole = fx.to_neurons(data)
+    for columns in (shuffled, shuffled.drop_vars("column")):
+        xr.testing.assert_equal(
+            fx.to_neurons(columns, connectome).sortby("neuron").reset_coords(drop=True), whole.reset_coords(drop=True)
+        )
+    with pytest.raises(schema.SchemaError, match="expected 'column' 18 at u 2, v 0 at extent 2, got 0"):
+        fx.to_neurons(shuffled.assign_coords(column=np.arange(19)), connectome)
+    with pytest.raises(schema.SchemaError, match="got others: .*give the connectome"):
+        fx.to_neurons(data.drop_vars(["u", "v"]).assign_coords(column=np.arange(19) - 1), connectome)
+    with pytest.raises(schema.SchemaError, match=r"'cell_type' once, got more than one of \['T4a'\]"):
+        fx.to_neurons(data.sel(cell_type=["T4a", "T4a"]))
+    with pytest.raises(schema.SchemaError, match="65 cell types, which go by position.*got 3"):
+        fx.to_neurons(data.isel(cell_type=slice(3)).drop_vars("cell_type"))

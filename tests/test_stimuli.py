@@ -371,3 +371,20 @@ def test_movies__run_on_any_scheduler() -> None:
         with dask.config.set(scheduler=scheduler):
             results.append(movie.luminance.values)
     np.testing.assert_array_equal(*results)
+
+
+def test_from_array__sample_coords_go_by_label() -> None:
+    frames = np.arange(3 * 2 * 4 * 4, dtype=np.uint8).reshape(3, 2, 4, 4)
+    labelled = xr.DataArray(frames, dims=("sample", "time", "y", "x"), coords={"sample": [7, 3, 5]})
+    angle = xr.DataArray([30, 50, 70, 90], dims="sample", coords={"sample": [3, 5, 7, 9]})
+    for array in (labelled, labelled.transpose("y", "x", "time", "sample")):
+        assert stimuli.from_array(array, 25, sample_coords={"angle": angle}).angle.values.tolist() == [70, 30, 50]
+    named = labelled.assign_coords(sample=["c", "a", "b"])
+    by_name = angle.isel(sample=slice(3)).assign_coords(sample=["a", "b", "c"])
+    assert stimuli.from_array(named, 25, sample_coords={"angle": by_name}).angle.values.tolist() == [70, 30, 50]
+    bare = angle.isel(sample=slice(3)).drop_vars("sample")
+    assert stimuli.from_array(labelled, 25, sample_coords={"angle": bare}).angle.values.tolist() == [30, 50, 70]
+    with pytest.raises(schema.SchemaError, match=r"expected 'angle' of each sample of the array, got none of \[7\]"):
+        stimuli.from_array(labelled, 25, sample_coords={"angle": angle.isel(sample=[0, 1])})
+    with pytest.raises(schema.SchemaError, match="each label of 'angle' once"):
+        stimuli.from_array(labelled, 25, sample_coords={"angle": angle.isel(sample=[0, 1, 2, 2])})

@@ -9,6 +9,8 @@ directions, which flyvis extrapolates.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -508,6 +510,42 @@ def test_peak_responses__takes_the_norm_of_natural_responses() -> None:
     np.testing.assert_allclose(found.isel(model=1), found.isel(model=0), rtol=1e-5)
 
 
+def test_peak_responses__norm_goes_by_label() -> None:
+    responses = motion_responses().isel(cell_type=[0, 1])
+    norm = fx.tuning.response_norm(responses)
+    expected = fx.tuning.peak_responses(responses, norm=norm)
+    shuffled = norm.isel(model=[2, 0, 1], cell_type=[1, 0])
+    more = fx.tuning.response_norm(motion_responses()).assign_coords(model_name=("model", list("xyz")))
+    for other in (shuffled, shuffled.response_norm, more):
+        found = fx.tuning.peak_responses(responses, norm=other)
+        xr.testing.assert_allclose(found, expected)  # rounding differs between layouts in memory
+        assert set(found.coords) == set(expected.coords)
+    one = fx.tuning.peak_responses(responses.sel(cell_type="Mi1"), norm=norm).peak_response
+    np.testing.assert_array_equal(one, expected.peak_response.sel(cell_type="Mi1"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda norm: norm.assign_coords(model=[3, 4, 5]), r"with each 'model' of the other data.*\[0, 1, 2\]"),
+        (lambda norm: norm.isel(model=[0, 2]), r"without \[1\]"),
+        (lambda norm: norm.isel(cell_type=slice(3)), r"with each 'cell_type'.*\['L2', 'Lawf1'\]"),
+        (lambda norm: norm.isel(model=0), r"without \[1, 2\]"),
+        (lambda norm: norm.isel(model=[0, 0, 1, 2]), "more than one of"),
+        (lambda norm: norm.drop_vars(["model", "model_name"]).isel(model=[0, 1]), "goes by position.*got 2"),
+        (lambda norm: norm.rename(response_norm="other"), "call fx.tuning.response_norm"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["peak_responses", "tuning_curves", "direction_selectivity_index", "preferred_direction"]
+)
+def test_direction_measures__norm_without_some_labels(name: str, change: Any, message: str) -> None:
+    responses = motion_responses()
+    norm = change(fx.tuning.response_norm(responses))
+    with pytest.raises(schema.SchemaError, match=message):
+        getattr(fx.tuning, name)(responses, norm=norm)
+
+
 # -- what experiments know --------------------------------------------------------------------------------------------
 
 
@@ -521,6 +559,11 @@ def test_known_tuning__every_entry_has_a_source_and_a_cell_type() -> None:
     np.testing.assert_array_equal(known.tuning_curve_source != "", known.tuning_curve.notnull().all("angle"))
     known["polarity"][:] = 0
     assert (fx.tuning.known_tuning().polarity != 0).all()
+
+
+def test_known_tuning__is_read_as_utf_8_in_every_locale() -> None:
+    code = "import warnings, flyxr as fx; warnings.filterwarnings('error', module='flyxr'); fx.tuning.known_tuning()"
+    subprocess.run([sys.executable, "-X", "warn_default_encoding", "-W", "ignore", "-c", code], check=True)
 
 
 def test_agreement__of_what_experiments_know_is_perfect() -> None:
@@ -559,6 +602,79 @@ def test_agreement__bad_input() -> None:
     other = fx.tuning.tuning_curves(motion_responses().assign_coords(angle=lambda data: data.angle + 10))
     with pytest.raises(ValueError, match="directions"):
         fx.tuning.agreement(other)
+
+
+@pytest.mark.parametrize("name", ["preferred_direction", "tuning_curve"])
+def test_agreement__cell_types_of_unknown_polarity_do_not_count(name: str) -> None:
+    known = fx.tuning.known_tuning()
+    on, off = (
+        known[name],
+        known[name].isel(angle=slice(None, None, -1)).values if name == "tuning_curve" else known[name] + 90,
+    )
+    both = xr.concat([on, on.copy(data=off)], xr.Variable("intensity", [1.0, 0.0])).rename(name)
+    measure = both.dropna("cell_type", how="all").to_dataset()
+    unknown = known.assign(polarity=known.polarity.where(known.cell_type != "T4a"))
+    found = fx.tuning.agreement(measure, known=unknown)
+    (of_all, by_type) = found.data_vars.values()
+    assert "T4a" not in by_type.cell_type.values
+    expected = fx.tuning.agreement(measure.drop_sel(cell_type="T4a"))
+    xr.testing.assert_allclose(of_all, next(iter(expected.data_vars.values())))
+
+
+def test_agreement__cell_types_without_labels() -> None:
+    index = xr.Dataset({"flash_response_index": ("cell_type", fx.tuning.known_tuning().polarity.values)})
+    with pytest.raises(schema.SchemaError, match="over the labelled dim 'cell_type'"):
+        fx.tuning.agreement(index)
+
+
+# -- the records of measures ------------------------------------------------------------------------------------------
+
+
+def test_measures__have_a_public_function_and_give_what_their_record_says() -> None:
+    known, makers = fx.tuning.known_tuning(), {None: motion_responses, schema.FLASHES: flash_responses}
+    makers |= {schema.MOVING: motion_responses, schema.IMPULSES: impulse_responses}
+    for measure in schema.MEASURES:
+        assert measure.function in fx.tuning.__all__
+        found = getattr(fx.tuning, measure.function)(makers[measure.stimulus]())
+        assert set(found.data_vars) == {variable.name for variable in measure.variables}
+        schema.validate(found, "measures")
+        assert measure.compared is None or measure.compared[0] in known
+    assert {name for stimulus in schema.STIMULI for name in stimulus.functions} <= set(dir(fx.stimuli))
+    others = {"agreement", "agreements", "known_tuning", "summary"}
+    assert {measure.function for measure in schema.MEASURES} == set(fx.tuning.__all__) - others
+    variables = tuple(variable for measure in schema.MEASURES for variable in measure.variables)
+    assert schema.KINDS["measures"].variables == variables
+
+
+def test_measures__a_new_record_is_known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def contrast(responses: xr.Dataset) -> xr.Dataset:
+        return responses.response.mean(["sample", "time"]).to_dataset(name="flash_contrast")
+
+    variable = schema.Variable("flash_contrast", ("model", "cell_type"), "f", "1", "a measure of this test")
+    record = schema.Measure("contrast", schema.FLASHES, (variable,), ("polarity", "correlation"))
+    monkeypatch.setattr(fx.tuning, "contrast", contrast, raising=False)
+    monkeypatch.setattr(schema, "MEASURES", (*schema.MEASURES, record))
+    types = np.array(["L1", "Mi1", "L2"], dtype=object)
+    responses = flash_responses().isel(cell_type=[0, 1, 0]).assign_coords(cell_type=types)
+    found = fx.tuning.summary(responses)
+    assert set(found.data_vars) == {"flash_response_index", "flash_contrast"}
+    compared = fx.tuning.agreements(found)
+    assert set(compared) == {"flash_response_index", "flash_contrast"}
+    np.testing.assert_array_equal(
+        compared["flash_contrast"], fx.tuning.agreement(found[["flash_contrast"]]).correlation
+    )
+    assert "| `contrast` | `flash_contrast` | flashes (fx.stimuli.flashes)" in schema.page()
+    assert "flash_contrast" not in fx.tuning.summary(motion_responses())
+
+
+def test_flash_response_index__without_a_radius_takes_6_or_the_largest() -> None:
+    responses = flash_responses()
+    assert fx.tuning.flash_response_index(responses).radius == 6
+    small = responses.assign_coords(radius=("sample", [-1.0, 3.0, -1.0, 3.0]))
+    xr.testing.assert_identical(
+        fx.tuning.flash_response_index(small), fx.tuning.flash_response_index(small, radius=3.0)
+    )
+    assert fx.tuning.summary(small).flash_response_index.radius == 3
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
@@ -605,3 +721,51 @@ def test_direction_measures__directions_that_do_not_suffice() -> None:
     unpaired = responses.isel(sample=(responses.intensity.values == 1) | (responses.speed.values == 10))
     found = fx.tuning.direction_selectivity_index(unpaired, average=False).direction_selectivity_index
     assert found.sel(intensity=0, speed=20).isnull().all()
+
+
+def natural_responses() -> xr.Dataset:
+    """Responses to motions of photographs, where angle and speed are NaN for some."""
+    coords = fx.stimuli.natural_motion(photographs="china", dt=1 / 50, extent=1).drop_vars("luminance").coords
+    on_sample = {name: coord for name, coord in coords.items() if coord.dims == ("sample",)}
+    responses = motion_responses().isel(sample=slice(coords.sizes["sample"])).reset_coords(drop=True)
+    bare = responses.drop_vars([name for name, coord in responses.coords.items() if "sample" in coord.dims])
+    return bare.assign_coords(on_sample)
+
+
+def test_summary__of_natural_motion_says_which_stimuli_it_knows() -> None:
+    responses = natural_responses()
+    assert responses.angle.isnull().any()
+    with pytest.raises(
+        schema.SchemaError, match=r"flashes, moving stimuli or impulses, got samples whose angle is NaN.*"
+    ) as error:
+        fx.tuning.summary(responses)
+    assert "simulate fx.stimuli.flashes(), moving_edges() or impulses()" in str(error.value)
+
+
+@pytest.mark.parametrize("coordinate", ["angle", "speed", "width", "intensity", "contrast", "t_stim"])
+@pytest.mark.parametrize("name", ["tuning_curves", "direction_selectivity_index", "preferred_direction"])
+def test_direction_measures__conditions_that_are_nan(name: str, coordinate: str) -> None:
+    responses = motion_responses().assign_coords(contrast=("sample", np.ones(48)))
+    known = responses[coordinate].where(responses.sample > 3)
+    message = rf"fx.stimuli.moving_edges, moving_bars, gratings.*got {coordinate} that is NaN in 4 of 48"
+    with pytest.raises(schema.SchemaError, match=message):
+        getattr(fx.tuning, name)(responses.assign_coords({coordinate: known}))
+    with pytest.raises(schema.SchemaError, match="moving_edges"):
+        getattr(fx.tuning, name)(natural_responses())
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "coordinate"),
+    [
+        ("flash_response_index", flash_responses, "radius"),
+        ("flash_response_index", flash_responses, "t_stim"),
+        ("temporal_receptive_field", impulse_responses, "intensity"),
+        ("spatial_receptive_field", impulse_responses, "u_impulse"),
+        ("spatial_receptive_field", impulse_responses, "t_stim"),
+    ],
+)
+def test_measures__conditions_that_are_nan(name: str, make: Any, coordinate: str) -> None:
+    responses = make()
+    known = responses[coordinate].where(responses.sample > 0)
+    with pytest.raises(schema.SchemaError, match=rf"fx.stimuli..*got {coordinate} that is NaN in 1 of"):
+        getattr(fx.tuning, name)(responses.assign_coords({coordinate: known}))

@@ -376,6 +376,7 @@ def test_stimulus_response__does_not_link_pixels_with_columns(
         (lambda m, r, v: (m, r, r), r"expected a responses with 'response'.*mind the order"),
         (lambda m, r, v: (m, r, v.drop_sel(cell_type="T4c")), r"'T4c', got \['L1', 'Mi1', 'Lawf1'\]: choose"),
         (lambda m, r, v: (m.isel(sample=[0]), r, v), r"got one without \[1\]"),
+        (lambda m, r, v: (m, r.isel(sample=[0, 1, 1]), v), r"a rendering with each 'sample' once, got more than one"),
         (lambda m, r, v: (m, r, v.isel(column=[3])), r"got one column: simulate with record='all'"),
         (lambda m, r, v: (m, r, v.isel(time=0)), r"responses with dims .* 'time' coordinate"),
     ],

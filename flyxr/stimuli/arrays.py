@@ -51,7 +51,8 @@ def from_array(
         Map the smallest value of the whole array to 0 and the largest to 1, for any numeric dtype (uint8 too). A
         lazy array is then read twice.
     sample_coords
-        Coordinates of the dim ``sample``, one value for each sample, e.g. ``{"angle": [0, 90]}``.
+        Coordinates of the dim ``sample``, one value for each sample, e.g. ``{"angle": [0, 90]}``. A DataArray along
+        the first dim of the array goes by label where both have labels, and may have more of them.
 
     Returns
     -------
@@ -79,7 +80,9 @@ def from_array(
     """
     data, coords, problems = _take_data(array)
     lazy = _is_dask(data)
-    coords.update({name: np.asarray(values) for name, values in (sample_coords or {}).items()})
+    for name, values in (sample_coords or {}).items():
+        coords[name], lacking = _at_samples(name, values, array)
+        problems += lacking
     problems += _shape_problems(data.shape)
     problems += frame_rate_problems(frame_rate)
     problems += _coord_problems(coords, data.shape[0] if data.ndim else 0)
@@ -263,9 +266,25 @@ def _lazy_map(array: np.memmap[Any, Any]) -> Any:
     stamp = identity.file_stamp(str(array.filename))
     start = array.ctypes.data - np.frombuffer(array._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
     name = f"file-{tokenize(stamp.digest, start, array.strides, array.shape, array.dtype.str)}"
-    return da.from_array(
-        _MappedFile(array, stamp), chunks="auto", name=name, meta=np.empty((0,) * array.ndim, array.dtype)
-    )
+    meta = np.empty((0,) * array.ndim, array.dtype)
+    return da.from_array(_MappedFile(array, stamp), chunks="auto", name=name, meta=meta)
+
+
+def _at_samples(name: str, values: ArrayLike, array: Any) -> tuple[np.ndarray, list[str]]:
+    """Values of a coordinate, at the labels of an xarray array's samples where both have labels."""
+    if not (isinstance(values, xr.DataArray) and isinstance(array, xr.DataArray)):
+        return np.asarray(values), []
+    first = "sample" if set(array.dims) == set(MOVIE_DIMS) else next(iter(array.dims), None)
+    if values.dims != (first,) or first not in values.indexes or first not in array.indexes:
+        return values.values, []
+    there, wanted = values.indexes[first], array.indexes[first]
+    if not there.is_unique:
+        return np.asarray(wanted), [f"expected each label of {name!r} once, got {there.tolist()}"]
+    places = there.get_indexer(wanted)
+    if (places < 0).any():
+        missing = wanted[places < 0].tolist()
+        return np.asarray(wanted), [f"expected {name!r} of each sample of the array, got none of {missing[:8]}"]
+    return values.values[places], []
 
 
 def _names(dims: tuple[Any, ...]) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import xarray as xr
 
 from flyxr import provenance, schema
-from flyxr.tuning.base import take
+from flyxr.errors import FlyxrError, Problem
+from flyxr.tuning.base import take, unknown
 from flyxr.tuning.flashes import flash_response_index
 from flyxr.tuning.impulses import spatial_receptive_field, temporal_receptive_field
 from flyxr.tuning.known import agreement, known_tuning
@@ -41,14 +45,15 @@ def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     -------
     Dataset
         To flashes ``flash_response_index``, of radius 6 or else the largest there is; to moving stimuli
-        ``tuning_curve``, ``direction_selectivity_index``, ``preferred_direction`` and ``vector_length``; to impulses
-        ``temporal_receptive_field`` and, if there are some in several columns, ``spatial_receptive_field``.
+        ``direction_selectivity_index``, ``preferred_direction``, ``vector_length`` and ``tuning_curve``; to impulses
+        ``temporal_receptive_field`` and, if there are some in several columns, ``spatial_receptive_field``: the
+        measures of the stimulus in :data:`flyxr.schema.MEASURES`.
 
     Raises
     ------
     SchemaError
-        If the responses are to none of these.
-    ValueError
+        If the responses are to none of these, or to others as well.
+    InputError
         As the measures.
 
     Examples
@@ -58,25 +63,40 @@ def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     ...     coords={"time": xr.Variable("time", [0.0], {"step": 0.1}), "t_stim": ("sample", [0.1, 0.1]),
     ...             "angle": ("sample", [0.0, 180.0]), "intensity": ("sample", [1.0, 1.0])})
     >>> list(summary(edges).data_vars)
-    ['tuning_curve', 'direction_selectivity_index', 'preferred_direction', 'vector_length']
+    ['direction_selectivity_index', 'preferred_direction', 'vector_length', 'tuning_curve']
     """
-    coords = set(take(responses).coords)
-    if "u_impulse" in coords:
-        parts = [temporal_receptive_field(responses)]
-        if len(set(zip(responses["u_impulse"].values, responses["v_impulse"].values, strict=True))) > 1:
-            parts.append(spatial_receptive_field(responses))
-    elif "angle" in coords:
-        parts = [measure(responses) for measure in (tuning_curves, direction_selectivity_index, preferred_direction)]
-    elif "radius" in coords:
-        radii = responses["radius"].values
-        parts = [flash_response_index(responses, radius=6 if 6 in radii else float(radii.max()))]
-    else:
-        raise schema.SchemaError(
-            "expected responses to flashes, moving stimuli or impulses, got none of the coordinates radius, angle and "
-            "u_impulse on 'sample': simulate fx.stimuli.flashes(), moving_edges() or impulses()"
-        )
+    array = take(responses)
+    stimulus = _stimulus(array)
+    parts = [
+        getattr(sys.modules[__name__], measure.function)(responses)
+        for measure in schema.MEASURES
+        if measure.stimulus == stimulus
+        and not any("sample" in variable.dims for variable in measure.variables)
+        and (not measure.varied or any(np.unique(array[name].values).size > 1 for name in measure.varied))
+    ]
     merged = xr.merge(parts, compat="override", join="outer", combine_attrs="override")
     return provenance.add(merged, "summary", {}, after=responses if isinstance(responses, xr.Dataset) else parts[0])
+
+
+def _stimulus(array: xr.DataArray) -> schema.Stimulus:
+    """The stimulus that responses are to."""
+    found = {
+        stimulus: unknown(array, stimulus.coordinate)
+        for stimulus in schema.STIMULI
+        if stimulus.coordinate in array.coords and "sample" in array[stimulus.coordinate].dims
+    }
+    if found and not found[(last := list(found)[-1])].any():
+        return last
+    got = f"none of the coordinates {_listed([one.coordinate for one in schema.STIMULI], 'and')} on 'sample'"
+    if found:
+        got = f"samples whose {last.coordinate} is NaN ({int(found[last].sum())} of {array.sizes['sample']})"
+    text = f"expected responses to {_listed([one.name for one in schema.STIMULI], 'or')}, got {got}"
+    hint = f"simulate fx.stimuli.{_listed([f'{one.functions[0]}()' for one in schema.STIMULI], 'or')}"
+    raise schema.SchemaError(Problem(text, hint))
+
+
+def _listed(words: list[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -95,12 +115,13 @@ def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
     {'flash_response_index': 0.961}
     """
     found = {}
-    for name in ("flash_response_index", "direction_selectivity_index", "preferred_direction", "tuning_curve"):
-        if name not in measures:
+    for measure in schema.MEASURES:
+        name = measure.variables[0].name
+        if measure.compared is None or name not in measures:
             continue
         try:
             compared = agreement(measures[[name]])
-        except ValueError:  # too little is known of these cell types, or of what is known is there
+        except FlyxrError:  # too little is known of these cell types, or of what is known is there
             continue
-        found[name] = compared["angular_distance" if name == "preferred_direction" else "correlation"]
+        found[name] = compared[measure.compared[1]]
     return found

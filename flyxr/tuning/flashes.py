@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flyxr import schema
+from flyxr.errors import InputError, Problem
 from flyxr.tuning import base
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FLASHES = "flashes (fx.stimuli.flashes)"
+LARGE_RADIUS = 6
+"""Radius, column, of the flashes that published indices are of."""
 
 
 def flash_response_index(
     responses: xr.Dataset | xr.DataArray,
-    radius: float = 6,
+    radius: float | None = None,
     *,
     on_intensity: float = 1.0,
     off_intensity: float = 0.0,
@@ -30,7 +33,7 @@ def flash_response_index(
         Responses to flashes on grey, grey before and after, with the coordinates ``intensity``, ``radius`` (column)
         and ``t_stim`` (s) on ``sample``.
     radius
-        Which flashes, column; -1 are those of the whole field.
+        Which flashes, column; -1 are those of the whole field. Without it 6, or if there are none the largest.
     on_intensity, off_intensity
         Luminance of the two flashes that are compared.
     nonnegative
@@ -47,7 +50,7 @@ def flash_response_index(
     ------
     SchemaError
         If the responses are not those to flashes.
-    ValueError
+    InputError
         If there are no flashes of this radius and these intensities, or several.
 
     Notes
@@ -69,17 +72,19 @@ def flash_response_index(
     >>> flash_response_index(flashes).flash_response_index.values
     array([0.5])
     """
-    array = base.take(responses, ("intensity", "radius", "t_stim"), FLASHES)
+    array = base.take(responses, ("intensity", "radius", "t_stim"), schema.FLASHES)
+    if radius is None:
+        radii = array["radius"].values
+        radius = LARGE_RADIUS if LARGE_RADIUS in radii else float(radii.max())
     flashes = {}
     for intensity in (on_intensity, off_intensity):
         chosen = (array["radius"].values == radius) & np.isclose(array["intensity"].values, intensity)
         if chosen.sum() != 1:
             pairs = zip(array["radius"].values.tolist(), array["intensity"].values.tolist(), strict=True)
-            raise ValueError(
-                f"expected one flash of radius {radius} and intensity {intensity}, got {chosen.sum()} "
-                f"(radius, intensity: {sorted(set(pairs))}): choose radius=, on_intensity= and off_intensity= from "
-                "these, and select one duration if there are several"
-            )
+            text = f"expected one flash of radius {radius} and intensity {intensity}, got {chosen.sum()} "
+            text += f"(radius, intensity: {sorted(set(pairs))})"
+            hint = "choose radius=, on_intensity= and off_intensity= from these, and select one duration if there are "
+            raise InputError(Problem(text, hint + "several"))
         flash = array.isel(sample=int(np.flatnonzero(chosen)[0]))
         # As in flyvis, the first frame after the flash counts and the one before it does not.
         flash = flash.where(base.within(flash, 0.0, float(flash["t_stim"])))

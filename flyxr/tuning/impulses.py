@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flyxr import hexgrid, schema
+from flyxr.errors import InputError, Problem
 from flyxr.tuning import base
 
 if TYPE_CHECKING:
     import xarray as xr
 
-IMPULSES = "impulses (fx.stimuli.impulses)"
 _DURATION = ("intensity", "t_stim")
 
 
@@ -35,7 +35,7 @@ def temporal_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset
     ------
     SchemaError
         If the responses are not those to impulses, or have no frame before onset.
-    ValueError
+    InputError
         If there is no impulse in the central column, or several of an intensity and duration.
 
     Notes
@@ -52,7 +52,7 @@ def temporal_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset
     >>> temporal_receptive_field(impulses).temporal_receptive_field.squeeze().values
     array([0., 2., 1.])
     """
-    array = _deviation(base.take(responses, _DURATION, IMPULSES))
+    array = _deviation(base.take(responses, _DURATION, schema.IMPULSES))
     field = _central(array).transpose(..., *_DURATION, "time")
     return base.wrap({"temporal_receptive_field": field}, responses, "temporal_receptive_field", {})
 
@@ -78,7 +78,7 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     ------
     SchemaError
         If the responses are not those to impulses, or have no frame before onset.
-    ValueError
+    InputError
         If there is no impulse in the central column, or several in a column of an intensity and duration.
 
     Notes
@@ -97,11 +97,13 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> spatial_receptive_field(impulses).spatial_receptive_field.squeeze().values
     array([ 2. , -0.5])
     """
-    array = base.take(responses, ("u_impulse", "v_impulse", *_DURATION), IMPULSES)
+    array = base.take(responses, ("u_impulse", "v_impulse", *_DURATION), schema.IMPULSES)
     if "radius" in array.coords and (array["radius"].values == -1).any():
         raise schema.SchemaError(
-            "expected impulses in single columns, got some of the whole field (radius -1): select the others with "
-            "responses.isel(sample=responses.radius.values != -1)"
+            Problem(
+                "expected impulses in single columns, got some of the whole field (radius -1)",
+                "select the others with responses.isel(sample=responses.radius.values != -1)",
+            )
         )
     array = _deviation(array)
     after = array.where(array["time"] >= -base.ROUNDING, drop=True)
@@ -113,7 +115,7 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     extent = max(int(responses.attrs.get("extent", 0)), int(np.abs([u, v, u + v]).max()))
     column = hexgrid.column_index(u, v, extent)
     placed = after.assign_coords(column=("sample", column)).drop_vars(["u_impulse", "v_impulse"])
-    course = base.by_condition(placed, [*_DURATION, "column"], IMPULSES)
+    course = base.by_condition(placed, [*_DURATION, "column"], schema.IMPULSES)
     columns = course["column"].values.astype(int)
     lattice = {name: ("column", values[columns]) for name, (_, values) in hexgrid.column_coords(extent).items()}
     course = course.assign_coords(lattice)
@@ -127,8 +129,11 @@ def _deviation(array: xr.DataArray) -> xr.DataArray:
     before = array["time"].values < -base.ROUNDING * schema.time_step(array.to_dataset())
     if not before.any():
         raise schema.SchemaError(
-            f"expected frames before the onset at 0 s, got time from {float(array['time'][0]):g} s: a receptive field "
-            "is measured from the response to grey; make the impulses with t_pre above 0, and record it"
+            Problem(
+                f"expected frames before the onset at 0 s, got time from {float(array['time'][0]):g} s",
+                "a receptive field is measured from the response to grey; make the impulses with t_pre above 0, and "
+                "record it",
+            )
         )
     return array - array.isel(time=before).mean("time")
 
@@ -140,9 +145,7 @@ def _central(array: xr.DataArray) -> xr.DataArray:
         middle = np.all([array[name].values == 0 for name in names], axis=0)
         if not middle.any():
             columns = sorted(set(zip(*(array[name].values.tolist() for name in names), strict=True)))
-            raise ValueError(
-                f"expected an impulse in the central column, u_impulse = v_impulse = 0, got them in {columns[:6]}: "
-                "add one there"
-            )
+            text = f"expected an impulse in the central column, u_impulse = v_impulse = 0, got them in {columns[:6]}"
+            raise InputError(Problem(text, "add one there"))
         array = array.isel(sample=np.flatnonzero(middle)).drop_vars(names)
-    return base.by_condition(array, list(_DURATION), IMPULSES)
+    return base.by_condition(array, list(_DURATION), schema.IMPULSES)

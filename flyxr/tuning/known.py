@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import schema
+from flyxr.errors import InputError, Problem
 from flyxr.tuning import base
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def known_tuning() -> xr.Dataset:
 @functools.cache
 def _known_tuning() -> xr.Dataset:
     folder = files("flyxr") / "data"
-    with (folder / "known_tuning.csv").open() as file:
+    with (folder / "known_tuning.csv").open(encoding="utf-8") as file:
         cells = pd.read_csv(file).set_index("cell_type")
-    with (folder / "known_tuning_curves.csv").open() as file:
+    with (folder / "known_tuning_curves.csv").open(encoding="utf-8") as file:
         curves = pd.read_csv(file).pivot(index="cell_type", columns="angle", values="response")
     curves = curves.reindex(cells.index)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {}
@@ -85,7 +86,7 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
     Parameters
     ----------
     measure
-        What one of these functions gave, for all cell types or some:
+        What a function gave that :data:`flyxr.schema.MEASURES` says is compared, for all cell types or some:
 
         - :func:`flash_response_index`: Pearson correlation with the known polarities (1 and -1), over cell types
         - :func:`direction_selectivity_index`: Pearson correlation of its maximum over intensities with 1 for cell
@@ -95,6 +96,8 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
         - :func:`tuning_curves`: Pearson correlation over directions with the known curves, each cell type at the
           contrast that it prefers; if speeds and widths are dims, at those that correlate best, as an experimenter
           would choose them; the mean over cell types
+
+        A cell type whose truth is not known does not count, nor in the last two one whose polarity is not.
     known
         Another table in the form of :func:`known_tuning`.
 
@@ -108,8 +111,8 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
     Raises
     ------
     SchemaError
-        If it is none of these measures.
-    ValueError
+        If it is none of these measures, or its cell types have no labels.
+    InputError
         If too few of the known cell types, or not both intensities, or none of the known directions are there.
 
     Notes
@@ -125,21 +128,20 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
     0.961
     """
     known = known_tuning() if known is None else known
-    compare: dict[str, Callable[[xr.DataArray, xr.Dataset], dict[str, xr.DataArray]]] = {
-        "flash_response_index": _polarity,
-        "direction_selectivity_index": _selectivity,
-        "preferred_direction": _direction,
-        "tuning_curve": _tuning,
-    }
-    names = [name for name in compare if isinstance(measure, xr.Dataset) and name in measure]
-    if len(names) != 1 or "cell_type" not in measure[names[0]].dims:
+    compared = {measure.variables[0].name: measure for measure in schema.MEASURES if measure.compared}
+    names = [name for name in compared if isinstance(measure, xr.Dataset) and name in measure]
+    if len(names) != 1 or "cell_type" not in measure[names[0]].indexes:
         got = list(map(str, measure.data_vars)) if isinstance(measure, xr.Dataset) else type(measure).__name__
+        functions = ", ".join(record.function for record in compared.values())
         raise schema.SchemaError(
-            f"expected a Dataset with one of {', '.join(compare)} over the dim 'cell_type', got {got}: "
-            "give what fx.tuning.flash_response_index, direction_selectivity_index, preferred_direction or "
-            "tuning_curves returned"
+            Problem(
+                f"expected a Dataset with one of {', '.join(compared)} over the labelled dim 'cell_type', got {got}",
+                f"give what one of these of fx.tuning returned: {functions}",
+            )
         )
-    variables = compare[names[0]](measure[names[0]], known)
+    truth, by = compared[names[0]].compared or ("", "")
+    along = set(known[truth].dims) - {"cell_type"}
+    variables = (_tuning if along else _COMPARE[by])(measure[names[0]], known, truth)
     return base.wrap(variables, measure, "agreement", {"measure": names[0]})
 
 
@@ -148,50 +150,45 @@ def _common(array: xr.DataArray, truth: xr.DataArray, fewest: int) -> tuple[xr.D
     truth = truth.dropna("cell_type")
     array, truth = xr.align(array, truth, join="inner", exclude=set(array.dims) - {"cell_type"})
     if truth.sizes["cell_type"] < fewest:
-        raise ValueError(
-            f"expected at least {fewest} cell types whose {truth.name} is known, got "
-            f"{truth['cell_type'].values.tolist()}: simulate with record='central'; see fx.tuning.known_tuning()"
-        )
+        text = f"expected at least {fewest} cell types whose {truth.name} is known, got "
+        text += f"{truth['cell_type'].values.tolist()}"
+        raise InputError(Problem(text, "simulate with record='central'; see fx.tuning.known_tuning()"))
     return array, truth
 
 
-def _correlated(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
-    array, truth = _common(array, truth, FEWEST_TYPES)
+def _correlation(array: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
+    """Over cell types, of the largest value over intensities."""
+    if "intensity" in array.dims:
+        _check_intensities(array)
+        array = base.largest(array, "intensity")
+    array, truth = _common(array, known[name], FEWEST_TYPES)
     if np.unique(truth.values).size < 2:
-        raise ValueError(
-            f"expected cell types that differ in {truth.name}, got {float(truth[0]):g} for all of "
-            f"{truth['cell_type'].values.tolist()}: a correlation needs both; simulate with record='central'"
-        )
+        text = f"expected cell types that differ in {truth.name}, got {float(truth[0]):g} for all of "
+        text += f"{truth['cell_type'].values.tolist()}"
+        raise InputError(Problem(text, "a correlation needs both; simulate with record='central'"))
     there = array.notnull() & truth.notnull()
     array, truth = (part.where(there) - part.where(there).mean("cell_type") for part in (array, truth))
     # As xr.corr, which divides by 0 with a warning where a measure is the same in all cell types of a lazy array.
     size: xr.DataArray = ((array**2).sum("cell_type") * (truth**2).sum("cell_type")) ** 0.5
-    return (array * truth).sum("cell_type") / size.where(size > 0)
-
-
-def _polarity(index: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
-    return {"correlation": _correlated(index, known["polarity"])}
-
-
-def _selectivity(index: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
-    if "intensity" in index.dims:
-        _check_intensities(index)
-        index = base.largest(index, "intensity")
-    return {"correlation": _correlated(index, known["direction_selective"])}
+    return {"correlation": (array * truth).sum("cell_type") / size.where(size > 0)}
 
 
 def _check_intensities(array: xr.DataArray) -> None:
     if not {0.0, 1.0} <= set(array["intensity"].values.tolist()):
-        raise ValueError(
-            f"expected the intensities 0 and 1, got {array['intensity'].values.tolist()}: ON and OFF cells prefer "
-            "one each; simulate both"
-        )
+        text = f"expected the intensities 0 and 1, got {array['intensity'].values.tolist()}"
+        raise InputError(Problem(text, "ON and OFF cells prefer one each; simulate both"))
+
+
+def _with_polarity(known: xr.Dataset, name: str) -> xr.DataArray:
+    """What is known of cell types whose preferred contrast is known, too: a truth without it can't be compared."""
+    return known[name].where(known["polarity"].notnull())
 
 
 def _at_preferred_contrast(array: xr.DataArray, known: xr.Dataset) -> xr.DataArray:
     """Each cell type at the intensity that it is known to prefer."""
     if "intensity" not in array.dims:
-        raise ValueError("expected the dim 'intensity', got none: ON and OFF cells prefer one each; keep it")
+        text = "expected the dim 'intensity', got none"
+        raise InputError(Problem(text, "ON and OFF cells prefer one each; keep it"))
     intensity = known["polarity"].sel(cell_type=array["cell_type"]).where(lambda sign: sign > 0, 0).clip(0, 1)
     lacking = set(intensity.values.tolist()) - set(array["intensity"].values.tolist())
     if lacking:
@@ -199,29 +196,33 @@ def _at_preferred_contrast(array: xr.DataArray, known: xr.Dataset) -> xr.DataArr
     return array.sel(intensity=intensity).drop_vars("intensity")
 
 
-def _direction(direction: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
-    direction, truth = _common(direction, known["preferred_direction"], 1)
+def _angular_distance(direction: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
+    direction, truth = _common(direction, _with_polarity(known, name), 1)
     apart = abs(_at_preferred_contrast(direction, known) - truth) % 360
     distance = apart.where(apart <= 180, 360 - apart)
     return {"angular_distance": distance.mean("cell_type"), "angular_distance_by_type": distance}
 
 
-def _tuning(curves: xr.DataArray, known: xr.Dataset) -> dict[str, xr.DataArray]:
-    truth = known["tuning_curve"].dropna("cell_type")
+def _tuning(curves: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
+    """Correlation along the directions of curves."""
+    truth = _with_polarity(known, name).dropna("cell_type")
     common = np.intersect1d(curves["angle"].values, truth["angle"].values)
     if common.size < FEWEST_TYPES:
-        raise ValueError(
-            f"expected at least {FEWEST_TYPES} of the directions {truth['angle'].values.tolist()}, got "
-            f"{curves['angle'].values.tolist()}: simulate edges that move in these"
-        )
-    curves = curves.sel(cell_type=[name for name in curves["cell_type"].values if name in truth["cell_type"].values])
+        text = f"expected at least {FEWEST_TYPES} of the directions {truth['angle'].values.tolist()}, got "
+        raise InputError(Problem(text + f"{curves['angle'].values.tolist()}", "simulate edges that move in these"))
+    curves = curves.sel(cell_type=[kind for kind in curves["cell_type"].values if kind in truth["cell_type"].values])
     if not curves.sizes["cell_type"]:
-        raise ValueError(
-            f"expected some of {truth['cell_type'].values.tolist()}, whose tuning curves are known: record them"
-        )
+        text = f"expected some of {truth['cell_type'].values.tolist()}, whose tuning curves are known"
+        raise InputError(Problem(text, "record them"))
     curves = _at_preferred_contrast(curves, known).sel(angle=common)
     truth = truth.sel(cell_type=curves["cell_type"], angle=common)
     correlation = xr.corr(curves, truth, dim="angle").fillna(0)
     for dim in ("speed", "width"):
         correlation = base.largest(correlation, dim) if dim in correlation.dims else correlation
     return {"correlation": correlation.mean("cell_type"), "correlation_by_type": correlation}
+
+
+_COMPARE: dict[str, Callable[[xr.DataArray, xr.Dataset, str], dict[str, xr.DataArray]]] = {
+    "correlation": _correlation,
+    "angular_distance": _angular_distance,
+}

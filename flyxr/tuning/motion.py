@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from flyxr import schema
+from flyxr.errors import InputError, Problem, raise_problems
+from flyxr.selection import align_labels
 from flyxr.tuning import base
 
-MOVING = "a moving stimulus (fx.stimuli.moving_edges, moving_bars or gratings)"
 DEGREES_PER_COLUMN = 5.8
 LED = 2.25
 """Width of one step of moving edges and bars, degree (flyvis renders them as LEDs of an arena)."""
@@ -33,7 +34,8 @@ def peak_responses(
         centre of the eye at 0; needs the coordinates ``speed`` and ``first_offset``. Without it all frames from
         onset to ``t_stim`` count.
     norm
-        Divides the responses of each model and cell type, such as :func:`response_norm`.
+        Divides the responses of each model and cell type, such as :func:`response_norm`: those of the same labels. It
+        may have more of them than the responses.
 
     Returns
     -------
@@ -43,8 +45,8 @@ def peak_responses(
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus.
-    ValueError
+        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+    InputError
         If no frame of a sample lies in the window.
 
     Notes
@@ -91,8 +93,8 @@ def tuning_curves(
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus.
-    ValueError
+        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+    InputError
         If a condition has several samples or some of its directions only.
 
     Notes
@@ -143,8 +145,8 @@ def direction_selectivity_index(
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus.
-    ValueError
+        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+    InputError
         If the directions are not evenly spaced, or a condition has several samples or some of its directions only.
 
     Notes
@@ -207,8 +209,8 @@ def preferred_direction(
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus.
-    ValueError
+        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+    InputError
         If the directions are not evenly spaced, or a condition has several samples or some of its directions only.
 
     Notes
@@ -245,19 +247,31 @@ def _peak(
 ) -> xr.DataArray:
     if window is not None:
         needed = (*needed, "speed", "first_offset")
-    array = base.take(responses, needed, MOVING)
+    array = base.take(responses, needed, schema.MOVING)
     start, stop = xr.zeros_like(array["t_stim"]), array["t_stim"]
     if window is not None:
         if not window[0] <= window[1]:
-            raise ValueError(f"expected window=(from, to), degree, with from <= to, got {window}")
+            raise InputError(f"expected window=(from, to), degree, with from <= to, got {window}")
         degrees_per_second = array["speed"] * DEGREES_PER_COLUMN
         start = (window[0] - array["first_offset"]) / degrees_per_second
         # As in flyvis, one LED is added to the end, so that a window around the centre is symmetric.
         stop = (window[1] + LED - array["first_offset"]) / degrees_per_second
     peak = base.largest(array.clip(min=0), where=base.within(array, start, stop))
     if norm is not None:
-        peak = peak / (norm["response_norm"] if isinstance(norm, xr.Dataset) else norm)
+        peak = peak / align_labels(_norm(norm), peak, "a norm")
     return peak
+
+
+def _norm(norm: xr.Dataset | xr.DataArray) -> xr.DataArray:
+    """What divides the responses, with its labels alone: other coordinates are those of the responses."""
+    if isinstance(norm, xr.Dataset):
+        if "response_norm" not in norm:
+            text = f"expected a norm with the variable 'response_norm', got {list(map(str, norm.data_vars))}"
+            raise schema.SchemaError(Problem(text, "call fx.tuning.response_norm"))
+        norm = norm["response_norm"]
+    array = xr.DataArray(norm)
+    labels = {"model", "sample", "cell_type", *array.dims}
+    return array.drop_vars([name for name in array.coords if name not in labels])
 
 
 def _curves(
@@ -267,22 +281,19 @@ def _curves(
     peak = _peak(responses, ("angle", "t_stim"), window, norm)
     peak = peak.assign_coords(angle=peak["angle"].astype(float) % 360)
     given = [name for name in base.CONDITIONS if name in peak.coords and peak[name].dims == ("sample",)]
-    curves = base.by_condition(peak, [*given, "angle"], MOVING)
+    curves = base.by_condition(peak, [*given, "angle"], schema.MOVING)
     asked = xr.ones_like(peak["angle"]).assign_coords(peak["angle"].coords)
-    count = base.by_condition(asked, [*given, "angle"], MOVING).notnull().sum("angle")
+    count = base.by_condition(asked, [*given, "angle"], schema.MOVING).notnull().sum("angle")
     angles = curves["angle"].values
-    problems = []
+    problems: list[str | Problem] = []
     if bool(((count > 0) & (count < angles.size)).any()):
         problems.append(f"expected all {angles.size} directions in each condition, got some without: {angles.tolist()}")
     if even and not np.allclose(np.diff(angles, append=angles[0] + 360), 360 / angles.size):
-        problems.append(
-            f"expected directions evenly spaced around the circle, got {angles.tolist()} degree: "
-            "a vector sum over others has a direction of its own"
-        )
+        text = f"expected directions evenly spaced around the circle, got {angles.tolist()} degree"
+        problems.append(Problem(text, "a vector sum over others has a direction of its own"))
     if even and angles.size < 2:
         problems.append(f"expected at least 2 directions, got {angles.tolist()}")
-    if problems:
-        raise schema.SchemaError("\n- ".join(["the directions of motion do not suffice:", *problems]))
+    raise_problems(schema.SchemaError, "the directions of motion do not suffice", problems)
     return curves
 
 

@@ -108,25 +108,6 @@ def of_kind(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
     return array.transpose(*record.dims)
 
 
-def same_samples(data: xr.DataArray, samples: xr.DataArray, kind: str) -> xr.DataArray:
-    """Take the samples of the responses from a movie or rendering, by label.
-
-    Raises
-    ------
-    ValueError
-        If some of them are not there.
-    """
-    missing = [label for label in samples.values.tolist() if label not in data.indexes["sample"]]
-    if missing:
-        raise InputError(
-            Problem(
-                f"expected a {kind} with the samples of the responses, got one without {missing}",
-                f"pass the {kind} that was simulated, or select common samples with responses.sel(sample=...)",
-            )
-        )
-    return data.sel(sample=samples.values)
-
-
 def thin(count: int, most: int) -> NDArray[np.int64]:
     """Evenly spaced positions, the first included, at most so many."""
     return np.arange(0, count, max(-(-count // most), 1))

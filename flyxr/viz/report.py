@@ -19,6 +19,7 @@ from bokeh.models.widgets import Div, Select, Slider, Toggle
 from bokeh.resources import Resources
 from dask.base import compute
 
+from flyxr.selection import align_labels
 from flyxr.viz import base
 
 if TYPE_CHECKING:
@@ -139,8 +140,8 @@ def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str) -> _Con
     times = response["time"].values[thinned]
     if len(thinned) < all_sizes["time"]:
         remarks.append(f"Pictures are {thinned[1]} steps apart.")
-    film = base.same_samples(base.of_kind(movie, "movie"), response["sample"], "movie")
-    columns = base.same_samples(base.of_kind(rendering, "rendering"), response["sample"], "rendering")
+    film = align_labels(base.of_kind(movie, "movie"), response["sample"], "a movie")
+    columns = align_labels(base.of_kind(rendering, "rendering"), response["sample"], "a rendering")
     summary = _summary(response, all_sizes, film, columns, trained)
     at, frame_at = np.unique(base.shown_at(film["time"].values, times), return_inverse=True)
     film = film.isel(time=at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flyxr.errors import InputError, Problem
+from flyxr.selection import align_labels
 from flyxr.viz import base
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def stimulus_response(
     times = response["time"].values
     shown = []
     for data, kind in ((movie, "movie"), (rendering, "rendering")):
-        luminance = base.same_samples(base.of_kind(data, kind), response["sample"], kind)
+        luminance = align_labels(base.of_kind(data, kind), response["sample"], f"a {kind}")
         at = base.shown_at(luminance["time"].values, times)
         shown.append(luminance.isel(time=at).assign_coords(time=times).rename("luminance").compute())
     frames, columns = shown

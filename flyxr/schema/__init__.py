@@ -1,23 +1,61 @@
 """Names of dims and variables, declared once, and the check that a Dataset follows them.
 
-The records below validate what enters a public function, write ``long_name`` and ``units``, and print the
+The records validate what enters a public function, write ``long_name`` and ``units``, and print the
 schema page (``python -m flyxr.schema``).
 """
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from flyxr.errors import FlyxrError, Problem, raise_problems
+from flyxr.schema.records import (
+    COORDS,
+    DIMS,
+    FLASHES,
+    IMPULSES,
+    KINDS,
+    MEASURES,
+    MOVING,
+    STIMULI,
+    Kind,
+    Measure,
+    Stimulus,
+    Variable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+__all__ = [
+    "COORDS",
+    "DIMS",
+    "FLASHES",
+    "IMPULSES",
+    "KINDS",
+    "KIND_ATTR",
+    "MEASURES",
+    "MOVING",
+    "STIMULI",
+    "Kind",
+    "Measure",
+    "SchemaError",
+    "Stimulus",
+    "Variable",
+    "annotate",
+    "as_dataset",
+    "frames_to_end",
+    "in_memory",
+    "kind_of",
+    "luminance_problems",
+    "page",
+    "time_coord",
+    "time_step",
+    "validate",
+]
 
 KIND_ATTR = "flyxr_dataset"
 """Attribute that names the kind of a Dataset, e.g. ``"responses"``."""
@@ -28,215 +66,6 @@ _KIND_NAMES = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "str", "U
 
 class SchemaError(FlyxrError, ValueError):
     """A Dataset does not follow the schema; the message lists everything that is wrong."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One variable or coordinate: its dims in order, numpy dtype kinds, units and a sentence."""
-
-    name: str
-    dims: tuple[str, ...]
-    kinds: str
-    units: str
-    description: str
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of Dataset: what it must hold and what it may hold."""
-
-    name: str
-    description: str
-    variables: tuple[Variable, ...]
-    coords: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    whole_lattice: bool = True
-
-
-DIMS: Mapping[str, str] = {
-    "sample": "one stimulus sequence; stimulus parameters are coords on it",
-    "time": "s, 0 at stimulus onset, uniform step",
-    "y": "row of a movie frame, pixel, downward",
-    "x": "column of a movie frame, pixel",
-    "column": "hexagonal column, in the order u ascending, then v ascending",
-    "cell_type": "cell type, in connectome order",
-    "model": "ensemble member",
-    "pair": "one (source cell type, target cell type)",
-    "synapse": "one columnar offset of a pair",
-    "axis": "axis of the lattice, u or v, or of the plane, x or y",
-    "iteration": "step of an optimisation",
-    "component": "axis of an embedding",
-    "n_clusters": "number of Gaussians that was tried",
-    "intensity": "luminance of the stimulus",
-    "angle": "direction of motion",
-    "t_stim": "duration of the stimulus",
-}
-
-_TEXT = "OUT"
-COORDS: Mapping[str, Variable] = {
-    variable.name: variable
-    for variable in (
-        Variable("sample", ("sample",), "iu", "", "stimulus sequence"),
-        Variable("time", ("time",), "f", "s", "time since stimulus onset"),
-        Variable("column", ("column",), "iu", "", "column"),
-        Variable("u", ("column",), "iu", "", "axial coordinate u"),
-        Variable("v", ("column",), "iu", "", "axial coordinate v"),
-        Variable("x_column", ("column",), "f", "column pitch", "position to the right"),
-        Variable("y_column", ("column",), "f", "column pitch", "position upward"),
-        Variable("cell_type", ("cell_type",), _TEXT, "", "cell type"),
-        Variable("model", ("model",), "iu", "", "ensemble member, rank by task error where it is known"),
-        Variable("model_name", ("model",), _TEXT, "", "name of the model"),
-        Variable("task_error", ("model",), "f", "a.u.", "validation error of the task; NaN where unknown"),
-        Variable("perturbation", ("model",), _TEXT, "", "what was done to the model, or none"),
-        Variable("unperturbed", ("model",), "iu", "", "label of the model that nothing was done to"),
-        Variable("pair", ("pair",), "iu", "", "pair of cell types"),
-        Variable("source", ("pair",), _TEXT, "", "source cell type"),
-        Variable("target", ("pair",), _TEXT, "", "target cell type"),
-        Variable("synapse", ("synapse",), "iu", "", "columnar offset of a pair"),
-        Variable("synapse_pair", ("synapse",), "iu", "", "the pair a columnar offset belongs to"),
-        Variable("du", ("synapse",), "iu", "column", "u of the target minus u of the source"),
-        Variable("dv", ("synapse",), "iu", "column", "v of the target minus v of the source"),
-        Variable("axis", ("axis",), _TEXT, "", "axis of the lattice or of the plane"),
-        # parameters of stimuli, where they apply
-        Variable("angle", ("sample",), "fiu", "degree", "direction of motion, 0 to the right, 90 upward"),
-        Variable("width", ("sample",), "fiu", "degree", "width of the bar"),
-        Variable("speed", ("sample",), "fiu", "column/s", "speed of motion, a column being 5.8 degrees"),
-        Variable("intensity", ("sample",), "fiu", "1", "luminance of the stimulus"),
-        Variable("radius", ("sample",), "fiu", "column", "radius of the disc, -1 for the whole field"),
-        Variable("u_impulse", ("sample",), "fiu", "", "axial coordinate u of the disc's middle"),
-        Variable("v_impulse", ("sample",), "fiu", "", "axial coordinate v of the disc's middle"),
-        Variable("spatial_frequency", ("sample",), "f", "cycle/degree", "spatial frequency of the grating"),
-        Variable("temporal_frequency", ("sample",), "f", "Hz", "temporal frequency of the grating"),
-        Variable("contrast", ("sample",), "f", "1", "Michelson contrast of the grating"),
-        Variable("rotation_speed", ("sample",), "f", "degree/s", "speed of rotation, counter-clockwise"),
-        Variable("expansion_rate", ("sample",), "f", "1/s", "relative rate of expansion; negative for contraction"),
-        Variable("motion", ("sample",), _TEXT, "", "kind of motion"),
-        Variable("photograph", ("sample",), _TEXT, "", "photograph shown"),
-        Variable("crop", ("sample",), "iu", "", "which random place in the photograph"),
-        Variable("first_offset", ("sample",), "f", "degree", "place of edge or bar at time 0, along its direction"),
-        Variable("t_stim", ("sample",), "f", "s", "duration of the stimulus proper, from time 0"),
-        Variable("t_end", ("sample",), "f", "s", "end of the sample; later frames are padding"),
-        Variable("iteration", ("iteration",), "iu", "", "step of an optimisation"),
-        Variable("start_sample", ("model",), "iu", "", "sample that an optimal stimulus was found from"),
-        Variable("peak_time", ("model",), "f", "s", "time of the highest response to the sample it was found from"),
-        Variable("n_clusters", ("n_clusters",), "iu", "", "number of Gaussians that was tried"),
-    )
-}
-
-_COLUMN_COORDS = ("column", "u", "v")
-_MODEL_COORDS = ("model", "model_name", "task_error")
-_LUMINANCE = Variable("luminance", ("sample", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright")
-_BY_TYPE = ("model", "cell_type")
-_BY_CONTRAST = (*_BY_TYPE, "intensity")
-_MEASURES = (
-    Variable("peak_response", ("model", "sample", "cell_type"), "f", "a.u.", "largest rectified response"),
-    Variable("flash_response_index", _BY_TYPE, "f", "1", "preference for ON (1) over OFF (-1) flashes"),
-    Variable("direction_selectivity_index", _BY_CONTRAST, "f", "1", "selectivity for a direction of motion, 0 to 1"),
-    Variable("preferred_direction", _BY_CONTRAST, "f", "degree", "direction of motion that a cell prefers"),
-    Variable("vector_length", _BY_CONTRAST, "f", "a.u.", "length of the sum of peak responses as vectors"),
-    Variable("tuning_curve", (*_BY_CONTRAST, "angle"), "f", "a.u.", "peak response to each direction of motion"),
-    Variable(
-        "temporal_receptive_field", (*_BY_CONTRAST, "t_stim", "time"), "f", "a.u.", "response to an impulse at the cell"
-    ),
-    Variable(
-        "spatial_receptive_field",
-        (*_BY_CONTRAST, "t_stim", "column"),
-        "f",
-        "a.u.",
-        "response to impulses in a column",
-    ),
-    Variable("field_time", (*_BY_CONTRAST, "t_stim"), "f", "s", "when the spatial receptive field was taken"),
-    Variable("response_norm", _BY_TYPE, "f", "a.u.", "root mean square of the responses"),
-)
-
-KINDS: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "movie",
-            "sequences of frames, before the eye",
-            (Variable("luminance", ("sample", "time", "y", "x"), "f", "1", "luminance, 0 dark to 1 bright"),),
-            ("sample", "time"),
-        ),
-        Kind(
-            "rendering",
-            "what the columns of the eye receive",
-            (
-                _LUMINANCE,
-                Variable("flow", ("sample", "time", "column", "axis"), "f", "column/s", "true optic flow of the image"),
-            ),
-            ("sample", "time", *_COLUMN_COORDS),
-            optional=("flow",),
-        ),
-        Kind(
-            "connectome",
-            "cell types and their connections",
-            (
-                Variable("stride", ("cell_type", "axis"), "iu", "column", "a cell in each stride-th column"),
-                Variable("role", ("cell_type",), _TEXT, "", "input, intermediate or output"),
-                Variable("sign", ("pair",), "iuf", "", "+1 excitatory, -1 inhibitory"),
-                Variable("n_synapses", ("synapse",), "f", "synapse", "mean number of synapses"),
-                Variable("filled", ("synapse",), "b", "", "assumed, in a gap of a receptive field"),
-            ),
-            ("cell_type", "axis", "pair", "source", "target", "synapse", "synapse_pair", "du", "dv"),
-        ),
-        Kind(
-            "ensemble",
-            "free parameters of models",
-            (
-                Variable("bias", ("model", "cell_type"), "f", "a.u.", "resting potential"),
-                Variable("time_constant", ("model", "cell_type"), "f", "s", "membrane time constant"),
-                Variable("synapse_strength", ("model", "pair"), "f", "a.u.", "strength of one synapse"),
-            ),
-            (*_MODEL_COORDS, "cell_type", "pair", "source", "target"),
-        ),
-        Kind(
-            "responses",
-            "simulated responses of models to renderings",
-            (
-                Variable(
-                    "response",
-                    ("model", "sample", "time", "cell_type", "column"),
-                    "f",
-                    "a.u.",
-                    "membrane potential after the frame; NaN where a cell type has no cell",
-                ),
-                _LUMINANCE,
-            ),
-            (*_MODEL_COORDS, "sample", "time", "cell_type", *_COLUMN_COORDS),
-            optional=("luminance",),
-            whole_lattice=False,
-        ),
-        Kind(
-            "optimal_stimuli",
-            "the stimulus that drives the central cell of a type most, for each model",
-            (
-                Variable("luminance", ("model", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright"),
-                Variable("response", ("model", "time"), "f", "a.u.", "membrane potential of the cell after the frame"),
-                Variable("start_response", ("model", "time"), "f", "a.u.", "the same to the sample it was found from"),
-                Variable("loss", ("model", "iteration"), "f", "a.u.", "loss before the step"),
-            ),
-            (*_MODEL_COORDS, "time", *_COLUMN_COORDS, "iteration", "start_sample", "peak_time"),
-        ),
-        Kind(
-            "measures",
-            "measures of responses; without the average they have the conditions of the stimulus as dims too",
-            _MEASURES,
-            (*_MODEL_COORDS, "cell_type"),
-            optional=tuple(measure.name for measure in _MEASURES),
-        ),
-        Kind(
-            "clusters",
-            "models grouped by the responses of a cell type",
-            (
-                Variable("embedding", ("cell_type", "model", "component"), "f", "1", "UMAP, each axis from 0 to 1"),
-                Variable("cluster", ("cell_type", "model"), "i", "", "cluster, best mean task error first; -1: none"),
-                Variable("score", ("cell_type", "n_clusters"), "f", "", "criterion of the mixture, lower is better"),
-            ),
-            (*_MODEL_COORDS, "cell_type", "n_clusters"),
-        ),
-    )
-}
 
 
 def as_dataset(data: xr.Dataset | xr.DataArray, kind: str) -> xr.Dataset:
@@ -543,8 +372,10 @@ def page() -> str:
         lines += ["| variable (dims) | units | meaning |", "| --- | --- | --- |"]
         lines += [f"| `{v.name}` {_dims(v.dims)} | {v.units} | {v.description} |" for v in kind.variables]
         lines += ["", "Coordinates: " + ", ".join(f"`{name}`" for name in kind.coords) + "."]
+        if kind.name == "measures":
+            lines += ["", "| function of `fx.tuning` | gives | of | compared with | by |", "| --- |" + " --- |" * 4]
+            for m in MEASURES:
+                gives = ", ".join(f"`{variable.name}`" for variable in m.variables)
+                of = f"{m.stimulus}, known by `{m.stimulus.coordinate}`" if m.stimulus else "any stimulus"
+                lines.append(f"| `{m.function}` | {gives} | {of} | {' | '.join(m.compared or ('', ''))} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())
