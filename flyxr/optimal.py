@@ -71,7 +71,7 @@ def optimal_stimulus(
     regularisation
         Weight of the squared distance from grey; without it the published one, 0.173 to drive and 1 to keep.
     connectome
-        The connectome of the models; without it that of the package at extent 15.
+        The connectome of the models; without it the one that the ensemble says it is of.
     device
         ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … .
     progress

@@ -179,7 +179,7 @@ def clamp(
     together
         All types in one perturbation; without it one perturbation for each type.
     connectome
-        The connectome of the models, which tells the input types; without it that of the package.
+        The connectome of the models, which tells the input types; without it the one that the ensemble says it is of.
 
     Returns
     -------
@@ -386,13 +386,8 @@ def _matching_pairs(ensemble: xr.Dataset, source: list[str] | None, target: list
 
 def _inputs(ensemble: xr.Dataset, connectome: xr.Dataset | None) -> set[str]:
     """Cell types that luminance enters."""
-    connectome = connectomes.open_connectome() if connectome is None else schema.validate(connectome, "connectome")
-    digest = connectomes.tables(connectome).digest
-    if ensemble.attrs.get("connectome", digest) != digest:
-        raise schema.SchemaError(
-            f"expected an ensemble of the connectome {digest}, got one of {ensemble.attrs['connectome']}: "
-            "open the connectome of the models with fx.open_connectome(path) and give it as connectome="
-        )
+    connectome = connectomes.find(ensemble.attrs, connectome, stacklevel=4)
+    raise_problems(schema.SchemaError, "", connectomes.mismatch(ensemble.attrs, connectome))
     return set(connectome["cell_type"].values[connectome["role"].values == "input"].tolist())
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid, schema
-from flyxr.connectome import cell_index, cell_presence, open_connectome, tables
+from flyxr.connectome import cell_index, cell_presence, find, open_connectome, tables
 from flyxr.errors import FlyxrError, Problem, raise_problems
 
 if TYPE_CHECKING:
@@ -223,19 +223,23 @@ _GIVE_CONNECTOME = "give the connectome of the data with connectome="
 
 
 def _of_columns(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """The package's connectome at the extent of the lattice that columns belong to."""
+    """The connectome that data state, else the package's, at the extent of the lattice that columns belong to."""
     if not {"u", "v"} <= set(data.coords):
         text = "expected the coordinates u and v on 'column', got none"
         raise schema.SchemaError(Problem(text, "keep them, or give connectome="))
     u, v, column = (np.atleast_1d(data[name].values) for name in ("u", "v", "column"))
     for extent in range(max(1, int(np.abs([u, v, u + v]).max())), LARGEST_EXTENT):
         if "column" not in data.coords or np.array_equal(hexgrid.column_index(u, v, extent), column):
-            return open_connectome(extent=extent)
+            return _stated(data).assign_attrs(extent=extent)
     text = "expected 'column' in the order u ascending, then v ascending, got another"
     raise schema.SchemaError(Problem(text, "give connectome="))
 
 
-def _columns(data: xr.Dataset | xr.DataArray, n_columns: int) -> tuple[NDArray[np.int64], list[str | Problem]]:
+def _stated(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    return find(data.attrs) if "connectome" in data.attrs else open_connectome()
+
+
+def lattice_columns(data: xr.Dataset | xr.DataArray, n_columns: int) -> tuple[NDArray[np.int64], list[str | Problem]]:
     """Which column of a lattice each along ``column`` is, -1 for none: by u and v, by label, or else by position."""
     extent, labels = hexgrid.extent_of(n_columns), data["column"].values
     if {"u", "v"} <= set(data.coords):
@@ -257,8 +261,8 @@ def _columns(data: xr.Dataset | xr.DataArray, n_columns: int) -> tuple[NDArray[n
 
 
 def _of_neurons(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """The package's connectome at the extent that has these cells, or at the next larger."""
-    connectome = open_connectome()
+    """The connectome that data state, else the package's, at the extent that has these cells, or at the next larger."""
+    connectome = _stated(data)
     if "column" in data.coords and data["column"].dims == ("neuron",):
         columns = int(data["column"].max()) + 1
         fits = (extent for extent in range(1, LARGEST_EXTENT) if hexgrid.n_columns(extent) >= columns)
@@ -306,7 +310,7 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
         raise schema.SchemaError(f"expected the dims 'cell_type' and 'column', got none of {missing}")
     connectome = _of_columns(data) if connectome is None else schema.validate(connectome, "connectome")
     cells, extent = cell_index(connectome), connectome.attrs["extent"]
-    columns, problems = _columns(data, cells.shape[1])
+    columns, problems = lattice_columns(data, cells.shape[1])
     types = np.arange(data.sizes["cell_type"])
     if "cell_type" in data.indexes:
         types = connectome.indexes["cell_type"].get_indexer(data.indexes["cell_type"])

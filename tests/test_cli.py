@@ -140,7 +140,9 @@ def test_simulate__a_movie_planned_stopped_and_gone_on_with(
     np.testing.assert_allclose(fx.open(out).response, expected, rtol=2**-11)
 
     assert cli.main([*command, "--initial-state", "rest"]) == 2
-    assert re.search(r"(?s)initial_state: the store has .*or replace it with --overwrite", capsys.readouterr().err)
+    assert re.search(
+        r"(?s)initial_state: the store has .*or replace the store with --overwrite", capsys.readouterr().err
+    )
 
 
 def test_tuning_cluster__from_responses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,7 @@ def ensemble(golden: Golden) -> xr.Dataset:
             "source": ("pair", pairs[:, 0]),
             "target": ("pair", pairs[:, 1]),
         },
+        {"connectome": fx.open_connectome().attrs["connectome"]},
     )
 
 

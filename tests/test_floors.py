@@ -81,7 +81,7 @@ def test_imports__point_downward(path: Path) -> None:
         if other == room:
             shared = SHARED.get(room, ())
             below = shared[: shared.index(path.stem)] if path.stem in shared else shared
-            allowed = path.name == "__init__.py" or not {*name.split(".")[2:3]}.isdisjoint(below)
+            allowed = path.name in ("__init__.py", "__main__.py") or not {*name.split(".")[2:3]}.isdisjoint(below)
             assert allowed, f"{path.name} imports {name} beside it"
         elif other in FLOORS:
             below = FLOORS[other] < FLOORS[room]

@@ -48,6 +48,7 @@ def ensemble_of(reference: dict[str, np.ndarray], **replaced: np.ndarray) -> xr.
             "source": ("pair", np.array([source for source, _ in pairs], dtype=object)),
             "target": ("pair", np.array([target for _, target in pairs], dtype=object)),
         },
+        attrs={"connectome": fx.open_connectome().attrs["connectome"]},
     )
     return ensemble.isel(cell_type=slice(None, None, -1), pair=np.random.default_rng(0).permutation(len(pairs)))
 

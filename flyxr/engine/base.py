@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -139,11 +138,12 @@ def n_threads() -> int:
     """Threads that this process may compute with; threads of engines, dask and zarr are all counted from here.
 
     In a worker of dask.distributed these are the worker's, in a process of a pool it is one, as such a pool has a
-    process for each core, and else there are as many as cores that the process may run on.
+    process for each core, and else there are as many as cores that the process may run on, within the CPU quota of its
+    container.
 
     Examples
     --------
-    >>> 1 <= n_threads() <= os.cpu_count()
+    >>> n_threads() >= 1
     True
     """
     worker = sys.modules.get("distributed.worker")
@@ -154,7 +154,9 @@ def n_threads() -> int:
             pass
     if multiprocessing.parent_process() is not None:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from dask.system import cpu_count  # counts what the affinity and the quota of a container leave
+
+    return max(1, int(cpu_count()))
 
 
 def n_frames(duration: float, dt: float) -> int:

@@ -67,6 +67,9 @@ def integrate(
     >>> integrate(network, parameters, np.zeros((1, 5, network.n_columns)), 0.01).responses.shape
     (1, 1, 5, 21)
     """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        text = f"expected a CUDA GPU for device={device!r}, got none that torch {torch.__version__} can use"
+        raise InputError(Problem(text, "use device='cpu'", "use --device cpu"))
     n_samples, n_frames, _ = stimulus.shape
     shape, n_cells = (len(parameters.bias), n_samples), network.n_cells
     n_recorded = n_frames if frames is None else len(frames), n_cells if cells is None else len(cells)

@@ -15,6 +15,7 @@ from flyxr import hexgrid, identity, provenance, schema
 from flyxr.connectome import Tables, cell_presence, compile_network, tables
 from flyxr.engine import base, choose_engine
 from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
+from flyxr.selection import align_labels, lattice_columns
 from flyxr.simulation.block import Block, check_finite, check_state
 from flyxr.simulation.record import Record, describe
 
@@ -131,7 +132,7 @@ def prepare(
         start,
         state,
         schema.frames_to_end(rendering),
-        labels,
+        schema.annotate(labels, "responses"),
         describe(recorded, rendering, connectome),
         hashes,
     )
@@ -224,24 +225,36 @@ def _state(
                 "take one time with .isel(time=-1), and record='all'",
             )
         )
-    for dim, labels in (
-        ("model", ensemble["model"]),
-        ("sample", rendering["sample"]),
-        ("cell_type", connectome["cell_type"]),
-        ("column", rendering["column"]),
-    ):
-        if dim in array.dims:
-            lacking = set(labels.values.tolist()) - set(array[dim].values.tolist())
-            if lacking:
-                problems.append(f"expected a state for each {dim}, got none for {sorted(lacking)[:5]}")
-            else:
-                array = array.sel({dim: labels.values})
+    else:
+        array, wrong = _in_lattice_order(array, rendering.sizes["column"])
+        problems += wrong
     raise_problems(schema.SchemaError, "the initial state does not fit", problems)
+    # A model or sample that was selected is the state of all.
+    array = array.drop_vars([name for name in ("model", "sample") if name in array.coords and name not in array.dims])
+    like = xr.Dataset(coords={"model": ensemble["model"], "sample": rendering["sample"]})
+    like = like.assign_coords(cell_type=connectome["cell_type"])
+    array = align_labels(array, like, "the initial state")
     for dim in ("model", "sample"):
         array = array if dim in array.dims else array.expand_dims(dim)
     array = array.transpose("model", "sample", "cell_type", "column")
     flat = array.stack(cell=("cell_type", "column"), create_index=False)
     return flat.isel(cell=np.flatnonzero(cell_presence(connectome).ravel()))
+
+
+def _in_lattice_order(array: xr.DataArray, n_columns: int) -> tuple[xr.DataArray, list[str | Problem]]:
+    """The same with the columns of a lattice, found by u and v or by label, in order."""
+    place, problems = lattice_columns(array, n_columns)
+    taken = np.flatnonzero(place >= 0)
+    order = taken[np.argsort(place[taken], kind="stable")]
+    has_axes = {"u", "v"} <= set(array.coords)
+    if not problems and (
+        not np.array_equal(place[order], np.arange(n_columns)) or (not has_axes and array.sizes["column"] != n_columns)
+    ):
+        text = f"expected a state in each of the {n_columns} columns once, got {array.sizes['column']} columns, "
+        text += f"{np.unique(place[taken]).size} of them in the lattice"
+        way = "give the state of all columns, with u and v if it is of a larger lattice"
+        problems = [*problems, Problem(text, way)]
+    return array.isel(column=order), problems
 
 
 def parameters_of(prepared: Prepared, model: int) -> base.Parameters:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from flyxr import schema
 from flyxr.errors import InputError
@@ -107,16 +108,17 @@ class Record:
         """
         available = connectome["cell_type"].values.tolist()
         names = available if self.cell_type is None else match_cell_types(self.cell_type, available)
-        n_columns, time = rendering.sizes["column"], rendering["time"].values
+        labels, time = pd.Index(rendering["column"].values), rendering["time"].values
         if self.column is None:
-            columns = list(range(n_columns))
+            columns = np.arange(labels.size)
         elif self.column == CENTRAL:
-            columns = [int(central(rendering["column"]))]
+            columns = labels.get_indexer([central(rendering["column"]).item()])
         else:
-            columns = list(self.column)
-        wrong = [column for column in columns if not 0 <= column < n_columns]
-        if wrong:
-            raise InputError(f"expected columns in record from 0 to {n_columns - 1}, or 'central', got {wrong[:5]}")
+            columns = labels.get_indexer(list(self.column))
+        if (columns < 0).any():
+            wrong = [column for column, place in zip(self.column, columns, strict=True) if place < 0]
+            known = f"from {labels.min()} to {labels.max()}"
+            raise InputError(f"expected columns in record {known}, or 'central', got {wrong[:5]}")
         tolerance = 1e-6 * schema.time_step(rendering)
         within = np.ones(time.size, dtype=bool)
         if self.time.start is not None:
@@ -130,7 +132,7 @@ class Record:
                 f"{time[0]:g} s to {time[-1]:g} s"
             )
         types = np.array([available.index(name) for name in names], dtype=np.int64)
-        return Recorded(types, np.array(columns, dtype=np.int64), frames)
+        return Recorded(types, np.asarray(columns, dtype=np.int64), frames)
 
 
 def describe(recorded: Recorded, rendering: xr.Dataset, connectome: xr.Dataset) -> dict[str, Any]:

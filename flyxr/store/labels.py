@@ -15,7 +15,7 @@ _NOT_LABELS = ("provenance", "flyxr_dataset")
 
 
 def encode(dataset: xr.Dataset) -> dict[str, Any]:
-    """Coordinates and attributes as JSON holds them.
+    """Coordinates and attributes as JSON holds them, but for what made the Dataset and its kind.
 
     Examples
     --------
@@ -24,7 +24,8 @@ def encode(dataset: xr.Dataset) -> dict[str, Any]:
     True
     """
     coords = {str(name): _encode(coord.variable) for name, coord in dataset.coords.items()}
-    encoded: dict[str, Any] = json.loads(json.dumps({"coords": coords, "attrs": _plain(dataset.attrs)}))
+    attrs = {name: value for name, value in dataset.attrs.items() if name not in _NOT_LABELS}
+    encoded: dict[str, Any] = json.loads(json.dumps({"coords": coords, "attrs": _plain(attrs)}))
     return encoded
 
 

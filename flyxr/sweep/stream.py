@@ -100,8 +100,9 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
     found = ledger.read(path)
     assert found is not None
     check_same(found, run.inputs, path)
+    differences = label_differences(path, found, run.prepared.labels)
     if not relabel:
-        raise_labels(path, label_differences(path, found, run.prepared.labels))
+        raise_labels(path, differences)
     for shard in broken(path, found, verify=verify):
         warnings.warn(
             FlyxrWarning(f"{path / shard.path} is missing or corrupted and is computed anew"),
@@ -112,7 +113,7 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
     # Entered before any file changes: the ledger says what the store is of, and the files follow.
     if found.inputs != run.inputs:
         note(path, found, inputs=run.inputs, labels=run.labels)
-    elif found.labels != run.labels:
+    elif differences or found.labels is None:
         note(path, found, labels=run.labels)
     if found.files_say != found.says:
         refresh_labels(run, found)

@@ -1,0 +1,276 @@
+"""Let a process die at each file operation of a call in turn, and look at what it leaves.
+
+Run as a program, since what it watches file operations with cannot be taken off again:
+``python tests/faults.py SCENARIO MODE FOLDER [STRIDE]`` prints how many points there were, or what went wrong at one.
+
+An operation is whatever changes files: opening one to write, renaming, removing, making a folder, waiting for the disk.
+At the chosen one, and at all that come after it, ``Death`` is raised instead, so that no clean-up reaches the disk. With
+the mode ``power`` all that was written and not waited for is cut in half, as after a loss of power.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import test_sweep as tiny
+
+import flyxr as fx
+from flyxr import errors
+from flyxr.sweep import SweepMismatchError
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+EVENTS = {"os.rename": 0, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0, "os.truncate": 0, "os.link": 1}
+plan = importlib.import_module("flyxr.sweep.plan")
+
+
+class Death(BaseException):
+    """The process is no more."""
+
+
+class Disk:
+    """Counts operations below a folder, dies at one of them, and knows what is not on the disk yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lock, self.thread = str(folder), threading.RLock(), threading.get_ident()
+        self.is_watching, self.count, self.last = False, 0, None
+        self.unsynced: dict[str, int] = {}
+        self.sync = os.fsync
+        sys.addaudithook(self.hook)
+        os.fsync = self.fsync
+
+    def watch(self, last: int | None) -> None:
+        self.is_watching, self.count, self.last = True, 0, last
+        self.unsynced = {}
+
+    def operation(self) -> None:
+        self.count += 1
+        if self.last is not None and self.count > self.last:
+            raise Death
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.is_watching or (event != "open" and event not in EVENTS):
+            return
+        path = arguments[0]
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path).startswith(self.folder):
+            return
+        path = os.fspath(path)
+        with self.lock:
+            if event == "open":
+                mode, flags = arguments[1], arguments[2] or 0
+                if flags & WRITING or (isinstance(mode, str) and set(mode) & set("wa+x")):
+                    self.operation()
+                    if not path.endswith(".lock"):
+                        size = os.path.getsize(path) if os.path.exists(path) and flags & os.O_APPEND else 0
+                        self.unsynced.setdefault(path, size)
+                return
+            self.operation()
+            if event == "os.rename":
+                target = os.fspath(arguments[1])
+                for old in list(self.unsynced):
+                    if old == path or old.startswith(path + "/"):
+                        self.unsynced[target + old[len(path) :]] = self.unsynced.pop(old)
+
+    def fsync(self, handle: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        with self.lock:
+            if self.is_watching and path.startswith(self.folder):
+                self.operation()
+                self.unsynced.pop(path, None)
+        # Waiting for this disk would show nothing.
+
+    def lose_power(self) -> None:
+        """Cut what was not waited for in half."""
+        self.is_watching = False
+        for path, kept in self.unsynced.items():
+            if os.path.isfile(path):
+                size = os.path.getsize(path)
+                os.truncate(path, kept + (max(size, kept) - kept) // 2)
+
+
+def data(n_samples: int) -> xr.Dataset:
+    return tiny.rendering(n_samples)
+
+
+def sweep(path: Path, n_models: int, n_samples: int, **options: Any) -> xr.Dataset:
+    rendering = options.pop("rendering", None)
+    return tiny.sweep(path, data(n_samples) if rendering is None else rendering, tiny.ensemble(n_models), **options)
+
+
+OTHER_ANGLES = {"angle": ("sample", np.arange(5) * 7.0)}
+BEFORE: dict[str, Callable[[Path], Any] | None] = {
+    "create": None,
+    "extend": lambda path: sweep(path, 2, 3),
+    "go on": lambda path: interrupted(path),
+    "relabel": lambda path: sweep(path, 3, 5),
+    "overwrite": lambda path: sweep(path, 2, 3),
+    "mend": lambda path: damaged(path),
+    "save": None,
+    "save over": lambda path: fx.save(data(3), path),
+}
+CALLS: dict[str, Callable[[Path], Any]] = {
+    "create": lambda path: sweep(path, 2, 3),
+    "extend": lambda path: sweep(path, 3, 5),
+    "go on": lambda path: sweep(path, 3, 5),
+    "relabel": lambda path: sweep(path, 3, 5, rendering=data(5).assign_coords(OTHER_ANGLES), relabel=True),
+    "overwrite": lambda path: sweep(path, 2, 3, initial_state="rest", overwrite=True),
+    "mend": lambda path: sweep(path, 3, 5, verify=True),
+    "save": lambda path: fx.save(data(5), path),
+    "save over": lambda path: fx.save(data(5), path, overwrite=True),
+}
+AGAIN = {
+    "overwrite": lambda path: sweep(path, 2, 3, initial_state="rest"),
+    "save": lambda path: path if path.exists() else fx.save(data(5), path),
+}
+
+
+def interrupted(path: Path) -> None:
+    base = importlib.import_module("flyxr.sweep.base")
+    original, calls = base.run_block, []
+
+    def failing(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device")
+        return original(*given)
+
+    base.run_block = failing
+    try:
+        sweep(path, 3, 5)
+    except OSError:
+        pass
+    finally:
+        base.run_block = original
+
+
+def damaged(path: Path) -> None:
+    sweep(path, 3, 5)
+    tiny.corrupt(path / "response/c/1/1/0/0/0", keep_time=True)
+    (path / "luminance/c/2/0/0").unlink()
+
+
+def opened(path: Path) -> tuple[xr.Dataset, list[str]]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        return fx.open(path), [str(one.message) for one in told if issubclass(one.category, errors.FlyxrWarning)]
+
+
+def check(path: Path, scenario: str, old: xr.Dataset | None, new: xr.Dataset) -> None:
+    """Raise AssertionError if what is at the path says something that is not so."""
+    try:
+        found, told = opened(path)
+    except errors.MissingError as error:
+        assert old is None or "it was being replaced when the process ended" in str(error), str(error)
+        assert list(path.parent.glob("r.zarr.partial-*/replaced")) or old is None
+        return
+    if scenario.startswith("save"):
+        assert not told, told
+        assert found.load().identical(new) or (old is not None and found.load().identical(old)), "half of a store"
+        return
+    status = fx.sweep_status(path)
+    assert dict(status.sizes) == {dim: found.sizes[dim] for dim in ("model", "sample")}
+    for coord in status.coords:
+        assert status[coord].variable.identical(found[coord].variable), f"{coord} of status and store differ"
+    truths = [truth for truth in (old, new) if truth is not None]
+    labels = [set_of_labels(truth) for truth in truths]
+    assert set_of_labels(found) in labels, "labels of neither"
+    alike = [truth for truth, known in zip(truths, labels, strict=True) if known == set_of_labels(found)]
+    missing = 0
+    for model in range(found.sizes["model"]):
+        for sample in range(found.sizes["sample"]):
+            there = found.response[model, sample]
+            is_done = bool(status.done[model, sample])
+            try:
+                values = there.values
+            except fx.store.StoreError:
+                assert not is_done, "a response that is done cannot be read"
+                missing += 1
+                continue
+            if np.isnan(values).all():
+                assert not is_done, "a response that is done is NaN"
+                missing += 1
+            else:
+                assert any(np.array_equal(values, truth.response[model, sample]) for truth in alike), "other numbers"
+    assert not missing or told, "responses are missing, and opening says nothing"
+    assert not (missing and status.attrs["complete"]), "complete, and responses are missing"
+    assert status.attrs["complete"] == (not told), (status.attrs, told)
+
+
+def set_of_labels(found: xr.Dataset) -> str:
+    coords = {name: (coord.dims, coord.values.tolist(), coord.attrs) for name, coord in found.coords.items()}
+    return repr(sorted(coords.items()))
+
+
+def run(scenario: str, mode: str, folder: Path, stride: int) -> int:
+    """Die at each point; gives the number of points."""
+    plan.BLOCK_SAMPLES = 2
+    call, before = CALLS[scenario], BEFORE[scenario]
+    path, kept = folder / "work" / "r.zarr", folder / "kept" / "r.zarr"
+    path.parent.mkdir(parents=True)
+    old = None
+    if before is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            before(kept)
+            shutil.copytree(kept, path)
+            old = fx.open(kept).load() if scenario not in ("go on", "mend") else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call(path)
+    new = fx.open(path).load()
+    disk, point = Disk(path.parent), 0
+    while True:
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+        if before is not None:
+            shutil.copytree(kept, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            disk.watch(point)
+            try:
+                call(path)
+                disk.is_watching = False
+                return point
+            except Death:
+                disk.is_watching = False
+            if mode == "power":
+                disk.lose_power()
+        try:
+            check(path, scenario, old if old is not None or before is None else new, new)
+            if scenario == "extend" and path.exists():
+                try:
+                    first = sweep(path, 2, 3).load()
+                    assert first.identical(old), "the first call gives something else"
+                except SweepMismatchError as error:
+                    assert "the store has 3, this call 2" in str(error)
+            if path.exists() or before is None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    is_other = scenario == "overwrite" and fx.open(path).load().identical(old)
+                    if not is_other and scenario != "save over":
+                        AGAIN.get(scenario, call)(path)
+                        final, told = opened(path)
+                        assert not told, told
+                        xr.testing.assert_identical(final.load(), new)
+                        assert not list(path.rglob("*.partial"))
+        except BaseException as error:
+            raise AssertionError(
+                f"{scenario}, {mode}, at operation {point}: {type(error).__name__}: {error}"
+            ) from error
+        point += stride
+
+
+if __name__ == "__main__":
+    print(run(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 1))
