@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
 import flyxr as fx
 from flyxr import hexgrid, schema, store
+from flyxr.errors import ExistsError, FlyxrWarning
+from flyxr.identity import ChangedError
+from flyxr.store import StoreError, journal, labels
 from flyxr.store.encoding import encoding_of
 from flyxr.testing import tiny_connectome
 
@@ -260,3 +265,164 @@ def test_open__store_that_is_not_what_it_says(tmp_path: Path) -> None:
     (path / "zarr.json").write_text(json.dumps(meta))
     with pytest.raises(schema.SchemaError, match="not a responses"):
         fx.open(path)
+
+
+def lose(path: Path, place: str) -> Path:
+    """Delete a file of a store."""
+    (path / place).unlink()
+    return path
+
+
+def test_open__a_missing_file_is_told_and_never_read_as_something_else(tmp_path: Path) -> None:
+    path = lose(fx.save(responses(), tmp_path / "r.zarr"), "response/c/1/0/0/0/0")
+    with pytest.warns(FlyxrWarning, match=r"1 of \d+ files of .* are missing, first response/c/1/0/0/0/0, .* raises"):
+        back = fx.open(path)
+    np.testing.assert_array_equal(back.response[0], responses().response[0])
+    with pytest.raises(StoreError, match=r"response/c/1/0/0/0/0 is missing: restore the store from a copy"):
+        back.response[1].load()
+
+
+@pytest.mark.parametrize("place", ["model_name/c/0", "time/c/0", "cell_type/zarr.json", "response/zarr.json"])
+def test_open__without_its_labels_is_refused(tmp_path: Path, place: str) -> None:
+    path = lose(fx.save(responses(), tmp_path / "r.zarr"), place)
+    with pytest.raises(StoreError, match=rf"files of .* are missing, first {place}: restore the store from a copy"):
+        fx.open(path)
+
+
+@pytest.mark.parametrize("place", ["role/c/0", "sign/c/0", "stride/c/0/0"])
+def test_open__a_missing_file_of_text_or_integers_is_no_default_value(tmp_path: Path, place: str) -> None:
+    path = lose(fx.save(CONNECTOME, tmp_path / "c.zarr"), place)
+    if place.startswith("role"):
+        with pytest.raises(StoreError, match="files of .* are missing"):
+            fx.open(path)
+        return
+    with pytest.warns(FlyxrWarning, match="are missing"):
+        back = fx.open(path)
+    with pytest.raises(StoreError, match=rf"{place} is missing"):
+        back.load()
+
+
+def test_open__a_file_of_another_size_is_told(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    file = path / "bias/c/0/0"
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.warns(FlyxrWarning, match="1 files of .* have another size than .*, first bias/c/0/0"):
+        fx.open(path)
+
+
+def test_open__stays_what_it_was_when_the_store_is_replaced(tmp_path: Path) -> None:
+    path = fx.save(responses(), tmp_path / "r.zarr")
+    old, part = fx.open(path), fx.open(path)
+    part.response[0].load()
+    fx.save(responses().isel(model=[1, 0]), path, overwrite=True)
+    for data in (old, part):
+        with pytest.raises(ChangedError, match=r"r.zarr has changed since it was opened: .*open it again"):
+            data.response.sel(model=0).load()
+    new = fx.open(path)
+    assert new.response.data.name != old.response.data.name
+    np.testing.assert_array_equal(new.response[0], responses().response[1])
+
+
+def test_open__stays_what_it_was_when_a_chunk_is_edited(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    old = fx.open(path)
+    array = zarr.open_array(path / "bias", mode="r+")
+    array[...] = array[...] + 1
+    with pytest.raises(ChangedError, match="has changed since it was opened: its 'bias' is not what it was"):
+        old.bias.load()
+    old.time_constant.load()
+    assert fx.open(path).bias.data.name != old.bias.data.name
+
+
+def test_open__a_manifest_that_is_none(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    (manifest,) = path.glob("*/manifest.json")
+    manifest.write_text("[1]")
+    with pytest.raises(StoreError, match="manifest.json is no manifest of a store"):
+        fx.open(path)
+
+
+def test_open__integers_and_truth_values_are_lazy_and_named_by_what_they_are(tmp_path: Path) -> None:
+    path = fx.save(CONNECTOME, tmp_path / "c.zarr")
+    names = [fx.open(path)[name].data.name for name in ("stride", "filled")]
+    assert names == [fx.open(path)[name].data.name for name in ("stride", "filled")]
+    assert fx.open(path).load().identical(CONNECTOME)
+
+
+def test_open__numbers_that_others_packed_are_unpacked(tmp_path: Path) -> None:
+    data = xr.Dataset({"a": ("x", [1.0, 2.5])})
+    data.to_zarr(
+        tmp_path / "p.zarr",
+        zarr_format=3,
+        consolidated=False,
+        encoding={"a": {"dtype": "i2", "scale_factor": 0.5, "_FillValue": -1}},
+    )
+    np.testing.assert_array_equal(fx.open(tmp_path / "p.zarr").a, [1.0, 2.5])
+
+
+def test_open__nothing_there_after_a_replacement_that_was_interrupted(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    aside = tmp_path / "e.zarr.partial-abc"
+    aside.mkdir()
+    path.rename(aside / "replaced")
+    with pytest.raises(FileNotFoundError, match=r"being replaced when the process ended: .*partial-abc/replaced; move"):
+        fx.open(path)
+
+
+def test_check_target__says_how_to_replace_in_both_languages(tmp_path: Path) -> None:
+    path = fx.save(ensemble(), tmp_path / "e.zarr")
+    with pytest.raises(FileExistsError, match="pass overwrite=True") as error:
+        fx.save(ensemble(), path)
+    assert isinstance(error.value, ExistsError)
+    assert "add --overwrite to replace it" in error.value.message(command_line=True)
+
+
+def test_journal__a_line_is_on_the_disk_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    path = tmp_path / "j.jsonl"
+    journal.append(path, a=1)
+    journal.append(path, b="é")
+    assert synced == [9, path.stat().st_size]
+    assert journal.read(path) == [{"a": 1}, {"b": "é"}]
+
+
+def test_journal__a_line_that_is_torn(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    for number in range(3):
+        journal.append(path, number=number)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert [line["number"] for line in journal.read(path)] == list(range(whole[:length].count(b"\n")))
+        journal.mend(path)
+        journal.append(path, number="next")
+        assert journal.read(path)[-1] == {"number": "next"}
+    path.write_bytes(b"[1]\n" + whole)
+    with pytest.raises(journal.JournalError, match="expected an object in line 1"):
+        journal.read(path)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["angle", "motion", "when", "first", "note"]),
+        st.sampled_from(
+            [
+                ("sample", np.array([0.1, np.nan, 1e300])),
+                ("sample", np.array([1, -2, 3], np.int8)),
+                ("sample", np.array(["é", "", "9 0"], dtype=object)),
+                ("sample", np.array(["2020-01-01", "NaT", "2021-05-05"], "datetime64[ns]")),
+                ("sample", np.array([True, False, True])),
+                ((), np.float32(0.5)),
+                ((), np.array("text", dtype=object)),
+            ]
+        ),
+        max_size=3,
+    )
+)
+def test_labels__come_back_as_they_were(coords: dict[str, Any]) -> None:
+    data = xr.Dataset(coords={"sample": ("sample", [3, 1, 2], {"units": "1"}), **coords}, attrs={"trained": True})
+    back = labels.decode(json.loads(json.dumps(labels.encode(data))))
+    xr.testing.assert_identical(back, data)
+    assert {name: coord.dtype for name, coord in back.coords.items()} == {n: c.dtype for n, c in data.coords.items()}
+    assert labels.differences(back, data) == []

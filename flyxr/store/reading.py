@@ -79,6 +79,7 @@ def open_store(path: str | Path) -> xr.Dataset:
         dataset = _open_saved(path)
     elif found.labels is None:
         dataset = _open_first_version(path, found)
+        dataset = _with_responses(dataset, path, found, dataset.sizes)
     else:
         dataset = _open_sweep(path, found)
     if schema.KIND_ATTR in dataset.attrs:
@@ -93,10 +94,17 @@ def missing_shards(path: Path, found: Ledger, there: Mapping[str, tuple[int, int
 
 
 def labels_of(path: Path, found: Ledger) -> xr.Dataset:
-    """Labels of a sweep, as a Dataset without variables."""
+    """Labels of a sweep, as a Dataset without variables.
+
+    Raises
+    ------
+    StoreError
+        A ValueError. If the store is of version 0.1, which kept labels in zarr files alone, and was being extended when
+        the process ended.
+    """
     if found.labels is not None:
         return labels.decode(found.labels)
-    dataset = _as_objects(_open_zarr(path))
+    dataset = _open_first_version(path, found)
     return dataset.drop_vars(list(dataset.data_vars))
 
 
@@ -126,73 +134,67 @@ def _as_objects(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _open_saved(path: Path) -> xr.Dataset:
-    manifest = files.read_manifest(path)
+    manifest = files.read_manifest(path) or {}
     there = files.listing(path)
+    lost = sorted(set(manifest) - set(there))
+    _refuse_missing(path, [file for file in lost if file.endswith("zarr.json")])
     dataset = _open_zarr(path)
-    if manifest is not None:
-        _tell_missing(path, manifest, there, dataset)
+    lazy = {str(name) for name, variable in dataset.data_vars.items() if variable.ndim and _is_raw(path, variable)}
+    _refuse_missing(path, [file for file in lost if file.split("/")[0] not in lazy])
+    _tell_missing(path, lost, manifest, there)
     dataset = _as_objects(dataset)
     for name, variable in dataset.data_vars.items():
-        if variable.ndim and variable.dtype.kind not in "OUT":
+        if str(name) in lazy:
             inside = {file: stat for file, stat in there.items() if file.startswith(f"{name}/")}
             stamp = identity.digest(repr(sorted(inside.items())).encode())
             dataset[name] = _lazily(path, str(name), variable, Saved(path.absolute(), str(name), stamp))
+        elif variable.ndim and variable.dtype.kind not in "OUT":  # packed by others, and read as xarray does
+            dataset[name] = variable.chunk(variable.encoding.get("preferred_chunks", {}))
     return dataset
 
 
-def _tell_missing(
-    path: Path, manifest: Mapping[str, tuple[int, str]], there: Mapping[str, tuple[int, int]], dataset: xr.Dataset
-) -> None:
-    """Raise if labels or shapes are missing of a store that was saved, and warn of other files."""
-    lost = sorted(set(manifest) - set(there))
-    lazy = {str(name) for name, variable in dataset.data_vars.items() if variable.dtype.kind not in "OUT"}
-    needed = [file for file in lost if file.endswith("zarr.json") or file.split("/")[0] not in lazy]
-    if needed:
-        raise StoreError(
-            Problem(f"{len(needed)} files of {path} are missing, first {needed[0]}", "restore the store from a copy")
-        )
+def _refuse_missing(path: Path, lost: list[str]) -> None:
+    """Raise if files are missing that are read when a store is opened: labels, shapes, text."""
     if lost:
-        warnings.warn(
-            FlyxrWarning(
-                Problem(
-                    f"{len(lost)} of {len(manifest)} files of {path} are missing, first {lost[0]}, and reading them "
-                    "raises",
-                    "restore the store from a copy",
-                )
-            ),
-            stacklevel=4,
-        )
+        text = f"{len(lost)} files of {path} are missing, first {lost[0]}"
+        raise StoreError(Problem(text, "restore the store from a copy"))
+
+
+def _tell_missing(
+    path: Path, lost: list[str], manifest: Mapping[str, tuple[int, str]], there: Mapping[str, tuple[int, int]]
+) -> None:
+    """Warn of files of a store that was saved which are missing, or have another size."""
+    if lost:
+        text = f"{len(lost)} of {len(manifest)} files of {path} are missing, first {lost[0]}, and reading them raises"
+        warnings.warn(FlyxrWarning(Problem(text, "restore the store from a copy")), stacklevel=4)
     other = sorted(
         file
         for file, (n_bytes, _) in manifest.items()
         if file in there and there[file][0] != n_bytes and file != "zarr.json"  # attributes may be added
     )
     if other:
-        warnings.warn(
-            FlyxrWarning(
-                Problem(
-                    f"{len(other)} files of {path} have another size than they were saved with, first {other[0]}",
-                    "if you did not change the store, restore it from a copy",
-                )
-            ),
-            stacklevel=4,
-        )
+        text = f"{len(other)} files of {path} have another size than they were saved with, first {other[0]}"
+        way = "if you did not change the store, restore it from a copy"
+        warnings.warn(FlyxrWarning(Problem(text, way)), stacklevel=4)
 
 
 def _open_first_version(path: Path, found: Ledger) -> xr.Dataset:
-    """Open a sweep of version 0.1, whose labels are in its zarr files alone."""
-    dataset = _as_objects(_open_zarr(path))
-    sizes = (dataset.sizes.get("model"), dataset.sizes.get("sample"))
+    """Labels and attributes of a sweep of version 0.1, which are in its zarr files alone."""
+    try:
+        dataset = _as_objects(_open_zarr(path))
+        sizes = (dataset.sizes.get("model"), dataset.sizes.get("sample"))
+    except StoreError:
+        sizes = (None, None)
     if sizes != found.done.shape:
         raise StoreError(
             Problem(
-                f"{path} was being extended when the process ended: its files have (model, sample) {sizes}, and its "
-                f"ledger {found.done.shape}",
+                f"{path} was being extended when the process ended: its files are not of the (model, sample) "
+                f"{found.done.shape} that its ledger has",
                 "call fx.sweep with the same inputs again to finish it",
                 "run the same `flyxr simulate` again to finish it",
             )
         )
-    return _with_responses(dataset, path, found, dataset.sizes)
+    return dataset
 
 
 def _open_sweep(path: Path, found: Ledger) -> xr.Dataset:
@@ -264,19 +266,21 @@ def _lazily(path: Path, name: str, variable: xr.DataArray, where: Saved | Swept)
 
     chunks = variable.encoding.get("chunks") or variable.shape
     graph_name = f"{name}-{tokenize(str(path.absolute()), *map(str, where))}"
-    if not _is_raw(variable):
-        return variable.chunk(dict(zip(variable.dims, chunks, strict=True)), token=graph_name)
     stored = _Stored(where, variable.shape, variable.dtype)
     meta = np.empty((0,) * variable.ndim, variable.dtype)
     return variable.copy(data=da.from_array(stored, chunks=chunks, name=graph_name, meta=meta))
 
 
-def _is_raw(variable: xr.DataArray) -> bool:
-    """Whether the numbers on disk are those of the variable, with nothing left to decode."""
+def _is_raw(path: Path, variable: xr.DataArray) -> bool:
+    """Whether the numbers on disk are those of the variable, with nothing left to decode, as in all that is saved."""
+    import zarr
+
     encoding = variable.encoding
-    fill = encoding.get("_FillValue", np.nan)
+    fill = encoding.get("_FillValue")
     is_decoded = any(encoding.get(name) is not None for name in ("scale_factor", "add_offset", "_Unsigned", "units"))
-    return variable.dtype.kind == "f" and bool(np.isnan(fill)) and not is_decoded
+    if variable.dtype.kind not in "fiub" or is_decoded or not (fill is None or np.isnan(fill)):
+        return False
+    return bool(zarr.open_array(path / str(variable.name), mode="r", zarr_format=3).dtype == variable.dtype)
 
 
 class _Stored:
@@ -286,6 +290,8 @@ class _Stored:
         self.where, self.shape, self.dtype, self.ndim = where, shape, dtype, len(shape)
 
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        if isinstance(self.where, Swept):
+            _check_id(self.where)
         array, there = _opened(self.where)
         starts = [_first(part) for part in key]
         whole = array.shards or array.chunks
@@ -293,7 +299,7 @@ class _Stored:
         if isinstance(self.where, Saved):
             _check_saved(self.where, file, there)
         else:
-            _check_swept(self.where, file)
+            _check_written(self.where, file)
         if any(start >= length for start, length in zip(starts, array.shape, strict=True)):
             # The ledger has grown, and the files have not yet.
             values: NDArray[Any] = np.broadcast_to(np.asarray(np.nan, self.dtype), self.shape)[key]
@@ -349,13 +355,18 @@ def _manifest(where: Saved) -> Mapping[str, tuple[int, str]]:
     return files.read_manifest(where.path) or {}
 
 
-def _check_swept(where: Swept, file: str) -> None:
-    """Raise unless the store is the one that was opened, and a file is there that its ledger says is written."""
+def _check_id(where: Swept) -> None:
+    """Raise unless a sweep is the one that was opened."""
     try:
-        if ledger.store_id(where.path) != where.store_id:
-            raise _changed(where)
+        found = ledger.store_id(where.path)
     except OSError:
         raise _changed(where) from None
+    if found != where.store_id:
+        raise _changed(where)
+
+
+def _check_written(where: Swept, file: str) -> None:
+    """Raise if a file of a sweep is not there, and its ledger says that it was written."""
     path = where.path / where.name / file
     if path.exists():
         return
