@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,3 +284,72 @@ def test_fade_in__ramps_the_contrast_around_grey() -> None:
     np.testing.assert_allclose(ramp[0, 0], 0.5)
     np.testing.assert_allclose(ramp[0, -1], [1, 0])
     np.testing.assert_allclose(np.diff(ramp[0, :, 0]), 0.5 / 99)
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_engines__each_is_one_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """A module for each, and none without; what people read is made from the records."""
+    import flyxr.cli
+    from flyxr import engine, simulation
+
+    folder = Path(engine.__file__).parent
+    integrators = {path.stem for path in folder.glob("*.py") if "\ndef integrate(" in path.read_text(encoding="utf-8")}
+    assert set(engine.ENGINES) == integrators
+    for name, record in engine.ENGINES.items():
+        assert record.name == name
+        assert callable(record.load())
+        assert f'"{name}"' in str(simulation.simulate.__doc__)
+    assert (DOCS / "engines.md").read_text(encoding="utf-8") == engine.page(), (
+        "python -m flyxr.engine > docs/engines.md"
+    )
+    with pytest.raises(SystemExit):
+        flyxr.cli.main(["simulate", "--help"])
+    assert ", ".join(["auto", *engine.ENGINES]) in " ".join(capsys.readouterr().out.split())
+
+
+def test_engines__one_more_record_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is chosen, named in errors, in the docs, and its width makes the blocks."""
+    import flyxr as fx
+    from flyxr import engine, hexgrid, schema
+
+    class Wide(engine.EngineRecord):
+        def load(self) -> Any:
+            return engine.ENGINES["stencil"].load()
+
+    record = Wide("wide", ("cpu",), 5, False, "for the test")
+    monkeypatch.setattr(engine, "ENGINES", {"wide": record, **engine.ENGINES})
+    for module in ("flyxr.simulation.block", "flyxr.simulation.graph"):
+        monkeypatch.setattr(f"{module}.ENGINES", engine.ENGINES)
+    monkeypatch.setattr("flyxr.simulation.graph.BLOCK_SAMPLES", 14)
+    assert engine.choose_engine("auto", "cpu") == ("wide", "cpu")
+    with pytest.raises(ValueError, match="'auto', 'wide', 'stencil'"):
+        engine.choose_engine("dense")
+    assert "| `wide` | cpu | 5 | for the test |" in engine.page()
+    connectome = tiny_connectome(extent=1)
+    coords = {"sample": range(20), "time": schema.time_coord(3, 0.01), **hexgrid.column_coords(1)}
+    values = np.random.default_rng(0).random((20, 3, 7), dtype=np.float32)
+    data = xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+    models = fx.sample_ensemble(1, seed=0, connectome=connectome)
+    responses = fx.simulate(data, models, engine="wide")
+    assert responses.response.chunks[1] == (10, 10)
+    expected = fx.simulate(data, models, engine="stencil").response
+    np.testing.assert_array_equal(responses.response, expected)
+
+
+def test_sparse__says_that_there_is_no_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    network, parameters = tiny_network()
+    with pytest.raises(ValueError, match=r"expected a CUDA GPU for device='cuda', got none .*: use device='cpu'"):
+        sparse.integrate(network, parameters, np.zeros((1, 2, 7)), 0.01, device="cuda")
+
+
+def test_n_threads__is_within_the_quota_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dask.system
+
+    monkeypatch.setattr(dask.system, "_try_extract_cgroup_cpu_quota", lambda: (100_000, 100_000))
+    assert base.n_threads() == 1

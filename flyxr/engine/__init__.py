@@ -118,7 +118,3 @@ def page() -> str:
         for record in ENGINES.values()
     ]
     return "\n".join([*lines, "", '`engine="auto"` takes the first that runs on the device.']) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

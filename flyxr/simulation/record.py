@@ -53,7 +53,7 @@ class Record:
     Examples
     --------
     >>> Record(cell_type="T4*", column="central")
-    Record(cell_type=('T4*',), column='central', time=slice(None, None, None))
+    Record(cell_type=('T4*',), column='central', time=slice(None, None, 1))
     """
 
     cell_type: Any = None
@@ -187,11 +187,10 @@ def _columns(given: Any) -> tuple[int, ...] | str | None:
 
 def _time(given: Any) -> slice:
     """Slice with ends as float, s, and a step in frames from 1 up."""
-    if given is None:
-        return slice(None)
+    given = slice(None) if given is None else given
     if isinstance(given, slice):
         ends = tuple(None if end is None else _number(end) for end in (given.start, given.stop))
-        step = 1 if given.step is None else _integer(given.step)
+        step = _integer(1 if given.step is None else given.step)
         if step is not None and step >= 1 and not any(end is not None and math.isnan(end) for end in ends):
             return slice(ends[0], ends[1], step)
     raise InputError(f"expected record['time'] as a slice in s (its step in frames, from 1 up), got {given!r}")
