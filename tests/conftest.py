@@ -24,16 +24,19 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-SHARED = Path(__file__).parents[2] / "shared"
+REFERENCE_DATA = "FLYXR_REFERENCE_DATA"
+"""Environment variable with the folder of the reference data. Where it is set, the data must be there."""
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference data beside the checkout; absent for most people, never absent in CI."""
-    if not SHARED.is_dir():
-        reason = f"reference data is not at {SHARED}"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    return SHARED
+    """Reference data, beside the checkout if no other folder is named; absent for most people."""
+    named = os.environ.get(REFERENCE_DATA)
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        reason = f"reference data is not at {folder}: set {REFERENCE_DATA} to their folder"
+        (pytest.fail if named else pytest.skip)(reason)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import flyxr as fx
 from flyxr import connectome as cx
-from flyxr import hexgrid
+from flyxr import hexgrid, schema
+from flyxr.errors import FlyxrWarning
 from flyxr.testing import tiny_connectome
 
 if TYPE_CHECKING:
@@ -221,3 +226,84 @@ def test_tiny_connectome__is_what_it_says() -> None:
     network = cx.compile_network(tiny_connectome(extent=1))
     assert network.n_cells == 21
     assert network.source.size == 7 + (7 + 4 + 4) + 7  # L reaches T from columns that the lattice holds
+
+
+def other_connectome(extent: int = 2) -> xr.Dataset:
+    """A connectome that no other test opens."""
+    return tiny_connectome(extent, edges=[("R", "L", 1, [(0, 0), (1, 1)]), ("L", "T", -1, [(0, 0)])])
+
+
+def rendering(extent: int = 2) -> xr.Dataset:
+    columns = hexgrid.column_coords(extent)
+    values = np.random.default_rng(0).random((2, 6, hexgrid.n_columns(extent)), dtype=np.float32)
+    coords = {"sample": [0, 1], "time": schema.time_coord(6, 0.01), **columns}
+    return xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+
+
+def test_find__functions_find_the_connectome_that_an_ensemble_states(tmp_path: Path) -> None:
+    connectome = other_connectome()
+    models = fx.sample_ensemble(2, seed=0, connectome=connectome)
+    data = rendering()
+    given = {"connectome": connectome}
+    expected = fx.simulate(data, models, **given).load()
+    got = fx.simulate(data, models).load()
+    xr.testing.assert_identical(got, expected)
+    swept = fx.sweep(data, models, tmp_path / "r.zarr", progress=False)
+    np.testing.assert_array_equal(swept.response, expected.response)
+    with pytest.raises(ValueError, match="expected cell types that are no inputs, got R"):
+        fx.clamp(models, "R", 0.5)
+    options = {"n_iterations": 1, "progress": False, "regularisation": 0.001}
+    best = [fx.optimal_stimulus(models, "T", data, **options, **way) for way in (given, {})]
+    xr.testing.assert_identical(*best)
+    neurons = fx.to_neurons(got)
+    np.testing.assert_array_equal(neurons.response, fx.to_neurons(got, connectome).response)
+    xr.testing.assert_identical(fx.from_neurons(neurons), fx.from_neurons(neurons, connectome))
+
+
+def test_find__at_the_extent_that_an_ensemble_states() -> None:
+    models = fx.sample_ensemble(1, seed=0, connectome=other_connectome(extent=3))
+    assert fx.simulate(rendering(3), models).response.load().sizes["column"] == 37
+    with pytest.raises(schema.SchemaError, match="expected a rendering at the connectome's extent 3, got 19 columns"):
+        fx.simulate(rendering(2), models)
+    assert fx.simulate(rendering(2), models, connectome=other_connectome(extent=2)).sizes["column"] == 19
+
+
+def test_find__a_connectome_that_was_never_opened() -> None:
+    models = fx.sample_ensemble(1, seed=0, connectome=other_connectome()).assign_attrs(connectome="0" * 16)
+    for call in (lambda: fx.simulate(rendering(), models), lambda: fx.clamp(models, "T", 0.5)):
+        with pytest.raises(
+            cx.ConnectomeError, match=r"expected the connectome 0{16} that .* fx.open_connectome\(path\)"
+        ):
+            call()
+
+
+def test_find__an_ensemble_that_states_none_warns() -> None:
+    connectome = other_connectome()
+    models = fx.sample_ensemble(1, seed=0, connectome=connectome).drop_attrs()
+    tripled = connectome.assign(n_synapses=connectome.n_synapses * 3)
+    with pytest.warns(FlyxrWarning, match=r"does not say which connectome it is of.*say so with") as told:
+        fx.simulate(rendering(), models, connectome=tripled)
+    assert told[0].filename == __file__
+    with pytest.warns(FlyxrWarning, match=r"taken for one of \w+ \(the package's\)") as told:
+        fx.clamp(fx.sample_ensemble(1, seed=0).drop_attrs(), "Mi1", 0.5)
+    assert told[0].filename == __file__
+    told_it = models.assign_attrs(connectome=connectome.attrs["connectome"])
+    with pytest.raises(schema.SchemaError, match="expected an ensemble of the connectome"):
+        fx.simulate(rendering(), told_it, connectome=tripled)
+
+
+def test_open_connectome__a_store_is_opened_otherwise(tmp_path: Path) -> None:
+    path = fx.save(tiny_connectome(), tmp_path / "c.zarr")
+    with pytest.raises(cx.ConnectomeError, match=r"c.zarr is a zarr store: open it with fx.open"):
+        fx.open_connectome(path)
+
+
+def test_open_connectome__is_read_as_utf_8_in_every_locale(tmp_path: Path) -> None:
+    types = "cell_type,u_stride,v_stride,role\nR,1,1,input\nTm\u00e9,1,1,output\n"
+    synapses = "source,target,du,dv,sign,n_synapses,filled\nR,Tm\u00e9,0,0,1,2,0\n"
+    (tmp_path / "cell_types.csv").write_text(types, encoding="utf-8")
+    (tmp_path / "synapses.csv").write_text(synapses, encoding="utf-8")
+    program = f"import flyxr as fx; print(ascii(fx.open_connectome({str(tmp_path)!r}).cell_type.values[1]))"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "'Tm\\xe9'"

@@ -20,6 +20,8 @@ from flyxr.simulation import DivergedError
 from flyxr.testing import tiny_connectome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import CountingScheduler
 
 # ``flyxr.simulate`` is the function; its module is reached by name.
@@ -198,7 +200,7 @@ def test_simulate__state_does_not_fit() -> None:
     whole = simulate().load()
     with pytest.raises(schema.SchemaError, match=r"isel\(time=-1\)"):
         simulate(initial_state=whole)
-    with pytest.raises(schema.SchemaError, match=r"(?s)each sample, got none for \[1\].*each cell_type"):
+    with pytest.raises(schema.SchemaError, match=r"(?s)each 'sample' of .* without \[1\].*each 'cell_type'"):
         simulate(initial_state=whole.isel(time=-1, sample=[0], cell_type=slice(0, 3)))
     with pytest.raises(ValueError, match="'fade_in', 'steady_state', 'rest'"):
         simulate(initial_state="grey")
@@ -386,3 +388,63 @@ def test_choose_engine__never_falls_back_in_silence() -> None:
     for engine in ("stencil", "reference"):
         with pytest.raises(ValueError, match="computes on the CPU, got device='cuda': use engine='sparse'"):
             choose_engine(engine, "cuda")
+
+
+def final_state() -> xr.Dataset:
+    return simulate().isel(time=-1).load()
+
+
+def test_simulate__nan_in_a_given_state_is_told_for_what_it_is() -> None:
+    state = final_state()
+    state["response"][0, 1, 2, 5] = np.nan
+    message = (
+        r"a finite initial state, got NaN or infinity in 1 of \d+ potentials, in the cell types .*, first in L3 at"
+    )
+    with pytest.raises(schema.SchemaError, match=message):
+        simulate(initial_state=state)
+    with pytest.raises(schema.SchemaError, match="NaN or infinity in 1 of"):
+        simulate(initial_state=state.chunk(model=1)).load()
+
+
+def test_simulate__a_state_goes_by_label() -> None:
+    state = final_state()
+    expected = simulate(initial_state=state).response.load()
+    shuffled = state.isel(
+        model=slice(None, None, -1), sample=[1, 0], cell_type=slice(None, None, -1), column=slice(None, None, -1)
+    )
+    np.testing.assert_array_equal(simulate(initial_state=shuffled).response, expected)
+    without_axes = shuffled.drop_vars(["u", "v", "x_column", "y_column"])
+    np.testing.assert_array_equal(simulate(initial_state=without_axes).response, expected)
+    renumbered = state.assign_coords(column=np.arange(19)[::-1])
+    with pytest.raises(schema.SchemaError, match="expected 'column' 0 at u -2, v 0"):
+        simulate(initial_state=renumbered)
+
+
+def test_simulate__a_state_of_a_larger_lattice_goes_by_u_and_v() -> None:
+    large = fx.open_connectome(extent=3)
+    columns = hexgrid.column_coords(3)
+    values = np.arange(65 * 37, dtype=np.float32).reshape(65, 37) / 5000
+    state = xr.DataArray(values, dims=("cell_type", "column"), coords={"cell_type": large.cell_type, **columns})
+    inside = np.flatnonzero(np.maximum.reduce([abs(state.u), abs(state.v), abs(state.u + state.v)]) <= 2)
+    small = state.isel(column=inside).assign_coords(column=np.arange(19))
+    expected = simulate(initial_state=small).response.load()
+    np.testing.assert_array_equal(simulate(initial_state=state.drop_vars("column")).response, expected)
+    with pytest.raises(schema.SchemaError, match="expected 'column' 0 at u -2, v 0 at extent 2, got 5"):
+        simulate(initial_state=state)
+    with pytest.raises(schema.SchemaError, match="expected a state in each of the 19 columns once, got 37 columns"):
+        simulate(initial_state=state.drop_vars(["u", "v"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.isel(model=[0]), "each 'model' of the other data, got one without"),
+        (lambda state: state.isel(model=[0, 0, 1]), "each 'model' once, got more than one of"),
+        (lambda state: state.isel(model=[0, 1, 0, 1, 0]).drop_vars("model"), "with 2 of the dim 'model'"),
+        (lambda state: state.isel(cell_type=slice(3)), "each 'cell_type' of the other data"),
+        (lambda state: state.isel(column=slice(3)), "each of the 19 columns once, got 3 columns"),
+    ],
+)
+def test_simulate__a_state_that_does_not_fit(change: Callable[[xr.Dataset], xr.Dataset], message: str) -> None:
+    with pytest.raises(schema.SchemaError, match=rf"(?s)does not fit:.*{message}"):
+        simulate(initial_state=change(final_state()))
