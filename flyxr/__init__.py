@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     open = open_store
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # ``open`` is public and not here, so that ``from flyxr import *`` leaves that of Python as it is.
 __all__ = [

@@ -270,8 +270,13 @@ def perturbation_effect(data: Data) -> Data:
         )
     labels, counterparts = data["model"].values, data["unperturbed"].values
     perturbed = np.flatnonzero(labels != counterparts)
-    places = pd.Index(labels).get_indexer(counterparts[perturbed])
-    problems: list[Problem] = []
+    problems: list[str | Problem] = []
+    known = pd.Index(labels)
+    if known.is_unique:
+        places = known.get_indexer(counterparts[perturbed])
+    else:
+        places = np.zeros(perturbed.size, dtype=np.int64)
+        problems.append(f"expected each model once, got more than one of {known[known.duplicated()].unique().tolist()}")
     if not perturbed.size:
         problems.append(Problem("expected perturbed models, got unperturbed ones alone", "keep some where they differ"))
     if (places < 0).any():

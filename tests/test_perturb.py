@@ -329,3 +329,9 @@ def test_silence__of_a_published_model_changes_what_is_downstream(pretrained: Pa
     effect = np.abs(fx.perturbation_effect(responses).response).max(["sample", "time", "column"]).load()
     assert effect.sel(cell_type="T4c").item() > 0.1
     assert effect.sel(cell_type="R1").item() < 0.1 * effect.sel(cell_type="T4c").item()
+
+
+def test_perturbation_effect__of_a_model_that_is_there_twice() -> None:
+    perturbed = fx.silence(models(2), "Mi1")
+    with pytest.raises(schema.SchemaError, match=r"expected each model once, got more than one of \[0\]"):
+        fx.perturbation_effect(perturbed.isel(model=[0, 0, 1, 2, 3]))
