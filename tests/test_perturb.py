@@ -223,10 +223,11 @@ def test_clamp__at_zero_is_as_silent_as_silenced() -> None:
 def test_clamp__inputs_cannot_be() -> None:
     with pytest.raises(ValueError, match="no inputs, got R1, R2: luminance enters"):
         fx.clamp(models(1), ["R1", "Mi1", "R2"], 0)
-    with pytest.raises(ValueError, match="no inputs, got R:"):
-        fx.clamp(models(1, TINY), "R", 0, connectome=TINY)
-    with pytest.raises(schema.SchemaError, match="give it as connectome="):
-        fx.clamp(models(1, TINY), "L", 0)
+    for options in ({"connectome": TINY}, {}):
+        with pytest.raises(ValueError, match="no inputs, got R:"):
+            fx.clamp(models(1, TINY), "R", 0, **options)
+    with pytest.raises(schema.SchemaError, match="expected an ensemble of the connectome .*leave connectome= out"):
+        fx.clamp(models(1, TINY), "L", 0, connectome=CONNECTOME)
 
 
 def test_perturbations__in_a_row_give_all_combinations() -> None:

@@ -319,7 +319,9 @@ def test_first_version__opens(first_version: Path) -> None:
     xr.testing.assert_identical(fx.open(first_version / "responses.zarr").load().drop_attrs(), expected.drop_attrs())
     back = fx.open(first_version / "rendering.zarr").load()
     xr.testing.assert_identical(back.drop_attrs(), rendering().drop_attrs())
-    xr.testing.assert_identical(fx.open_ensemble(first_version / "ensemble.zarr"), ensemble(3))
+    models = fx.open_ensemble(first_version / "ensemble.zarr")
+    xr.testing.assert_identical(models.drop_attrs(), ensemble(3).drop_attrs())
+    assert models.attrs["connectome"] == CONNECTOME.attrs["connectome"]
     xr.testing.assert_identical(fx.open(first_version / "connectome.zarr").load(), CONNECTOME)
     with pytest.warns(FlyxrWarning, match=r"unfinished sweep: \d+ of 15"):
         unfinished = fx.open(first_version / "unfinished.zarr")

@@ -75,15 +75,15 @@ def open_store(path: str | Path) -> xr.Dataset:
     if not path.exists():
         raise files.missing(path, "a zarr store that fx.save or `flyxr` wrote")
     found = ledger.read(path)
+    missing: list[Problem] = []
     if found is None:
-        dataset = _open_saved(path)
-    elif found.labels is None:
-        dataset = _open_first_version(path, found)
-        dataset = _with_responses(dataset, path, found, dataset.sizes)
+        dataset = _open_saved(path, missing)
     else:
-        dataset = _open_sweep(path, found)
+        dataset = _open_sweep(path, found, missing)
     if schema.KIND_ATTR in dataset.attrs:
         schema.validate(dataset, schema.kind_of(dataset, path))
+    for problem in missing:
+        warnings.warn(FlyxrWarning(problem), stacklevel=2)
     return dataset
 
 
@@ -133,7 +133,8 @@ def _as_objects(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _open_saved(path: Path) -> xr.Dataset:
+def _open_saved(path: Path, missing: list[Problem]) -> xr.Dataset:
+    """Open what was saved, or what others wrote; files that are missing or changed are noted."""
     manifest = files.read_manifest(path) or {}
     there = files.listing(path)
     lost = sorted(set(manifest) - set(there))
@@ -141,7 +142,7 @@ def _open_saved(path: Path) -> xr.Dataset:
     dataset = _open_zarr(path)
     lazy = {str(name) for name, variable in dataset.data_vars.items() if variable.ndim and _is_raw(path, variable)}
     _refuse_missing(path, [file for file in lost if file.split("/")[0] not in lazy])
-    _tell_missing(path, lost, manifest, there)
+    missing += _missing(path, lost, manifest, there)
     dataset = _as_objects(dataset)
     for name, variable in dataset.data_vars.items():
         if str(name) in lazy:
@@ -160,13 +161,14 @@ def _refuse_missing(path: Path, lost: list[str]) -> None:
         raise StoreError(Problem(text, "restore the store from a copy"))
 
 
-def _tell_missing(
+def _missing(
     path: Path, lost: list[str], manifest: Mapping[str, tuple[int, str]], there: Mapping[str, tuple[int, int]]
-) -> None:
-    """Warn of files of a store that was saved which are missing, or have another size."""
+) -> list[Problem]:
+    """Files of a store that was saved which are missing, or have another size."""
+    problems = []
     if lost:
         text = f"{len(lost)} of {len(manifest)} files of {path} are missing, first {lost[0]}, and reading them raises"
-        warnings.warn(FlyxrWarning(Problem(text, "restore the store from a copy")), stacklevel=4)
+        problems.append(Problem(text, "restore the store from a copy"))
     other = sorted(
         file
         for file, (n_bytes, _) in manifest.items()
@@ -174,8 +176,8 @@ def _tell_missing(
     )
     if other:
         text = f"{len(other)} files of {path} have another size than they were saved with, first {other[0]}"
-        way = "if you did not change the store, restore it from a copy"
-        warnings.warn(FlyxrWarning(Problem(text, way)), stacklevel=4)
+        problems.append(Problem(text, "if you did not change the store, restore it from a copy"))
+    return problems
 
 
 def _open_first_version(path: Path, found: Ledger) -> xr.Dataset:
@@ -197,49 +199,50 @@ def _open_first_version(path: Path, found: Ledger) -> xr.Dataset:
     return dataset
 
 
-def _open_sweep(path: Path, found: Ledger) -> xr.Dataset:
-    """Open a sweep with the labels of its ledger, whatever its zarr files say."""
-    dataset = labels.decode(found.labels or {})
-    n_models, n_samples = found.done.shape
-    dataset = _with_responses(dataset, path, found, {**dataset.sizes, "model": n_models, "sample": n_samples})
-    made = found.made or {}
-    dataset["response"].attrs.update(made.get("response", {}))
-    return schema.annotate(dataset.assign_attrs(made.get("attrs", {})), "responses")
-
-
-def _with_responses(dataset: xr.Dataset, path: Path, found: Ledger, sizes: Mapping[Any, int]) -> xr.Dataset:
-    """Luminance and responses of a sweep beside its labels, and a warning of what is missing."""
+def _open_sweep(path: Path, found: Ledger, missing: list[Problem]) -> xr.Dataset:
+    """Open a sweep with the labels of its ledger, whatever its zarr files say; what is missing is noted."""
     import zarr
 
+    dataset = labels_of(path, found)
+    if found.labels is not None:
+        dataset = dataset.assign_attrs((found.made or {}).get("attrs", {}))
     there = files.listing(path)
     stamp = identity.digest(repr(sorted(there.items())).encode())
     where = Swept(path.absolute(), "response", ledger.store_id(path), stamp)
+    n_models, n_samples = found.done.shape
+    sizes: dict[Any, int] = {**dataset.sizes, "model": n_models, "sample": n_samples}
     for variable in schema.KINDS["responses"].variables:
         array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
         shape = tuple(sizes[dim] for dim in variable.dims)
         bare = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), shape), dims=variable.dims)
         bare.encoding = {"chunks": array.chunks}
-        attrs = dataset[variable.name].attrs if variable.name in dataset else {}
-        dataset[variable.name] = _lazily(path, variable.name, bare, where._replace(name=variable.name)).assign_attrs(
-            attrs
-        )
+        dataset[variable.name] = _lazily(path, variable.name, bare, where._replace(name=variable.name))
+    errors = (found.made or {}).get("response") or _of_first_version(path, found)
+    dataset["response"].attrs.update(errors)
     lost = missing_shards(path, found, there)
-    for shard in lost:
-        found.forget(found.shards[shard])
     if lost:
-        text = f"{len(lost)} files of {path} are missing or have another size than they were written with"
-        text = f"{text}, first {lost[0]}; reading those that are missing raises"
-        warnings.warn(FlyxrWarning(Problem(text, *_ANEW)), stacklevel=4)
+        text = f"{len(lost)} files of {path} are missing or have another size than they were written with, first "
+        missing.append(Problem(f"{text}{lost[0]}; reading those that are missing raises", *_ANEW))
     elif not found.is_complete:
-        missing = found.done.size - int(found.done.sum())
+        n_missing = found.done.size - int(found.done.sum())
         text = (
-            f"{missing} of {found.done.size} responses of a model to a sample ({missing / found.done.size:.0%}) are "
-            "missing and read as NaN"
-            if missing
+            f"{n_missing} of {found.done.size} responses of a model to a sample ({n_missing / found.done.size:.0%}) "
+            "are missing and read as NaN"
+            if n_missing
             else "all responses are there, but not what made them"
         )
-        warnings.warn(FlyxrWarning(Problem(f"{path} is an unfinished sweep: {text}", *_AGAIN)), stacklevel=4)
-    return dataset
+        missing.append(Problem(f"{path} is an unfinished sweep: {text}", *_AGAIN))
+    return schema.annotate(dataset, "responses")
+
+
+def _of_first_version(path: Path, found: Ledger) -> dict[str, Any]:
+    """Attributes that version 0.1 gave to the responses: the errors of storing with fewer bits."""
+    import zarr
+
+    if found.labels is not None:
+        return {}
+    attrs = zarr.open_array(path / "response", mode="r", zarr_format=3).attrs
+    return {name: attrs[name] for name in ("largest_relative_error", "largest_error") if name in attrs}
 
 
 class Saved(NamedTuple):
