@@ -81,9 +81,16 @@ class ExistsError(FlyxrError, FileExistsError):
 
 
 class UnwritableError(FlyxrError, OSError):
-    """A path cannot be written; ``code`` is the error number of the system."""
+    """A path cannot be written; ``errno`` is that of the system."""
 
-    code: int | None = None
+    def __init__(self, *problems: str | Problem, heading: str = "", code: int | None = None) -> None:
+        super().__init__(*problems, heading=heading)
+        self.code = code
+
+    @property
+    def errno(self) -> int | None:  # type: ignore[override]
+        """Number of the error; that of an OSError is lost when it is pickled."""
+        return self.code
 
 
 class DownloadError(FlyxrError, ConnectionError):

@@ -381,3 +381,56 @@ def test_first_version__an_extension_that_was_interrupted_is_told(first_version:
         with pytest.raises(StoreError, match="was being extended when the process ended: .*call fx.sweep with"):
             call(path)
     xr.testing.assert_identical(sweep(path).load().drop_attrs(), simulate().load().drop_attrs())
+
+
+def test_open__while_the_files_have_not_grown_yet(
+    tmp_path: Path, small_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has more models and samples than the zarr files: the rest is missing, and all else is there."""
+    from flyxr.sweep import stream
+
+    path = tmp_path / "r.zarr"
+    before = sweep(path, rendering(3), ensemble(2)).load()
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "refresh_labels", lambda run, found: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            sweep(path)
+    assert xr.open_zarr(path, consolidated=False).sizes["sample"] == 3
+    with pytest.warns(FlyxrWarning, match="unfinished sweep: 9 of 15 responses"):
+        opened = fx.open(path)
+    found = opened.load()
+    assert found.response.shape[:2] == (3, 5)
+    np.testing.assert_array_equal(found.response[:2, :3], before.response)
+    assert found.response[2].isnull().all()
+    assert found.response[:, 3:].isnull().all()
+    np.testing.assert_array_equal(found.angle, rendering().angle)
+    assert not fx.sweep_status(path).attrs["complete"]
+    with pytest.raises(SweepMismatchError, match=r"models: the store has 3, this call 2"):
+        sweep(path, rendering(3), ensemble(2))
+    xr.testing.assert_identical(sweep(path).load().drop_attrs(), simulate().load().drop_attrs())
+
+
+def test_sweep_status__while_files_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is renamed between being listed and being looked at is no error."""
+    from flyxr.store import files
+
+    path = tmp_path / "r.zarr"
+    sweep(path)
+    (path / "response/c/0/0/0/0/x.partial").touch()
+    scan = os.scandir
+
+    class Scan:
+        def __init__(self, folder: Any) -> None:
+            self.entries = list(scan(folder))
+
+        def __enter__(self) -> Any:
+            for entry in self.entries:
+                if entry.name.endswith(".partial"):
+                    os.unlink(entry.path)
+            return iter(self.entries)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(files.os, "scandir", Scan)
+    assert fx.sweep_status(path).attrs["complete"]

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -92,7 +92,8 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
                 name = f"{inner}{entry.name}"
                 if entry.is_dir():
                     folders.append(f"{name}/")
-                else:
+                    continue
+                with suppress(FileNotFoundError):  # what is being written has had its name changed
                     stat = entry.stat()
                     found[name] = (stat.st_size, stat.st_mtime_ns)
     return found
@@ -170,9 +171,7 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
 
 def unwritable(path: Path, error: OSError) -> UnwritableError:
     """Error that says that a path cannot be written, and why."""
-    found = UnwritableError(f"cannot write {path}: {error.strerror}; choose another path")
-    found.code = error.errno
-    return found
+    return UnwritableError(f"cannot write {path}: {error.strerror}; choose another path", code=error.errno)
 
 
 @contextmanager

@@ -51,7 +51,8 @@ def open_store(path: str | Path) -> xr.Dataset:
     -------
     Dataset
         Chunked for dask as it lies on disk, so that one cell type of the responses is read without the rest. It stays
-        what it was when it was opened: reading a store that has been changed or replaced since raises.
+        what it was when it was opened: reading a store that has been changed or replaced since raises. Of a sweep that
+        is under way, what has been written meanwhile is read.
 
     Raises
     ------
@@ -213,10 +214,12 @@ def _open_sweep(path: Path, found: Ledger, missing: list[Problem]) -> xr.Dataset
     sizes: dict[Any, int] = {**dataset.sizes, "model": n_models, "sample": n_samples}
     for variable in schema.KINDS["responses"].variables:
         array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
-        shape = tuple(sizes[dim] for dim in variable.dims)
-        bare = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), shape), dims=variable.dims)
+        bare = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), array.shape), dims=variable.dims)
         bare.encoding = {"chunks": array.chunks}
-        dataset[variable.name] = _lazily(path, variable.name, bare, where._replace(name=variable.name))
+        stored = _lazily(path, variable.name, bare, where._replace(name=variable.name))
+        # Where the ledger has grown, and the files have not yet, the rest is missing.
+        more = {dim: (0, sizes[dim] - length) for dim, length in stored.sizes.items() if sizes[dim] > length}
+        dataset[variable.name] = stored.pad(more, constant_values=np.nan) if more else stored
     errors = (found.made or {}).get("response") or _of_first_version(path, found)
     dataset["response"].attrs.update(errors)
     lost = missing_shards(path, found, there)
@@ -303,12 +306,8 @@ class _Stored:
             _check_saved(self.where, file, there)
         else:
             _check_written(self.where, file)
-        if any(start >= length for start, length in zip(starts, array.shape, strict=True)):
-            # The ledger has grown, and the files have not yet.
-            values: NDArray[Any] = np.broadcast_to(np.asarray(np.nan, self.dtype), self.shape)[key]
-            return values
         try:
-            values = array[key]
+            values: NDArray[Any] = array[key]
         except Exception as error:
             path = self.where.path / self.where.name / file
             raise StoreError(Problem(f"{path} is corrupted or cannot be read ({error})", *_MEND)) from error

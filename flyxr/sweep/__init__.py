@@ -14,7 +14,7 @@ import xarray as xr
 from flyxr import identity, workers
 from flyxr import store as stores
 from flyxr.errors import ExistsError, FlyxrError, InputError, Problem, UnwritableError
-from flyxr.simulation import prepare
+from flyxr.simulation import Record, prepare
 from flyxr.store import labels, ledger
 from flyxr.sweep import plan as plans
 from flyxr.sweep import stream
@@ -35,7 +35,6 @@ from flyxr.sweep.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from flyxr.simulation import Record
     from flyxr.store.ledger import Ledger
 
     Team = workers.Threads | workers.Cluster
@@ -133,11 +132,13 @@ def sweep(
     (2, {'model': 2, 'sample': 2, 'time': 20, 'cell_type': 65, 'column': 1})
     """
     path = Path(store).absolute()
+    record = Record.take(record)  # once, since it may be an iterator
     check_precision(precision)
     limit = _memory(memory_limit)
     team: Team = workers.Threads() if client is None else workers.Cluster(client)
     options: dict[str, Any] = {"initial_state": initial_state, "record": record, "connectome": connectome}
-    prepared = prepare(rendering, ensemble, **options, engine=engine, device=device, stacklevel=3)
+    options |= {"engine": engine, "device": device}
+    prepared = prepare(rendering, ensemble, **options, stacklevel=3)
     inputs = inputs_of(prepared, precision)
     found = _find(path, overwrite)
     if found is not None:
@@ -158,11 +159,9 @@ def sweep(
         stores.check_target(path, overwrite=overwrite)
         try:
             _create(run, overwrite)
-        except ExistsError:  # another process has made it meanwhile
-            found = _find(path, overwrite=False)
-            if found is not None:
-                check_same(found, inputs, path)
-                _check_content(run, found, relabel)
+        except ExistsError:  # another process has made it meanwhile: with that one, and the blocks that it chose
+            options |= {"client": client, "memory_limit": memory_limit, "precision": precision, "progress": progress}
+            return sweep(rendering, ensemble, store, **options, verify=verify, relabel=relabel)
     else:
         _check_writable(path)
     with _exclusive_lock(path):
@@ -178,9 +177,8 @@ def sweep(
 
 def _is_finished(found: Ledger, run: Run) -> bool:
     """Whether the store is all that the call asks for, in its ledger and in its zarr files."""
-    is_said = (
-        found.labels is None or found.files_say == found.says
-    )  # version 0.1 has its labels in the zarr files alone
+    # Version 0.1 has its labels in the zarr files alone.
+    is_said = found.labels is None or found.files_say == found.says
     is_same = found.inputs == run.inputs and not label_differences(run.path, found, run.prepared.labels)
     return found.is_complete and is_said and is_same
 
@@ -304,9 +302,7 @@ def _check_writable(path: Path) -> None:
             pass
     except OSError as error:
         text = f"{path}: {error.strerror}: make it writable, or copy it, as it is unfinished or to be extended"
-        refused = UnwritableError(text)
-        refused.code = error.errno
-        raise refused from error
+        raise UnwritableError(text, code=error.errno) from error
 
 
 @contextmanager

@@ -102,6 +102,8 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
         if file.endswith(".partial") or (is_of_array and file not in found.shards):
             (path / file).unlink()  # nobody knows whether it is whole, and zarr would read it to write beside it
     check_same(found, run.inputs, path)
+    if found.inputs["block_samples"] != run.block_samples:
+        raise SweepError(Problem(f"{path} was replaced by another sweep meanwhile", "call again", "run it again"))
     differences = label_differences(path, found, run.prepared.labels)
     if not relabel:
         raise_labels(path, differences)
@@ -243,9 +245,7 @@ def _distinct(found: Ledger, name: str) -> str:
 def stopped(error: BaseException, path: Path, found: Ledger) -> Exception:
     """The error, with what is done and the way on."""
     if isinstance(error, OSError) and error.errno:
-        stopped = UnwritableError(_progress(f"the sweep stopped: {error.strerror}. ", path, found))
-        stopped.code = error.errno
-        return stopped
+        return UnwritableError(_progress(f"the sweep stopped: {error.strerror}. ", path, found), code=error.errno)
     return SweepError(_progress(f"the sweep stopped: {error or type(error).__name__}. ", path, found))
 
 
