@@ -14,6 +14,7 @@ from flyxr.store.files import (
     nearest_folder,
     scratch_directory,
     sync,
+    write_attrs,
 )
 from flyxr.store.reading import labels_of, missing_shards, open_store
 from flyxr.store.writing import one_writer, save, write_region, write_template
@@ -35,6 +36,7 @@ __all__ = [
     "save",
     "scratch_directory",
     "sync",
+    "write_attrs",
     "write_region",
     "write_template",
 ]

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flyxr import identity
+from flyxr.engine import base
 from flyxr.errors import ExistsError, FlyxrError, MissingError, Problem, UnwritableError
 
 if TYPE_CHECKING:
@@ -99,14 +101,27 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def write_attrs(folder: Path, attrs: Mapping[str, object]) -> None:
+    """Give attributes to a zarr group or array; its file is replaced at once, and on the disk."""
+    file = folder / "zarr.json"
+    metadata = json.loads(file.read_text(encoding="utf-8"))
+    metadata["attributes"] = {**metadata.get("attributes", {}), **attrs}
+    fresh = file.with_suffix(".partial")
+    fresh.write_text(json.dumps(metadata), encoding="utf-8")
+    sync(fresh)
+    os.replace(fresh, file)
+
+
 def write_manifest(store: Path) -> None:
     """List all files of a store, with their sizes and digests, once they are on the disk."""
-    found = {name: [stored.n_bytes, stored.digest] for name in listing(store) for stored in [stamp(store, name)]}
+    with ThreadPoolExecutor(base.n_threads()) as pool:
+        stamps = list(pool.map(lambda name: stamp(store, name), sorted(listing(store))))
+    found = {stored.path: [stored.n_bytes, stored.digest] for stored in stamps}
     folder = min((Path(name).parts[0] for name in found if len(Path(name).parts) > 1), default=None)
     if folder is None:
         return
     file = store / folder / MANIFEST
-    file.write_text(json.dumps(dict(sorted(found.items()))), encoding="utf-8")
+    file.write_text(json.dumps(found), encoding="utf-8")
     sync(file)
 
 

@@ -234,7 +234,9 @@ def _finish(run: Run, found: Ledger) -> None:
         of_response = {"largest_relative_error": relative, "largest_error": found.largest_error}
     attrs = {provenance.ATTR: made.attrs[provenance.ATTR]}
     note(run.path, found, made={"attrs": attrs, "response": of_response})
-    refresh_labels(run, found)
+    stores.write_attrs(run.path, attrs)
+    stores.write_attrs(run.path / "response", of_response)
+    note(run.path, found, files_say=found.says)
 
 
 def _distinct(found: Ledger, name: str) -> str:
