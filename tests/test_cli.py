@@ -366,3 +366,43 @@ def test_readme__names_files_that_exist() -> None:
     text = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.filterwarnings("default")
+def test_info__of_a_sweep_says_what_ran_and_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    connectome = fx.open_connectome(extent=1)
+    movie = fx.stimuli.moving_digits(n_samples=2, n_frames=3, frame_rate=50, seed=0)
+    rendering = fx.save(fx.BoxEye(extent=1).render(movie), tmp_path / "rendering.zarr")
+    ensemble = fx.save(fx.sample_ensemble(2, seed=0, connectome=connectome), tmp_path / "ensemble.zarr")
+    command = ["simulate", str(rendering), str(ensemble), str(tmp_path / "r.zarr"), "--engine", "reference"]
+    assert cli.main(command) == 0
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "r.zarr")]) == 0
+    out = capsys.readouterr().out
+    assert "4 of 4 responses of a model to a sample are done" in out
+    assert f"reference on cpu, flyxr {fx.__version__}" in out
+    (tmp_path / "r.zarr/response/c/1/0/0/0/0").unlink()
+    assert cli.main(["info", str(tmp_path / "r.zarr")]) == 0
+    told = capsys.readouterr()
+    assert "2 of 4 responses of a model to a sample are done" in told.out
+    assert "1 files that were written are missing or have another size" in told.out
+    assert "run the same `flyxr simulate` again, which computes them anew" in told.err
+
+
+def test_simulate__other_labels_are_told_and_written_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connectome = fx.open_connectome(extent=1)
+    movie = fx.stimuli.moving_digits(n_samples=2, n_frames=3, frame_rate=50, seed=0)
+    rendering = fx.BoxEye(extent=1).render(movie)
+    ensemble = fx.save(fx.sample_ensemble(1, seed=0, connectome=connectome), tmp_path / "ensemble.zarr")
+    for name, data in (("a", rendering), ("b", rendering.assign_coords(angle=("sample", [0.0, 90.0])))):
+        fx.save(data, tmp_path / f"{name}.zarr")
+    commands = {
+        name: ["simulate", str(tmp_path / f"{name}.zarr"), str(ensemble), str(tmp_path / "r.zarr")] for name in "ab"
+    }
+    assert cli.main(commands["a"]) == 0
+    assert cli.main(commands["b"]) == 2
+    assert re.search(r"(?s)has other labels:\n- angle: .*with --relabel; .*--overwrite", capsys.readouterr().err)
+    assert cli.main([*commands["b"], "--relabel"]) == 0
+    assert fx.open(tmp_path / "r.zarr").angle.values.tolist() == [0.0, 90.0]

@@ -60,3 +60,12 @@ def test_simulate__stays_the_function_when_its_module_is_imported() -> None:
     import flyxr.simulation  # noqa: F401
 
     assert callable(fx.simulate)
+
+
+def test_public_names__all_leave_python_as_it_is() -> None:
+    names: dict[str, object] = {}
+    exec("from flyxr import *", names)
+    assert names["simulate"] is fx.simulate
+    assert "open" not in names
+    assert "open" in dir(fx)
+    assert callable(fx.open)
