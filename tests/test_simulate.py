@@ -446,3 +446,12 @@ def test_simulate__a_state_of_a_larger_lattice_goes_by_u_and_v() -> None:
 def test_simulate__a_state_that_does_not_fit(change: Callable[[xr.Dataset], xr.Dataset], message: str) -> None:
     with pytest.raises(schema.SchemaError, match=rf"(?s)does not fit:.*{message}"):
         simulate(initial_state=change(final_state()))
+
+
+def test_simulate__a_steady_state_that_diverges_is_no_wrong_input() -> None:
+    edges = [("R", "L", 1, [(0, 0)]), ("L", "T", 1, [(0, 0)]), ("T", "L", 1, [(0, 0)])]
+    connectome = tiny_connectome(extent=2, edges=edges)
+    models = fx.sample_ensemble(1, seed=0, connectome=connectome)
+    models["synapse_strength"] = models.synapse_strength * 0 + 1e6
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match="grow without bound"):
+        fx.simulate(rendering(), models, initial_state="steady_state").load()

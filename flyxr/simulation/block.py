@@ -31,11 +31,14 @@ class DivergedError(FlyxrError, ArithmeticError):
 
 
 class Block(NamedTuple):
-    """All that a task needs beside parameters, stimulus and state: small, and the same for every block."""
+    """All that a task needs beside parameters, stimulus and state: small, and the same for every block.
+
+    ``start`` is the name of the initial state, or ``"given"``.
+    """
 
     tables: Tables
     dt: float
-    fade_in: bool
+    start: str
     recorded: Recorded
     engine: str
     device: str
@@ -113,12 +116,12 @@ def run_block(
     """
     stimulus = np.asarray(stimulus, dtype=np.float32)
     check_finite(stimulus)
-    if state is not None:
+    if block.start == "given" and state is not None:
         check_state(state, block.tables)
     frames = block.recorded.frames
     if n_frames is not None:
         stimulus, frames = stimulus[:, : n_frames.max()], frames[frames < n_frames.max()]
-    if block.fade_in:
+    if block.start == "fade_in":
         lead = base.fade_in(stimulus[:, 0], block.dt)
         stimulus, frames = np.concatenate([lead, stimulus], axis=1), frames + lead.shape[1]
     wanted = cell_index(block.tables)[np.ix_(block.recorded.cell_types, block.recorded.columns)]

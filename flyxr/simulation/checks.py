@@ -39,7 +39,6 @@ class Prepared(NamedTuple):
     luminance: xr.DataArray
     parameters: base.Parameters
     block: Block
-    start: str
     state: xr.DataArray | None
     n_frames: NDArray[np.int64] | None
     labels: xr.Dataset
@@ -105,7 +104,7 @@ def prepare(
     state = None if isinstance(initial_state, str) else _state(initial_state, rendering, ensemble, connectome)
     if state is not None and state.chunks is None:
         check_state(state.values, plain)
-    block = Block(plain, dt, start == "fade_in", recorded, *choose_engine(engine, device))
+    block = Block(plain, dt, start, recorded, *choose_engine(engine, device))
 
     luminance = rendering["luminance"]
     if luminance.chunks is None:
@@ -129,7 +128,6 @@ def prepare(
         luminance,
         parameters,
         block,
-        start,
         state,
         schema.frames_to_end(rendering),
         schema.annotate(labels, "responses"),
@@ -276,7 +274,7 @@ def state_of(prepared: Prepared, model: int, samples: slice) -> Any:
 def bytes_per_sample(prepared: Prepared, copies: int = 2) -> int:
     """Memory that one sample of a block takes, byte: so many copies of what is recorded, states, and stimulus."""
     frames, n_columns = prepared.luminance.sizes["time"], prepared.luminance.sizes["column"]
-    if prepared.block.fade_in:
+    if prepared.block.start == "fade_in":
         frames += base.n_frames(base.FADE_IN, prepared.block.dt)
     n_cells = compile_network(prepared.block.tables).n_cells
     return 4 * (copies * math.prod(prepared.recorded_shape) + 4 * n_cells + 3 * frames * n_columns)

@@ -115,7 +115,7 @@ def simulate(
     block = prepared.block
     arguments = {
         "dt": block.dt,
-        "initial_state": prepared.start,
+        "initial_state": prepared.block.start,
         "record": prepared.record,
         "engine": block.engine,
         "device": block.device,
@@ -160,7 +160,7 @@ def _graph(prepared: Prepared) -> Any:
     for model, name in enumerate(prepared.model_names):
         of_model = parameters_of(prepared, model)
         start = None
-        if prepared.start == "steady_state":
+        if prepared.block.start == "steady_state":
             start = delayed(steady_state, pure=True, traverse=False)(shared, of_model)
         blocks = []
         for first, luminance_block in zip(starts, stimulus, strict=True):

@@ -83,7 +83,7 @@ class Run(NamedTuple):
 def inputs_of(prepared: Prepared, precision: str | int) -> dict[str, Any]:
     """All that decides what is computed, except the luminance, in terms that JSON keeps and people read."""
     block, state = prepared.block, prepared.state
-    start, time_axis = prepared.start, prepared.luminance["time"].values
+    start, time_axis = prepared.block.start, prepared.luminance["time"].values
     if state is not None:
         start = f"given, {identity.state_hash(state)}"
     return {

@@ -188,7 +188,7 @@ def _calls(run: Run, team: Threads | Cluster, found: Ledger) -> Iterator[Any]:
             yield team.submit(write_stimulus, path, stimulus, first, prepared.block.recorded, run.n_frames(samples))
         for model, start, stop in of_block:
             parameters = parameters_of(prepared, model)
-            if prepared.start == "steady_state" and model not in starts:
+            if prepared.block.start == "steady_state" and model not in starts:
                 starts[model] = team.submit(steady_state, block, parameters, device=device)
             given = state_of(prepared, model, slice(start, stop))
             state = starts.get(model) if given is None else np.asarray(given)
