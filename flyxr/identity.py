@@ -19,7 +19,7 @@ import numpy as np
 from flyxr.errors import FlyxrError, InputError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     import xarray as xr
     from numpy.typing import DTypeLike, NDArray
@@ -107,8 +107,9 @@ def content_hash(
         if _is_text(values.dtype):
             found.update(json.dumps(_as_text(values)).encode())
         else:
-            plain = _plain(values, (dtypes or {}).get(name))
-            found.update(plain.dtype.str.encode() + np.ascontiguousarray(plain).tobytes())
+            for i, part in enumerate(_parts(values)):  # so that no second copy of all is made
+                plain = _plain(part, (dtypes or {}).get(name))
+                found.update((b"" if i else plain.dtype.str.encode()) + plain.tobytes())
     return found.hexdigest()[:16]
 
 
@@ -214,6 +215,16 @@ def _as_text(values: NDArray[Any]) -> Any:
     if strange:
         raise InputError(f"expected values that are text or numbers, got {', '.join(sorted(strange))}")
     return np.reshape(np.array(flat, dtype=object), values.shape).tolist()
+
+
+def _parts(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Parts of an array along its first dim, one at least."""
+    if not values.ndim or values.nbytes <= _READ_BYTES:
+        yield values
+        return
+    size = max(1, _READ_BYTES * len(values) // values.nbytes)
+    for first in range(0, len(values), size):
+        yield values[first : first + size]
 
 
 def _plain(values: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:

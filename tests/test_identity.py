@@ -92,6 +92,14 @@ def test_content_hash__numbers_that_are_equal_hash_alike() -> None:
     assert identity.content_hash(large) != identity.content_hash(negative)
 
 
+def test_content_hash__of_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = xr.Dataset({"a": (("x", "y"), np.random.default_rng(0).random((7, 5)).astype(np.float32))})
+    whole = identity.content_hash(data)
+    for n_bytes in (1, 50, 90):
+        monkeypatch.setattr(identity, "_READ_BYTES", n_bytes)
+        assert identity.content_hash(data) == whole
+
+
 def test_content_hash__of_what_has_no_values() -> None:
     with pytest.raises(InputError, match="expected values that are text or numbers, got set"):
         identity.content_hash(xr.Dataset({"a": ("x", np.array([{1}], dtype=object))}))

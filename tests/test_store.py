@@ -426,3 +426,16 @@ def test_labels__come_back_as_they_were(coords: dict[str, Any]) -> None:
     xr.testing.assert_identical(back, data)
     assert {name: coord.dtype for name, coord in back.coords.items()} == {n: c.dtype for n, c in data.coords.items()}
     assert labels.differences(back, data) == []
+
+
+def test_labels__attributes_with_nan_are_the_same() -> None:
+    data = xr.Dataset(coords={"sample": ("sample", [1], {"a": np.nan, "b": [np.nan, 1]})}, attrs={"c": [np.nan]})
+    assert labels.differences(labels.decode(labels.encode(data)), data) == []
+
+
+@pytest.mark.parametrize("values", [[(1, 2)], [{1}], [1j]])
+def test_labels__of_other_kinds_are_refused(values: list[Any]) -> None:
+    array = np.empty(1, dtype=object if not isinstance(values[0], complex) else complex)
+    array[0] = values[0]
+    with pytest.raises(ValueError, match="expected text, numbers or times in the coordinate 'odd', got"):
+        labels.encode(xr.Dataset(coords={"odd": ("sample", array)}))

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from flyxr.errors import InputError, Problem
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NOT_LABELS = ("provenance", "flyxr_dataset")
+_KEPT = (str, bool, int, float, np.generic, type(None))
+"""What JSON keeps of values that are objects."""
 
 
 def encode(dataset: xr.Dataset) -> dict[str, Any]:
@@ -23,7 +27,7 @@ def encode(dataset: xr.Dataset) -> dict[str, Any]:
     >>> decode(encode(data)).identical(data)
     True
     """
-    coords = {str(name): _encode(coord.variable) for name, coord in dataset.coords.items()}
+    coords = {str(name): _encode(str(name), coord.variable) for name, coord in dataset.coords.items()}
     attrs = {name: value for name, value in dataset.attrs.items() if name not in _NOT_LABELS}
     encoded: dict[str, Any] = json.loads(json.dumps({"coords": coords, "attrs": _plain(attrs)}))
     return encoded
@@ -57,8 +61,8 @@ def differences(stored: xr.Dataset, given: xr.Dataset) -> list[str]:
         else:
             lines += _coord_differences(str(name), stored[name], given[name])
     for name in dict.fromkeys([*stored.attrs, *given.attrs]):
-        old, new = (_plain({name: data.attrs.get(name)})[str(name)] for data in (stored, given))
-        if name not in _NOT_LABELS and not _same(old, new):
+        old, new = (_plain(data.attrs.get(name)) for data in (stored, given))
+        if name not in _NOT_LABELS and json.dumps(old) != json.dumps(new):
             lines.append(f"attribute {name}: the store has {old!r}, this call {new!r}")
     return lines
 
@@ -74,8 +78,9 @@ def _coord_differences(name: str, old: xr.DataArray, new: xr.DataArray) -> list[
         at = f" at position {position}" if old.ndim else ""
         more = f", and {len(wrong) - 1} others differ" if len(wrong) > 1 else ""
         lines.append(f"{name} ({', '.join(map(str, old.dims))}): the store has {a!r}{at}, this call {b!r}{more}")
-    if _plain(old.attrs) != _plain(new.attrs):
-        lines.append(f"{name}: the store has the attributes {_plain(old.attrs)}, this call {_plain(new.attrs)}")
+    had, has = (json.dumps(_plain(coord.attrs), sort_keys=True) for coord in (old, new))
+    if had != has:
+        lines.append(f"{name}: the store has the attributes {had}, this call {has}")
     return lines
 
 
@@ -87,14 +92,19 @@ def _where(coord: xr.DataArray) -> str:
     return f"it along ({', '.join(map(str, coord.dims))}) with lengths {coord.shape}"
 
 
-def _encode(variable: xr.Variable) -> dict[str, Any]:
+def _encode(name: str, variable: xr.Variable) -> dict[str, Any]:
     values = variable.values
     kind = values.dtype.kind
+    strange = {type(value).__name__ for value in values.ravel().tolist() if not isinstance(value, _KEPT)}
+    if kind in "cV" or (kind == "O" and strange):
+        got = ", ".join(sorted(strange)) or values.dtype
+        raise InputError(
+            Problem(f"expected text, numbers or times in the coordinate '{name}', got {got}", "convert it")
+        )
     dtype = "object" if kind in "OUT" else values.dtype.str
     if kind in "mM":
         values = values.astype("<i8")
-    attrs = {key: value for key, value in variable.attrs.items()}
-    return {"dims": list(variable.dims), "dtype": dtype, "values": _plain(values), "attrs": _plain(attrs)}
+    return {"dims": list(variable.dims), "dtype": dtype, "values": _plain(values), "attrs": _plain(variable.attrs)}
 
 
 def _decode(coord: Mapping[str, Any]) -> xr.Variable:
