@@ -232,10 +232,12 @@ def _finish(run: Run, found: Ledger) -> None:
     of_response: dict[str, float] = {}
     if relative := relative_error(run.inputs["precision"]):
         of_response = {"largest_relative_error": relative, "largest_error": found.largest_error}
-    attrs = {provenance.ATTR: made.attrs[provenance.ATTR]}
-    note(run.path, found, made={"attrs": attrs, "response": of_response})
-    stores.write_attrs(run.path, attrs)
-    stores.write_attrs(run.path / "response", of_response)
+    said = {"attrs": {provenance.ATTR: made.attrs[provenance.ATTR]}, "response": of_response}
+    if found.made == said:  # files that decayed were computed anew
+        return
+    note(run.path, found, made=said)
+    stores.write_attrs(run.path, said["attrs"])
+    stores.write_attrs(run.path / "response", said["response"])
     note(run.path, found, files_say=found.says)
 
 
