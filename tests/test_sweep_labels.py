@@ -434,3 +434,32 @@ def test_sweep_status__while_files_come_and_go(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(files.os, "scandir", Scan)
     assert fx.sweep_status(path).attrs["complete"]
+
+
+@pytest.mark.parametrize("place", ["angle/c/0", "angle/zarr.json", "time/zarr.json"])
+def test_open__labels_of_a_sweep_are_right_where_files_of_them_are_lost(
+    tmp_path: Path, place: str, computed: list[Any]
+) -> None:
+    """Other tools would read another label: it is told, and mended by the same call."""
+    path = tmp_path / "r.zarr"
+    expected = sweep(path).load()
+    (path / place).unlink()
+    with pytest.warns(FlyxrWarning, match=rf"1 files of .* are missing .*, first {place}; .*call fx.sweep"):
+        xr.testing.assert_identical(fx.open(path).load(), expected)
+    status = fx.sweep_status(path)
+    assert (status.attrs["complete"], status.attrs["n_missing_files"]) == (False, 1)
+    before = len(computed)
+    xr.testing.assert_identical(sweep(path).load(), expected)
+    assert len(computed) == before
+    assert (path / place).exists()
+    assert fx.sweep_status(path).attrs["complete"]
+
+
+@pytest.mark.parametrize("array", ["response", "luminance"])
+def test_open__without_the_shape_of_an_array(tmp_path: Path, array: str) -> None:
+    path = tmp_path / "r.zarr"
+    expected = sweep(path).load()
+    (path / array / "zarr.json").unlink()
+    with pytest.raises(StoreError, match=rf"{array}/zarr.json cannot be read .*call fx.sweep with"):
+        fx.open(path)
+    xr.testing.assert_identical(sweep(path).load(), expected)

@@ -16,7 +16,7 @@ from flyxr.store.files import (
     sync,
     write_attrs,
 )
-from flyxr.store.reading import labels_of, missing_shards, open_store
+from flyxr.store.reading import labels_of, open_store
 from flyxr.store.writing import one_writer, save, write_region, write_template
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "labels_of",
     "listing",
     "missing",
-    "missing_shards",
     "nearest_folder",
     "one_writer",
     "open_store",

@@ -2,9 +2,9 @@
 
 It lies inside the array ``response``, where zarr looks for nothing. A line has one of the keys ``inputs`` (what the
 store is of, with its ``labels``; again whenever it is extended), ``labels`` alone (other labels for the same),
-``files_say`` (the labels and shapes that the zarr files have now), ``run`` (who began to write, and with what),
-``stimulus`` (samples whose luminance is written), ``block`` (a model's samples whose responses are written) and
-``made`` (attributes of a store that is complete).
+``files_say`` (the labels and shapes that the zarr files have now, and the sizes of these ``files``), ``run`` (who began
+to write, and with what), ``stimulus`` (samples whose luminance is written), ``block`` (a model's samples whose
+responses are written) and ``made`` (attributes of a store that is complete).
 
 The ledger is what counts: a line is entered before the files that it is about change, or after those that it says are
 written, so that a process may die at any moment.
@@ -25,7 +25,7 @@ from flyxr.store import journal
 from flyxr.store.files import StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -46,8 +46,8 @@ class Ledger:
     ``hashes`` are those of the samples' luminance; ``shards`` are the files by path, and ``written`` the (model, first
     sample, last sample + 1) that are in each, model -1 for luminance; ``runs`` are who wrote, oldest first;
     ``largest_error`` is what storing with fewer bits changed at most; ``made`` are the attributes that a complete store
-    has, and ``files_say`` is what :attr:`says` was when the zarr files were last written; ``coords`` are the names of
-    all coordinates that the store ever had.
+    has, and ``files_say`` is what :attr:`says` was when the zarr files were last written; ``label_files``
+    are the sizes of these files, and ``coords`` the names of all coordinates that the store ever had.
     """
 
     id: str = ""
@@ -63,13 +63,14 @@ class Ledger:
     largest_error: float = 0.0
     made: dict[str, Any] | None = None
     files_say: str = ""
+    label_files: dict[str, int] = field(default_factory=dict)
     coords: set[str] = field(default_factory=set)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the responses of all models to all samples are there, and what made them is noted."""
-        is_noted = self.made is not None or self.labels is None
-        return bool(self.done.all() and self.seen.all()) and is_noted
+        """Whether all responses are there, what made them is noted, and the zarr files have these labels, too."""
+        is_said = self.made is not None and self.files_say == self.says
+        return bool(self.done.all() and self.seen.all()) and (is_said or self.labels is None)
 
     @property
     def says(self) -> str:
@@ -105,6 +106,7 @@ class Ledger:
             self._take_labels(line["labels"])
         elif "files_say" in line:
             self.files_say = str(line["files_say"])
+            self.label_files = dict(line["files"])
         elif "made" in line:
             self.made = dict(line["made"])
         elif "run" in line:
@@ -131,6 +133,24 @@ class Ledger:
             self.seconds[model, first:stop] = float(line["seconds"]) / (stop - first)
             self.largest_error = max(self.largest_error, float(line["error"]))
         self.written.setdefault(shard.path, []).append((model, first, stop))
+
+    def lose(self, there: Mapping[str, tuple[int, int]]) -> list[str]:
+        """Take for not done what is in files that are not there, or have another size; gives these files.
+
+        Parameters
+        ----------
+        there
+            Size in bytes and time in ns of each file of the store, by path.
+        """
+        sizes = {path: n_bytes for path, (n_bytes, _) in there.items()}
+        lost = [shard for shard in self.shards.values() if sizes.get(shard.path) != shard.n_bytes]
+        for shard in lost:
+            self.forget(shard)
+        labels = [path for path, n_bytes in self.label_files.items() if sizes.get(path) != n_bytes]
+        if labels and self.files_say == self.says:
+            self.files_say = ""
+            return [*labels, *(shard.path for shard in lost)]
+        return [shard.path for shard in lost]
 
     def forget(self, shard: StoredFile) -> None:
         """Take what a file holds for not done."""

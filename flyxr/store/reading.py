@@ -88,12 +88,6 @@ def open_store(path: str | Path) -> xr.Dataset:
     return dataset
 
 
-def missing_shards(path: Path, found: Ledger, there: Mapping[str, tuple[int, int]] | None = None) -> list[str]:
-    """Files of a sweep that are not there, or have another size than they were written with; none is read."""
-    there = files.listing(path) if there is None else there
-    return [shard.path for shard in found.shards.values() if there.get(shard.path, (-1, 0))[0] != shard.n_bytes]
-
-
 def labels_of(path: Path, found: Ledger) -> xr.Dataset:
     """Labels of a sweep, as a Dataset without variables.
 
@@ -210,10 +204,16 @@ def _open_sweep(path: Path, found: Ledger, missing: list[Problem]) -> xr.Dataset
     there = files.listing(path)
     stamp = identity.digest(repr(sorted(there.items())).encode())
     where = Swept(path.absolute(), "response", ledger.store_id(path), stamp)
+    lost = found.lose(there)
     n_models, n_samples = found.done.shape
     sizes: dict[Any, int] = {**dataset.sizes, "model": n_models, "sample": n_samples}
     for variable in schema.KINDS["responses"].variables:
-        array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
+        try:
+            array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
+        except Exception as error:
+            raise StoreError(
+                Problem(f"{path / variable.name / 'zarr.json'} cannot be read ({error})", *_ANEW)
+            ) from error
         bare = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), array.shape), dims=variable.dims)
         bare.encoding = {"chunks": array.chunks}
         stored = _lazily(path, variable.name, bare, where._replace(name=variable.name))
@@ -222,18 +222,18 @@ def _open_sweep(path: Path, found: Ledger, missing: list[Problem]) -> xr.Dataset
         dataset[variable.name] = stored.pad(more, constant_values=np.nan) if more else stored
     errors = (found.made or {}).get("response") or _of_first_version(path, found)
     dataset["response"].attrs.update(errors)
-    lost = missing_shards(path, found, there)
+    n_missing = found.done.size - int(found.done.sum())
     if lost:
         text = f"{len(lost)} files of {path} are missing or have another size than they were written with, first "
         missing.append(Problem(f"{text}{lost[0]}; reading those that are missing raises", *_ANEW))
     elif not found.is_complete:
-        n_missing = found.done.size - int(found.done.sum())
-        text = (
-            f"{n_missing} of {found.done.size} responses of a model to a sample ({n_missing / found.done.size:.0%}) "
-            "are missing and read as NaN"
-            if n_missing
-            else "all responses are there, but not what made them"
-        )
+        share = f"{n_missing} of {found.done.size} responses of a model to a sample ({n_missing / found.done.size:.0%})"
+        if n_missing:
+            text = f"{share} are missing and read as NaN"
+        elif not found.seen.all():
+            text = f"the luminance of {int((~found.seen).sum())} samples is missing and reads as NaN"
+        else:
+            text = "all responses are there, but its zarr files do not say yet what they are"
         missing.append(Problem(f"{path} is an unfinished sweep: {text}", *_AGAIN))
     return schema.annotate(dataset, "responses")
 

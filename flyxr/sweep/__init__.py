@@ -177,10 +177,8 @@ def sweep(
 
 def _is_finished(found: Ledger, run: Run) -> bool:
     """Whether the store is all that the call asks for, in its ledger and in its zarr files."""
-    # Version 0.1 has its labels in the zarr files alone.
-    is_said = found.labels is None or found.files_say == found.says
     is_same = found.inputs == run.inputs and not label_differences(run.path, found, run.prepared.labels)
-    return found.is_complete and is_said and is_same
+    return is_same and found.is_complete and not found.lose(stores.listing(run.path))
 
 
 def sweep_status(store: str | Path) -> xr.Dataset:
@@ -223,9 +221,7 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     found = ledger.read(path)
     if found is None:
         raise stores.StoreError(Problem(f"{path} was made by no sweep", "see fx.open(path)", "see `flyxr info`"))
-    missing = stores.missing_shards(path, found)
-    for shard in missing:
-        found.forget(found.shards[shard])
+    missing = found.lose(stores.listing(path))
     known = stores.labels_of(path, found)
     return xr.Dataset(
         {"done": (("model", "sample"), found.done), "seconds": (("model", "sample"), found.seconds, {"units": "s"})},

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from flyxr.workers import Cluster, Threads
 
 
+CHUNKS = ("response/c/", "luminance/c/")
+"""Where the files of blocks lie."""
+
+
 def broken(path: Path, found: Ledger, *, verify: bool) -> list[StoredFile]:
     """Files of a store that are not as they were written."""
     return [shard for shard in found.shards.values() if not stores.is_intact(path, shard, verify=verify)]
@@ -64,7 +68,7 @@ def write_new(path: Path, run: Run) -> None:
     for file in path.rglob("*"):
         stores.sync(file)
     note(path, found, **first)
-    note(path, found, files_say=found.says)
+    _note_labels(path, found)
 
 
 def refresh_labels(run: Run, found: Ledger) -> None:
@@ -79,7 +83,18 @@ def refresh_labels(run: Run, found: Ledger) -> None:
             os.replace(folder / "store" / file, target)
     for name in found.coords - {file.parts[0] for file in fresh}:
         shutil.rmtree(run.path / name, ignore_errors=True)
-    note(run.path, found, files_say=found.says)
+    _note_labels(run.path, found)
+
+
+def _note_labels(path: Path, found: Ledger) -> None:
+    """Enter that the zarr files say what the ledger says, and their sizes; attributes of the store may be added to."""
+    other = ("zarr.json", ledger.PLACE.as_posix())
+    sizes = {
+        file: n_bytes
+        for file, (n_bytes, _) in stores.listing(path).items()
+        if not (file in other or file.endswith((".lock", ".partial")) or file.startswith(CHUNKS))
+    }
+    note(path, found, files_say=found.says, files=sizes)
 
 
 def note(path: Path, found: Ledger, **line: Any) -> None:
@@ -98,8 +113,7 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
     found = ledger.read(path)
     assert found is not None
     for file in stores.listing(path):
-        is_of_array = file.startswith(("response/c/", "luminance/c/"))
-        if file.endswith(".partial") or (is_of_array and file not in found.shards):
+        if file.endswith(".partial") or (file.startswith(CHUNKS) and file not in found.shards):
             (path / file).unlink()  # nobody knows whether it is whole, and zarr would read it to write beside it
     check_same(found, run.inputs, path)
     if found.inputs["block_samples"] != run.block_samples:
@@ -114,6 +128,7 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
         )
         found.forget(shard)
         (path / shard.path).unlink(missing_ok=True)
+    found.lose(stores.listing(path))  # files of labels, which are written anew below
     # Entered before any file changes: the ledger says what the store is of, and the files follow.
     if found.inputs != run.inputs:
         note(path, found, inputs=run.inputs, labels=run.labels)
@@ -238,7 +253,7 @@ def _finish(run: Run, found: Ledger) -> None:
     note(run.path, found, made=said)
     stores.write_attrs(run.path, said["attrs"])
     stores.write_attrs(run.path / "response", said["response"])
-    note(run.path, found, files_say=found.says)
+    _note_labels(run.path, found)
 
 
 def _distinct(found: Ledger, name: str) -> str:
