@@ -204,6 +204,23 @@ def test_stimuli__a_file_that_was_rewritten_is_another_stimulus(tmp_path: Path, 
         assert digests[0] != digests[1]
 
 
+@pytest.mark.parametrize("mode", ["r+", "c"])
+def test_from_array__a_map_that_was_written_to_is_another_stimulus(tmp_path: Path, mode: str) -> None:
+    file = save_mnist(tmp_path / "a.npy", 50)
+    array = np.load(file, mmap_mode=mode).swapaxes(0, 1)
+    first = fx.stimuli.from_array(array, frame_rate=30)
+    before = first.luminance.values
+    array[0, 0, 0, 0] = 255
+    second = fx.stimuli.from_array(array, frame_rate=30)
+    assert second.luminance.values[0, 0, 0, 0] == 1
+    assert before[0, 0, 0, 0] != 1
+    assert identity.content_hash(second) != identity.content_hash(
+        first.assign(luminance=(first.luminance.dims, before))
+    )
+    if mode == "r+":
+        assert identity.token(first.luminance) != identity.token(second.luminance)
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_stimuli__a_file_that_was_moved_is_the_same_stimulus(tmp_path: Path, source: str) -> None:
     write, read, name = SOURCES[source]

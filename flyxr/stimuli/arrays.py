@@ -241,7 +241,8 @@ def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str | Probl
         coords = {n: c.values for n, c in along_samples.items() if n != "sample" or c.dtype.kind in "iu"}
         coords = {n: v for n, v in coords.items() if n not in array.dims[:1] or n == "sample"}
         array = array.data
-    if isinstance(array, np.memmap) and array.filename is not None:
+    # What was written into a map of the mode "c" is in memory alone.
+    if isinstance(array, np.memmap) and array.filename is not None and array.mode != "c":
         return _lazy_map(array), coords, problems
     return array if _is_dask(array) else np.asarray(array), coords, problems
 
@@ -263,6 +264,8 @@ def _lazy_map(array: np.memmap[Any, Any]) -> Any:
     import dask.array as da
     from dask.base import tokenize
 
+    if array.mode != "r":
+        array.flush()  # what was written into the map is in the file then
     stamp = identity.file_stamp(str(array.filename))
     start = array.ctypes.data - np.frombuffer(array._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
     name = f"file-{tokenize(stamp.digest, start, array.strides, array.shape, array.dtype.str)}"
