@@ -439,3 +439,16 @@ def test_labels__of_other_kinds_are_refused(values: list[Any]) -> None:
     array[0] = values[0]
     with pytest.raises(ValueError, match="expected text, numbers or times in the coordinate 'odd', got"):
         labels.encode(xr.Dataset(coords={"odd": ("sample", array)}))
+
+
+def test_open__without_the_folder_of_a_coordinate(tmp_path: Path) -> None:
+    import shutil
+
+    path = fx.save(responses(), tmp_path / "r.zarr")
+    shutil.rmtree(path / "angle")
+    with pytest.raises(StoreError, match="files of .* are missing, first angle/zarr.json"):
+        fx.open(path)
+
+
+def test_save__of_nothing(tmp_path: Path) -> None:
+    assert fx.open(fx.save(xr.Dataset(attrs={"a": 1}), tmp_path / "n.zarr")).identical(xr.Dataset(attrs={"a": 1}))

@@ -112,15 +112,12 @@ def write_attrs(folder: Path, attrs: Mapping[str, object]) -> None:
     os.replace(fresh, file)
 
 
-def write_manifest(store: Path) -> None:
-    """List all files of a store, with their sizes and digests, once they are on the disk."""
+def write_manifest(store: Path, name: str) -> None:
+    """List all files of a store, with their sizes and digests, once they are on the disk; beside those of an array."""
     with ThreadPoolExecutor(base.n_threads()) as pool:
-        stamps = list(pool.map(lambda name: stamp(store, name), sorted(listing(store))))
+        stamps = list(pool.map(lambda file: stamp(store, file), sorted(listing(store))))
     found = {stored.path: [stored.n_bytes, stored.digest] for stored in stamps}
-    folder = min((Path(name).parts[0] for name in found if len(Path(name).parts) > 1), default=None)
-    if folder is None:
-        return
-    file = store / folder / MANIFEST
+    file = store / name / MANIFEST
     file.write_text(json.dumps(found), encoding="utf-8")
     sync(file)
 

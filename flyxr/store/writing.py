@@ -27,9 +27,8 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     """Write a Dataset to a zarr store, streaming what is lazy.
 
     The store appears at the path when it is complete and on the disk; until then it is ``<name>.partial-…`` beside it.
-    It lists its files, so that one which is lost later is missed. Responses
-    are chunked by cell type within one shard for each block of models × samples. A progress bar shows after a
-    second.
+    It lists its files, so that one which is lost later is missed. Responses are chunked by cell type within one shard
+    for each block of models × samples. A progress bar shows after a second.
 
     Parameters
     ----------
@@ -71,7 +70,8 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
             dataset[name] = dataset[name].chunk(dict(zip(variable.dims, whole, strict=True)))
     with files.atomic_directory(path, replace=overwrite) as aside:
         _write(dataset, aside, encoding)
-        files.write_manifest(aside)
+        for name in [*dataset.data_vars, *dataset.coords][:1]:
+            files.write_manifest(aside, str(name))
     return path
 
 
@@ -156,7 +156,7 @@ def _of_its_kind(dataset: xr.Dataset) -> xr.Dataset:
     """A selection that is no longer of the kind it came from stops saying so."""
     try:
         return schema.validate(dataset, schema.kind_of(dataset))
-    except (schema.SchemaError, files.StoreError):
+    except schema.SchemaError:
         attrs = {name: value for name, value in dataset.attrs.items() if name != schema.KIND_ATTR}
         return dataset.drop_attrs(deep=False).assign_attrs(attrs)
 
