@@ -122,8 +122,8 @@ def write_manifest(store: Path, name: str) -> None:
     sync(file)
 
 
-def read_manifest(store: Path) -> Mapping[str, tuple[int, str]] | None:
-    """Size and digest of each file that a store was saved with, by path; None where no manifest is.
+def read_manifest(store: Path) -> Mapping[str, tuple[int, str]]:
+    """Size and digest of each file that a store was saved with, by path; empty where no manifest is.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def read_manifest(store: Path) -> Mapping[str, tuple[int, str]] | None:
             raise StoreError(
                 Problem(f"{file} is no manifest of a store ({type(error).__name__}: {error})", "restore the store")
             ) from error
-    return None
+    return {}
 
 
 def nearest_folder(path: Path) -> Path:

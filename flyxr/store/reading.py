@@ -130,7 +130,7 @@ def _as_objects(dataset: xr.Dataset) -> xr.Dataset:
 
 def _open_saved(path: Path, missing: list[Problem]) -> xr.Dataset:
     """Open what was saved, or what others wrote; files that are missing or changed are noted."""
-    manifest = files.read_manifest(path) or {}
+    manifest = files.read_manifest(path)
     there = files.listing(path)
     lost = sorted(set(manifest) - set(there))
     _refuse_missing(path, [file for file in lost if file.endswith("zarr.json")])
@@ -354,7 +354,7 @@ def _check_saved(where: Saved, file: str, there: Mapping[str, tuple[int, int]]) 
 
 @lru_cache(maxsize=256)
 def _manifest(where: Saved) -> Mapping[str, tuple[int, str]]:
-    return files.read_manifest(where.path) or {}
+    return files.read_manifest(where.path)
 
 
 def _check_id(where: Swept) -> None:
