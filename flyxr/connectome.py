@@ -273,7 +273,8 @@ def _content_hash(connectome: xr.Dataset) -> str:
 
 def _register(connectome: xr.Dataset) -> xr.Dataset:
     """Let functions find a connectome by the hash that its ensembles state."""
-    _known.setdefault(connectome.attrs["connectome"], connectome)
+    if connectome.attrs["connectome"] not in _known:
+        _known[connectome.attrs["connectome"]] = connectome.copy(deep=True)  # what is done to the user's stays his
     return connectome
 
 

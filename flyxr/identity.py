@@ -107,9 +107,10 @@ def content_hash(
         if _is_text(values.dtype):
             found.update(json.dumps(_as_text(values)).encode())
         else:
-            for i, part in enumerate(_parts(values)):  # so that no second copy of all is made
-                plain = _plain(part, (dtypes or {}).get(name))
-                found.update((b"" if i else plain.dtype.str.encode()) + plain.tobytes())
+            dtype = np.dtype((dtypes or {}).get(name) or _hashed_as(values))
+            found.update(dtype.str.encode())
+            for part in _parts(values):  # so that no second copy of all is made
+                found.update(_plain(part, dtype).tobytes())
     return found.hexdigest()[:16]
 
 
@@ -227,21 +228,26 @@ def _parts(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield values[first : first + size]
 
 
-def _plain(values: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:
-    """The same numbers in the one type that they are hashed as."""
-    if dtype is not None:
-        return values.astype(dtype)
-    if values.dtype.kind == "b":
-        return values
-    if values.dtype.kind in "iu":
-        return values.astype("<u8" if values.dtype.kind == "u" and (values > _LARGEST_INT).any() else "<i8")
+def _hashed_as(values: NDArray[Any]) -> str:
+    """The one type that numbers of a kind are hashed as."""
+    kind = values.dtype.kind
+    if kind == "u" and (values > _LARGEST_INT).any():
+        return "<u8"
+    known = {"b": "|b1", "i": "<i8", "u": "<i8", "m": "<i8", "M": "<i8", "f": "<f8"}
+    if kind not in known:
+        raise InputError(f"expected values that are numbers, times or text, got {values.dtype}")
+    return known[kind]
+
+
+def _plain(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The same numbers in another type, those that are equal with the same bytes."""
     if values.dtype.kind in "mM":
-        return values.astype(values.dtype.str[1:3] + "[ns]").astype("<i8")
-    if values.dtype.kind == "f":
-        plain = values.astype("<f8") + 0.0
+        values = values.astype(values.dtype.str[1:3] + "[ns]")
+    plain = values.astype(dtype)
+    if dtype.kind == "f":
+        plain = plain + 0.0  # makes 0 of -0
         plain[np.isnan(plain)] = np.nan  # there are many NaN
-        return plain
-    raise InputError(f"expected values that are numbers, times or text, got {values.dtype}")
+    return plain
 
 
 def _narrow(values: NDArray[np.floating]) -> NDArray[np.floating]:

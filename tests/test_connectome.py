@@ -307,3 +307,14 @@ def test_open_connectome__is_read_as_utf_8_in_every_locale(tmp_path: Path) -> No
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == "'Tm\\xe9'"
+
+
+def test_find__is_not_what_was_done_to_a_connectome_since() -> None:
+    edges = [("R", "L", 1, [(0, 0), (0, 1)]), ("L", "T", -1, [(0, 0)])]
+    connectome = tiny_connectome(2, edges=edges)
+    models = fx.sample_ensemble(1, seed=0, connectome=connectome)
+    expected = fx.simulate(rendering(), models).response.load()
+    connectome["n_synapses"] = connectome.n_synapses * 3
+    np.testing.assert_array_equal(fx.simulate(rendering(), models).response, expected)
+    with pytest.raises(schema.SchemaError, match="expected an ensemble of the connectome"):
+        fx.simulate(rendering(), models, connectome=connectome)

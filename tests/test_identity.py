@@ -98,6 +98,9 @@ def test_content_hash__of_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyP
     for n_bytes in (1, 50, 90):
         monkeypatch.setattr(identity, "_READ_BYTES", n_bytes)
         assert identity.content_hash(data) == whole
+    monkeypatch.setattr(identity, "_READ_BYTES", 8)
+    large, negative = (xr.Dataset({"a": ("x", values)}) for values in (np.array([1, 2**64 - 1], np.uint64), [1, -1]))
+    assert identity.content_hash(large) != identity.content_hash(negative)
 
 
 def test_content_hash__of_what_has_no_values() -> None:
