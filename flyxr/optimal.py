@@ -128,6 +128,7 @@ def optimal_stimulus(
     rendering = schema.validate(rendering, "rendering")
     ensemble = schema.in_memory(schema.validate(ensemble, "ensemble"))
     connectome = find(ensemble.attrs, connectome)
+    ensemble = ensemble.assign_attrs({"connectome": connectome.attrs["connectome"], **ensemble.attrs})
     weight = REGULARISATION.get(objective, 0.0) if regularisation is None else float(regularisation)
     _check_options(objective, n_iterations, learning_rate, weight)
     name = _one_type(cell_type, connectome)

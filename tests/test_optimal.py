@@ -12,6 +12,7 @@ import xarray as xr
 import flyxr as fx
 from flyxr import hexgrid, optimal, provenance, schema
 from flyxr.connectome import cell_presence
+from flyxr.errors import FlyxrWarning
 from flyxr.selection import UnknownCellTypeError
 from flyxr.testing import tiny_connectome
 
@@ -301,3 +302,9 @@ def test_optimal_stimulus__of_a_published_model(pretrained: Path) -> None:
     found = find("T4c", ensemble, rendering=data, connectome=connectome, n_iterations=20)
     at_peak = found.time == found.peak_time
     assert float(found.response.where(at_peak).max()) > 1.3 * float(found.start_response.max())
+
+
+def test_optimal_stimulus__an_ensemble_that_states_no_connectome_warns_once() -> None:
+    with pytest.warns(FlyxrWarning, match="does not say which connectome it is of") as told:
+        find(ensemble=models().drop_attrs(), n_iterations=1, regularisation=0.001)
+    assert len(told) == 1

@@ -433,7 +433,26 @@ def test_sweep_status__while_files_come_and_go(tmp_path: Path, monkeypatch: pyte
             pass
 
     monkeypatch.setattr(files.os, "scandir", Scan)
+    there = files.listing(path)
+    assert not any(file.endswith(".partial") for file in there)
+    assert "response/c/0/0/0/0/0" in there
     assert fx.sweep_status(path).attrs["complete"]
+
+
+def test_open__a_sweep_is_not_searched_for_its_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ledger knows them; a folder for each file takes ten times as long to list."""
+    from flyxr.store import files
+
+    path = tmp_path / "r.zarr"
+    sweep(path)
+
+    def refuse(folder: Any) -> Any:
+        pytest.fail(f"{folder} is listed")
+
+    monkeypatch.setattr(files.os, "scandir", refuse)
+    assert fx.open(path).response.load().notnull().all()
+    assert fx.sweep_status(path).attrs["complete"]
+    assert sweep(path).sizes["model"] == 3
 
 
 @pytest.mark.parametrize("place", ["angle/c/0", "angle/zarr.json", "time/zarr.json"])

@@ -140,16 +140,14 @@ def describe(recorded: Recorded, rendering: xr.Dataset, connectome: xr.Dataset) 
     types, time = connectome["cell_type"].values, rendering["time"].values
     frames = time[recorded.frames]
     step = schema.time_step(rendering) * (int(np.diff(recorded.frames[:2])[0]) if frames.size > 1 else 1)
-    is_all = [
-        len(positions) == length
-        for positions, length in zip(recorded, (types.size, rendering.sizes["column"], time.size), strict=True)
-    ]
+    lengths = (types.size, rendering.sizes["column"], time.size)
+    all_types, all_columns, all_frames = (
+        np.array_equal(positions, np.arange(length)) for positions, length in zip(recorded, lengths, strict=True)
+    )
     return {
-        "cell_type": "all"
-        if is_all[0] and (np.diff(recorded.cell_types) > 0).all()
-        else types[recorded.cell_types].tolist(),
-        "column": "all" if is_all[1] and (np.diff(recorded.columns) > 0).all() else recorded.columns.tolist(),
-        "time": "all" if is_all[2] else [float(frames[0]), float(frames[-1]), step],
+        "cell_type": "all" if all_types else types[recorded.cell_types].tolist(),
+        "column": "all" if all_columns else recorded.columns.tolist(),
+        "time": "all" if all_frames else [float(frames[0]), float(frames[-1]), step],
     }
 
 

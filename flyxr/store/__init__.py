@@ -13,11 +13,12 @@ from flyxr.store.files import (
     missing,
     nearest_folder,
     scratch_directory,
+    sizes_and_times,
     sync,
     write_attrs,
 )
 from flyxr.store.reading import labels_of, open_store
-from flyxr.store.writing import one_writer, save, write_region, write_template
+from flyxr.store.writing import save, write_region, write_template
 
 __all__ = [
     "StoreError",
@@ -29,11 +30,11 @@ __all__ = [
     "listing",
     "missing",
     "nearest_folder",
-    "one_writer",
     "open_store",
     "round_mantissa",
     "save",
     "scratch_directory",
+    "sizes_and_times",
     "sync",
     "write_attrs",
     "write_region",

@@ -16,7 +16,7 @@ from flyxr.engine import base
 from flyxr.errors import ExistsError, FlyxrError, MissingError, Problem, UnwritableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
 MANIFEST = "manifest.json"
 """File that lists all files of a saved store; it lies in the folder of an array, where zarr looks for none."""
@@ -83,8 +83,8 @@ def _crc32c(path: Path) -> int:
     return int(value)
 
 
-def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size in bytes and time in ns of all files below a folder, by path in it."""
+def listing(folder: Path, *, without: Container[str] = ()) -> dict[str, tuple[int, int]]:
+    """Size in bytes and time in ns of all files below a folder, by path in it; some folders may be left out."""
     found: dict[str, tuple[int, int]] = {}
     folders = [""]
     while folders:
@@ -93,11 +93,21 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
             for entry in entries:
                 name = f"{inner}{entry.name}"
                 if entry.is_dir():
-                    folders.append(f"{name}/")
+                    folders += [] if f"{name}/" in without else [f"{name}/"]
                     continue
                 with suppress(FileNotFoundError):  # what is being written has had its name changed
                     stat = entry.stat()
                     found[name] = (stat.st_size, stat.st_mtime_ns)
+    return found
+
+
+def sizes_and_times(store: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Size in bytes and time in ns of those files of a store that are there; cheaper than listing its many folders."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            stat = os.stat(f"{store}/{path}")
+            found[path] = (stat.st_size, stat.st_mtime_ns)
     return found
 
 

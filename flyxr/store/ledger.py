@@ -41,16 +41,15 @@ class LedgerError(FlyxrError, ValueError):
 class Ledger:
     """What a ledger says.
 
-    ``id`` is that of the store, empty in version 0.1; ``labels`` are the coordinates and attributes as text, None in
-    version 0.1. ``done`` and ``seconds`` are (model, sample), ``seen`` (sample,) says whose luminance is written,
-    ``hashes`` are those of the samples' luminance; ``shards`` are the files by path, and ``written`` the (model, first
-    sample, last sample + 1) that are in each, model -1 for luminance; ``runs`` are who wrote, oldest first;
-    ``largest_error`` is what storing with fewer bits changed at most; ``made`` are the attributes that a complete store
-    has, and ``files_say`` is what :attr:`says` was when the zarr files were last written; ``label_files``
-    are the sizes of these files, and ``coords`` the names of all coordinates that the store ever had.
+    ``labels`` are the coordinates and attributes as text, None in version 0.1. ``done`` and ``seconds`` are (model,
+    sample), ``seen`` (sample,) says whose luminance is written, ``hashes`` are those of the samples' luminance;
+    ``shards`` are the files by path, and ``written`` the (model, first sample, last sample + 1) that are in each, model
+    -1 for luminance; ``runs`` are who wrote, oldest first; ``largest_error`` is what storing with fewer bits changed at
+    most; ``made`` are the attributes that a complete store has, and ``files_say`` is what :attr:`says` was when the
+    zarr files were last written; ``label_files`` are the sizes of these files, and ``coords`` the names of all
+    coordinates that the store ever had.
     """
 
-    id: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, Any] | None = None
     done: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
@@ -98,7 +97,6 @@ class Ledger:
     def enter(self, line: dict[str, Any]) -> None:
         """Take what a line says."""
         if "inputs" in line:
-            self.id = str(line.get("id", self.id))
             self.grow(dict(line["inputs"]))
             if "labels" in line:
                 self._take_labels(line["labels"])
@@ -134,13 +132,18 @@ class Ledger:
             self.largest_error = max(self.largest_error, float(line["error"]))
         self.written.setdefault(shard.path, []).append((model, first, stop))
 
+    @property
+    def files(self) -> list[str]:
+        """Paths of all files that are known to have been written."""
+        return [*self.shards, *self.label_files]
+
     def lose(self, there: Mapping[str, tuple[int, int]]) -> list[str]:
         """Take for not done what is in files that are not there, or have another size; gives these files.
 
         Parameters
         ----------
         there
-            Size in bytes and time in ns of each file of the store, by path.
+            Size in bytes and time in ns of each of :attr:`files` that is there, by path.
         """
         sizes = {path: n_bytes for path, (n_bytes, _) in there.items()}
         lost = [shard for shard in self.shards.values() if sizes.get(shard.path) != shard.n_bytes]

@@ -201,7 +201,7 @@ def _open_sweep(path: Path, found: Ledger, missing: list[Problem]) -> xr.Dataset
     dataset = labels_of(path, found)
     if found.labels is not None:
         dataset = dataset.assign_attrs((found.made or {}).get("attrs", {}))
-    there = files.listing(path)
+    there = files.sizes_and_times(path, [*found.files, ledger.PLACE.as_posix()])
     stamp = identity.digest(repr(sorted(there.items())).encode())
     where = Swept(path.absolute(), "response", ledger.store_id(path), stamp)
     lost = found.lose(there)

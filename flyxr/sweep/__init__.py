@@ -177,8 +177,8 @@ def sweep(
 
 def _is_finished(found: Ledger, run: Run) -> bool:
     """Whether the store is all that the call asks for, in its ledger and in its zarr files."""
-    is_same = found.inputs == run.inputs and not label_differences(run.path, found, run.prepared.labels)
-    return is_same and found.is_complete and not found.lose(stores.listing(run.path))
+    is_same = found.inputs == run.inputs and not label_differences(run, found)
+    return is_same and found.is_complete and not found.lose(stores.sizes_and_times(run.path, found.files))
 
 
 def sweep_status(store: str | Path) -> xr.Dataset:
@@ -221,7 +221,7 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     found = ledger.read(path)
     if found is None:
         raise stores.StoreError(Problem(f"{path} was made by no sweep", "see fx.open(path)", "see `flyxr info`"))
-    missing = found.lose(stores.listing(path))
+    missing = found.lose(stores.sizes_and_times(path, found.files))
     known = stores.labels_of(path, found)
     return xr.Dataset(
         {"done": (("model", "sample"), found.done), "seconds": (("model", "sample"), found.seconds, {"units": "s"})},
@@ -281,7 +281,7 @@ def _check_content(run: Run, found: Ledger, relabel: bool) -> None:
         samples = slice(first, first + run.block_samples)
         hashes = identity.sample_hashes(workers.load(run.prepared.luminance[samples]), run.n_frames(samples))
         changed += [sample for sample, given in enumerate(hashes, first) if found.hashes.get(sample, given) != given]
-    differences = [] if relabel else label_differences(run.path, found, run.prepared.labels)
+    differences = [] if relabel else label_differences(run, found)
     if changed:
         raise SweepMismatchError(
             f"stimulus: the luminance of {len(changed)} samples differs, first at position {changed[0]}",

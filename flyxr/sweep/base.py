@@ -132,13 +132,13 @@ def check_same(found: Ledger, inputs: Mapping[str, Any], path: Path) -> None:
         raise SweepMismatchError(*problems, REPLACE, heading=f"{path} is of another sweep")
 
 
-def label_differences(path: Path, found: Ledger, given: xr.Dataset) -> list[str]:
-    """What differs between the labels of a store and those given, a line for each."""
+def label_differences(run: Run, found: Ledger) -> list[str]:
+    """What differs between the labels of a store and those of a call, a line for each."""
     try:
-        stored = stores.labels_of(path, found)
+        stored = stores.labels_of(run.path, found)
     except stores.StoreError:  # an extension of version 0.1 that was interrupted: its labels are written anew
         return []
-    return labels.differences(stored, labels.decode(labels.encode(given)))
+    return labels.differences(stored, labels.decode(run.labels))
 
 
 def raise_labels(path: Path, differences: list[str]) -> None:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from flyxr.store.ledger import Ledger
     from flyxr.workers import Cluster, Threads
 
-
 CHUNKS = ("response/c/", "luminance/c/")
 """Where the files of blocks lie."""
 
@@ -91,8 +90,8 @@ def _note_labels(path: Path, found: Ledger) -> None:
     other = ("zarr.json", ledger.PLACE.as_posix())
     sizes = {
         file: n_bytes
-        for file, (n_bytes, _) in stores.listing(path).items()
-        if not (file in other or file.endswith((".lock", ".partial")) or file.startswith(CHUNKS))
+        for file, (n_bytes, _) in stores.listing(path, without=CHUNKS).items()
+        if file not in other and not file.endswith((".lock", ".partial"))
     }
     note(path, found, files_say=found.says, files=sizes)
 
@@ -112,13 +111,14 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
     ledger.mend(path)
     found = ledger.read(path)
     assert found is not None
-    for file in stores.listing(path):
+    there = stores.listing(path)
+    for file in there:
         if file.endswith(".partial") or (file.startswith(CHUNKS) and file not in found.shards):
             (path / file).unlink()  # nobody knows whether it is whole, and zarr would read it to write beside it
     check_same(found, run.inputs, path)
     if found.inputs["block_samples"] != run.block_samples:
         raise SweepError(Problem(f"{path} was replaced by another sweep meanwhile", "call again", "run it again"))
-    differences = label_differences(path, found, run.prepared.labels)
+    differences = label_differences(run, found)
     if not relabel:
         raise_labels(path, differences)
     for shard in broken(path, found, verify=verify):
@@ -128,7 +128,7 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
         )
         found.forget(shard)
         (path / shard.path).unlink(missing_ok=True)
-    found.lose(stores.listing(path))  # files of labels, which are written anew below
+    found.lose(there)  # files of labels, which are written anew below
     # Entered before any file changes: the ledger says what the store is of, and the files follow.
     if found.inputs != run.inputs:
         note(path, found, inputs=run.inputs, labels=run.labels)
