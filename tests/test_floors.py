@@ -48,6 +48,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "stimuli": ("arrays", "columns"),
     "schema": ("records",),
     "simulation": ("record", "block", "checks"),
+    "connectome": ("reading",),
     "store": ("journal", "files", "labels", "encoding", "ledger"),
     "sweep": ("base",),
     "tuning": ("base",),

@@ -234,7 +234,7 @@ def backward(
         grad_bias[model] += rate * type_sums[number, 0]
         grad_rate[model] += type_sums[number, 1] / rate
         terms = signed_synapses * rate[target] * tap_sums[number]
-        grad_strength[model] += np.bincount(pair, terms, grad_strength.shape[1])
+        grad_strength[model] += np.bincount(pair, terms, models.synapse_strength.shape[1])
     return Gradients(
         grad_bias.astype(dtype), grad_rate.astype(dtype), grad_strength.astype(dtype), grad_stimulus, grad_state
     )
