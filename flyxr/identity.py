@@ -1,8 +1,8 @@
 """Content hashes of Datasets, samples, models and files.
 
 All code that asks whether two things have the same content uses these functions. A hash depends only on values: not on
-chunks, on the order of dims, on the dtype of numbers or text, on whether data are lazy, or on the machine. Data too
-large to be read for a hash are identified by a token of their dask graph. A token identifies one graph in one process,
+chunks, on the order of dims, on the dtype of numbers or text, on whether data are lazy, or on the machine. Data that
+are too large to be read are identified by a token, the name of their dask graph. A token says nothing about content,
 and is never used as a hash.
 """
 
