@@ -70,8 +70,8 @@ def test_integrate__steady_state_is_a_fixed_point(engine: ModuleType) -> None:
     network, parameters = tiny_network(extent=2)
     grey = np.full((1, 4000, network.n_columns), 0.5)
     settled = engine.integrate(network, parameters, grey, 0.01, frames=np.arange(0)).state
-    after = engine.integrate(network, parameters, grey[:, :50], 0.01, state=settled)
-    np.testing.assert_allclose(after.responses, np.broadcast_to(settled, (1, 50, network.n_cells))[None], atol=1e-6)
+    continued = engine.integrate(network, parameters, grey[:, :50], 0.01, state=settled)
+    np.testing.assert_allclose(continued.responses, np.broadcast_to(settled, (1, 50, network.n_cells))[None], atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ALL_ENGINES)
@@ -256,9 +256,9 @@ from flyxr.engine import stencil
 network, parameters = testing.tiny_network(n_models=4)
 expected = stencil.integrate(network, parameters, np.ones((2, 3, 7)), 0.01).responses
 child = os.fork()
-got = stencil.integrate(network, parameters, np.ones((2, 3, 7)), 0.01).responses
+responses = stencil.integrate(network, parameters, np.ones((2, 3, 7)), 0.01).responses
 if child == 0:
-    os._exit(0 if np.array_equal(got, expected) else 1)
+    os._exit(0 if np.array_equal(responses, expected) else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
