@@ -1,6 +1,6 @@
-"""The free parameters of many models as one Dataset: drawn at random, or opened.
+"""Ensembles: the free parameters of many models as one Dataset, sampled at random or opened.
 
-An ensemble is an ordinary Dataset: ``ensemble.sel(model=[0, 3])``, ``.mean("model")`` and arithmetic just work.
+An ensemble is an ordinary Dataset, so that ``ensemble.sel(model=[0, 3])``, ``.mean("model")`` and arithmetic work.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _ZARR_FILES = ("zarr.json", ".zgroup")
 
 
 def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None = None) -> xr.Dataset:
-    """Draw models from the distributions that the published models were initialised with, before training.
+    """Sample untrained models from the distributions that the published models were initialised with.
 
     Parameters
     ----------
     n_models
-        How many, from 1 up.
+        Number of models, at least 1.
     seed
-        From 0 up. Model i is a function of (seed, i) alone: more models leave the first ones as they are.
+        Seed, at least 0. Model i depends only on (seed, i), so that more models do not change the first ones.
     connectome
-        The connectome of the models; without it the one of the package at extent 15.
+        The connectome of the models; by default that of the package at extent 15.
 
     Returns
     -------
@@ -55,8 +55,8 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
 
     Raises
     ------
-    ValueError
-        If there are fewer than one model, or the seed is negative.
+    InputError
+        A ValueError. If ``n_models`` is less than 1 or ``seed`` is negative.
 
     Notes
     -----
@@ -106,38 +106,38 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
 
 
 def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None = None) -> xr.Dataset:
-    """Open an ensemble of models: a zarr store, or results of flyvis.
+    """Open an ensemble of models from a zarr store or from results of flyvis.
 
     Parameters
     ----------
     path
         One of
 
-        - a zarr store of an ensemble, as :func:`flyxr.store.save` writes it;
-        - a directory of flyvis that holds models (``flow/0000`` with ``000``, ``001``, ... in it), one model's
-          directory (``flow/0000/000``), or a directory with a single ensemble up to four levels below it;
-        - a zip of one of these, which is read in memory; where it has several ensembles, name one by a path that
-          goes on inside the zip, as in ``results.zip/results/flow/0000``.
+        - a zarr store of an ensemble, as written by :func:`flyxr.store.save`;
+        - a directory of flyvis with models (``flow/0000``, which contains ``000``, ``001``, ...), the directory of one
+          model (``flow/0000/000``), or a directory with a single ensemble at most four levels below it;
+        - a zip of one of these, which is read in memory. If it contains several ensembles, choose one by a path that
+          continues inside the zip, such as ``results.zip/results/flow/0000``.
     connectome
-        The connectome the models were trained with; without it the one of the package at extent 15. For a store
-        it is only compared.
+        The connectome the models were trained with; by default that of the package at extent 15. If ``path`` is a
+        store, it is only compared with that of the store.
 
     Returns
     -------
     Dataset
         An ensemble: ``bias`` (model, cell_type), a.u.; ``time_constant`` (model, cell_type), s;
-        ``synapse_strength`` (model, pair), a.u., float32. Models of flyvis come by task error, lowest first, each
-        from its best checkpoint: ``best_chkpt`` where present, else the one with the lowest validation error.
-        The task error is the lowest value of ``validation/epe.h5`` where every model has that file, else of
-        ``validation/loss.h5``; the attribute ``task_error_measure`` says which.
+        ``synapse_strength`` (model, pair), a.u., float32. Models of flyvis are sorted by task error, lowest first. Each
+        is read from its best checkpoint: ``best_chkpt`` if present, otherwise the one with the lowest validation error.
+        The task error is the lowest value in ``validation/epe.h5`` if every model has that file, otherwise in
+        ``validation/loss.h5``; the attribute ``task_error_measure`` names the file.
 
     Raises
     ------
     MissingError
-        A FileNotFoundError. If there is nothing at the path.
+        A FileNotFoundError. If the path does not exist.
     EnsembleError
-        A ValueError. If there is no ensemble, or several; if any model's checkpoint or validation error is
-        missing, truncated, would run code, or does not fit the connectome in shapes, signs and synapse counts.
+        A ValueError. If there is no ensemble, or more than one; or if the checkpoint or validation error of a model is
+        missing, truncated, would run code, or does not match the connectome in shapes, signs or synapse counts.
         It names all that is wrong, and no model is left out.
     StoreError, SchemaError
         ValueErrors. If a store cannot be read, or does not follow the schema.
@@ -145,13 +145,13 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     Warns
     -----
     FlyxrWarning
-        A UserWarning. If the task error of any model is unknown: it is NaN then, and the models stay in the order of
+        A UserWarning. If the task error of any model is unknown. It is then NaN, and the models are in the order of
         their directories.
 
     Notes
     -----
-    Parameters stand in files in the order of flyvis 1.2: cell types as in the connectome, pairs by their first
-    edge. Files are opened without flyvis and without running code from them; decoders are not read.
+    Files store parameters in the order of flyvis 1.2: cell types as in the connectome, pairs by their first edge.
+    Files are opened without flyvis and without running code from them. Decoders are not read.
 
     Examples
     --------
@@ -208,7 +208,7 @@ def _unsorted(results: flyvis_files.Results) -> str:
         f"missing or holds no number for {len(unknown)} of {len(results.models)} ({', '.join(unknown)})"
     )
     if guessed:
-        message += f"; without it the last checkpoint was taken of {', '.join(guessed)}"
+        message += f"; the last checkpoint was used for {', '.join(guessed)}"
     return message
 
 
@@ -225,23 +225,26 @@ def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
             raise EnsembleError(
                 Problem(
                     f"{path}: expected models of the given connectome ({given}), got others ({stored})",
-                    "pass the connectome they were made with, or leave it out",
+                    "pass the connectome of these models, or leave it out",
                 )
             )
     return ensemble
 
 
 def _layout(connectome: xr.Dataset) -> flyvis_files.Layout:
-    """Describe what a checkpoint must hold to be of a connectome."""
+    """Describe the checkpoint of a model of a connectome."""
     pairs, synapses = connectomes.realised(connectome)
-    every = [f"{a} > {b}" for a, b in zip(connectome["source"].values, connectome["target"].values, strict=True)]
-    offset = connectome[["synapse_pair", "du", "dv"]].isel(synapse=synapses)
+    pair_names = [
+        f"{source} > {target}"
+        for source, target in zip(connectome["source"].values, connectome["target"].values, strict=True)
+    ]
+    offsets = connectome[["synapse_pair", "du", "dv"]].isel(synapse=synapses)
     return flyvis_files.Layout(
         cell_types=connectome["cell_type"].values.tolist(),
-        pairs=[every[pair] for pair in pairs],
+        pairs=[pair_names[pair] for pair in pairs],
         synapses=[
-            f"{every[pair]} ({du}, {dv})"
-            for pair, du, dv in zip(*(offset[name].values for name in ("synapse_pair", "du", "dv")), strict=True)
+            f"{pair_names[pair]} ({du}, {dv})"
+            for pair, du, dv in zip(*(offsets[name].values for name in ("synapse_pair", "du", "dv")), strict=True)
         ],
         sign=connectome["sign"].values[pairs].astype(float),
         n_synapses=connectome["n_synapses"].values[synapses].astype(float),
@@ -255,7 +258,7 @@ def _dataset(
     task_error: NDArray[np.float64],
     connectome: xr.Dataset,
 ) -> xr.Dataset:
-    """Parameters with the labels of their models, cell types and pairs."""
+    """Label parameters with their models, cell types and pairs."""
     pairs, _ = connectomes.realised(connectome)
     dims = {variable.name: variable.dims for variable in schema.KINDS["ensemble"].variables}
     dataset = xr.Dataset(

@@ -1,4 +1,4 @@
-"""The errors and warnings of flyxr: what was expected, what came, and the way out, in Python or on the command line."""
+"""Errors and warnings of flyxr. Messages say what was expected, what was given, and how to fix it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong.
+    """A problem and its solution.
 
-    ``text`` says what was expected and what came, ``hint`` the call that helps, and ``command`` the same for somebody
-    at the command line; without it the hint is good for both.
+    ``text`` says what was expected and what was given. ``hint`` names the call that helps. ``command`` is the hint for
+    users of the command line, if it differs.
     """
 
     text: str
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
         return self.line()
 
     def line(self, *, command_line: bool = False) -> str:
-        """The problem and its way out, in Python or on the command line.
+        """Format the problem with its hint, for Python or for the command line.
 
         Examples
         --------
@@ -35,8 +35,8 @@ class Problem(NamedTuple):
         return f"{self.text}: {hint}" if hint else self.text
 
 
-class _Told(Exception):
-    """What errors and warnings share: problems, each with its way out, below a heading if there is one."""
+class _ProblemReport(Exception):
+    """Base of errors and warnings: a list of problems, with an optional heading."""
 
     def __init__(self, *problems: str | Problem, heading: str = "") -> None:
         super().__init__(*problems)
@@ -47,7 +47,7 @@ class _Told(Exception):
         return self.message()
 
     def message(self, *, command_line: bool = False) -> str:
-        """All problems as text, with the ways out in Python or on the command line."""
+        """Format all problems with their hints, for Python or for the command line."""
         lines = [
             problem.line(command_line=command_line) if isinstance(problem, Problem) else str(problem)
             for problem in self.problems
@@ -55,11 +55,11 @@ class _Told(Exception):
         return "\n- ".join([f"{self.heading}:", *lines]) if self.heading else "; ".join(lines)
 
 
-class FlyxrError(_Told):
-    """Base of all errors that say what is wrong with what was given, found or computed.
+class FlyxrError(_ProblemReport):
+    """Base of all errors about invalid arguments, data or results.
 
-    Each is also of the built-in kind that people catch. An error that is no FlyxrError is one of the system, or a
-    defect of flyxr.
+    Each subclass also derives from the built-in exception that users would catch. Any other exception comes from the
+    system, or is a bug in flyxr.
 
     Examples
     --------
@@ -69,19 +69,19 @@ class FlyxrError(_Told):
 
 
 class InputError(FlyxrError, ValueError):
-    """An argument is none of those that are possible."""
+    """An argument has an invalid value."""
 
 
 class MissingError(FlyxrError, FileNotFoundError):
-    """There is nothing at a path."""
+    """A path does not exist."""
 
 
 class ExistsError(FlyxrError, FileExistsError):
-    """Something lies at a path that is to be written."""
+    """A path that is to be written already exists."""
 
 
 class UnwritableError(FlyxrError, OSError):
-    """A path cannot be written; ``errno`` is that of the system."""
+    """A path cannot be written; ``errno`` is the error number of the system."""
 
     def __init__(self, *problems: str | Problem, heading: str = "", code: int | None = None) -> None:
         super().__init__(*problems, heading=heading)
@@ -89,7 +89,7 @@ class UnwritableError(FlyxrError, OSError):
 
     @property
     def errno(self) -> int | None:  # type: ignore[override]
-        """Number of the error; that of an OSError is lost when it is pickled."""
+        """Error number of the system; unlike that of an OSError, it survives pickling."""
         return self.code
 
 
@@ -98,24 +98,24 @@ class DownloadError(FlyxrError, ConnectionError):
 
 
 class DependencyError(FlyxrError, ImportError):
-    """A package is needed that is not installed."""
+    """A required package is not installed."""
 
 
-class FlyxrWarning(_Told, UserWarning):
-    """Something is not as people may think it is; the message says what, and the way out."""
+class FlyxrWarning(_ProblemReport, UserWarning):
+    """Something may not be as the user expects; the message says what, and how to fix it."""
 
 
 def raise_problems(error: type[FlyxrError], heading: str, problems: Iterable[str | Problem]) -> None:
-    """Raise one error with all problems, if there are any.
+    """Raise one error that lists all problems, if there are any.
 
     Parameters
     ----------
     error
-        Kind of the error.
+        Class of the error.
     heading
-        What is wrong as a whole; a line for each problem follows it. Empty for problems that stand alone.
+        Summary, followed by one line per problem. If empty, the problems are joined in one line.
     problems
-        As text, or with their ways out.
+        Texts, or problems with hints.
 
     Examples
     --------
@@ -126,6 +126,6 @@ def raise_problems(error: type[FlyxrError], heading: str, problems: Iterable[str
     flyxr.errors.InputError: cannot cluster:
     - expected seeds from 0 up, got -1
     """
-    found = list(problems)
-    if found:
-        raise error(*found, heading=heading)
+    problems = list(problems)
+    if problems:
+        raise error(*problems, heading=heading)

@@ -1,7 +1,7 @@
 """Axial coordinates of the hexagonal lattice of columns.
 
-A lattice of extent ``e`` holds the columns with ``|u|, |v|, |u + v| <= e``, in the order u ascending, then v
-ascending, and the column ``u = v = 0`` in its middle. NumPy only.
+A lattice of extent ``e`` consists of the columns with ``|u|, |v|, |u + v| <= e``, sorted by u, then by v. The column
+``u = v = 0`` is in its middle. NumPy only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def n_columns(extent: int) -> int:
-    """Number of columns of a lattice.
+    """Count the columns of a lattice.
 
     Examples
     --------
@@ -29,12 +29,12 @@ def n_columns(extent: int) -> int:
 
 
 def extent_of(count: int) -> int:
-    """Extent of the lattice that a number of columns fills.
+    """Extent of the lattice with a given number of columns.
 
     Raises
     ------
-    ValueError
-        If no lattice has that many columns; names the two nearest that exist.
+    InputError
+        A ValueError. If no lattice has that many columns; the message names the two nearest sizes.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def columns(extent: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     Returns
     -------
     u, v : (column,) int
-        u ascending, then v ascending (``flyvis.utils.hex_utils.get_hex_coords``).
+        Sorted by u, then by v (``flyvis.utils.hex_utils.get_hex_coords``).
 
     Examples
     --------
@@ -84,18 +84,18 @@ def column_index(u: ArrayLike, v: ArrayLike, extent: int) -> NDArray[np.int64]:
     lattice_u, lattice_v = columns(extent)
     table[lattice_u + extent, lattice_v + extent] = np.arange(lattice_u.size)
     inside = (np.abs(u) <= extent) & (np.abs(v) <= extent)
-    found = table[np.where(inside, u, 0) + extent, np.where(inside, v, 0) + extent]
-    return np.where(inside, found, -1)
+    position = table[np.where(inside, u, 0) + extent, np.where(inside, v, 0) + extent]
+    return np.where(inside, position, -1)
 
 
 def positions(u: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where columns lie in the plane, in units of the distance between neighbours.
+    """Positions of columns in the plane, in units of the distance between neighbours.
 
     Returns
     -------
     x, y : float
-        x to the right, y upward, as the eye sees the scene (``flyvis.utils.hex_utils.hex_to_pixel``, mode
-        "default", divided by the distance sqrt(3) of neighbours there).
+        x points to the right, y upward, as the eye sees the scene. This is
+        ``flyvis.utils.hex_utils.hex_to_pixel`` in the mode "default", divided by sqrt(3), its distance of neighbours.
 
     Examples
     --------
@@ -104,11 +104,11 @@ def positions(u: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.float64], NDArray[
     (array([0.   , 0.   , 0.866]), array([ 0. , -1. , -0.5]))
     """
     u, v = np.asarray(u, dtype=float), np.asarray(v, dtype=float)
-    return np.sqrt(3) / 2 * v, 0.0 - (u + v / 2)  # 0 - x: no negative zero in the middle
+    return np.sqrt(3) / 2 * v, 0.0 - (u + v / 2)  # 0.0 minus the value: no negative zero in the middle
 
 
 def column_coords(extent: int) -> dict[str, tuple[str, NDArray[np.generic]]]:
-    """Coordinates of the dim ``column`` for a whole lattice, ready for ``assign_coords``.
+    """Coordinates of the dim ``column`` for a full lattice, ready for ``assign_coords``.
 
     Examples
     --------
@@ -117,17 +117,17 @@ def column_coords(extent: int) -> dict[str, tuple[str, NDArray[np.generic]]]:
     """
     u, v = columns(extent)
     x, y = positions(u, v)
-    named = {"column": np.arange(u.size), "u": u, "v": v, "x_column": x, "y_column": y}
-    return {name: ("column", values) for name, values in named.items()}
+    coords = {"column": np.arange(u.size), "u": u, "v": v, "x_column": x, "y_column": y}
+    return {name: ("column", values) for name, values in coords.items()}
 
 
 def hexagon() -> NDArray[np.float64]:
-    """Corners of the hexagon that a column covers, relative to its middle.
+    """Corners of the hexagon that a column covers, relative to its centre.
 
     Returns
     -------
     (corner, axis) float
-        Six corners x, y in column pitch, counter-clockwise; neighbours' hexagons share their edges.
+        Six corners x, y in units of the column pitch, counter-clockwise. Hexagons of neighbours share an edge.
 
     Examples
     --------
@@ -141,23 +141,23 @@ def hexagon() -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=8)
 def pixel_to_hex(extent: int, pitch: int) -> NDArray[np.int32]:
-    """Which column's hexagon each pixel of a square monitor lies in (``flyvis.HexEye.is_inside`` as a map).
+    """Map each pixel of a square monitor to the column whose hexagon contains it (``flyvis.HexEye.is_inside``).
 
-    The monitor is ``2 * extent + 1`` pitches high and wide. Neighbours in a column of pixels are one pitch apart, and
-    so are neighbouring columns of hexagons: the lattice is 2 / sqrt(3) wider than :func:`positions`, and between the
-    hexagons, as in the corners, there are pixels of none.
+    The monitor is ``2 * extent + 1`` pitches high and wide. Vertical neighbours are one pitch apart, and so are the
+    vertical lines of hexagons: the lattice is wider than :func:`positions` by a factor of 2 / sqrt(3). Some pixels
+    between the hexagons, and those in the corners, belong to no hexagon.
 
     Parameters
     ----------
     extent
         Radius of the lattice.
     pitch
-        Distance of hexagons, pixel.
+        Distance of hexagons, pixels.
 
     Returns
     -------
     (y, x) int
-        Index into :func:`columns`, -1 where no hexagon is; y downward. Built once for a size, read-only.
+        Index into :func:`columns`, -1 outside all hexagons; y points downward. Read-only, since it is cached.
 
     Examples
     --------
@@ -166,31 +166,31 @@ def pixel_to_hex(extent: int, pitch: int) -> NDArray[np.int32]:
     ((775, 775), 360, 218242)
     """
     size = pitch * (2 * extent + 1)
-    # quirk: half precision, which rounds places beyond 512 to half a pixel; where it would round to whole ones, single
-    number = np.float16 if size <= 1024 else np.float32
+    # quirk: half precision, which rounds positions beyond 512 to half a pixel; single where it would round to a pixel
+    dtype = np.float16 if size <= 1024 else np.float32
     u, v = columns(extent)
-    x_middle, y_middle = (size // 2 + pitch * v).astype(number), (size // 2 + pitch * (u + v / 2)).astype(number)
-    third = number(np.pi) / number(3)
-    turn = np.array([[np.cos(third), -np.sin(third)], [np.sin(third), np.cos(third)]]).astype(np.float32)
-    corners = [np.array([2 / np.sqrt(3) * float(number(pitch / 2)), 0]).astype(number)]
+    x_middle, y_middle = (size // 2 + pitch * v).astype(dtype), (size // 2 + pitch * (u + v / 2)).astype(dtype)
+    third = dtype(np.pi) / dtype(3)
+    rotation = np.array([[np.cos(third), -np.sin(third)], [np.sin(third), np.cos(third)]]).astype(np.float32)
+    corners = [np.array([2 / np.sqrt(3) * float(dtype(pitch / 2)), 0]).astype(dtype)]
     for _ in range(6):
-        corners.append((turn @ corners[-1].astype(np.float32)).astype(number))
+        corners.append((rotation @ corners[-1].astype(np.float32)).astype(dtype))
 
-    # each hexagon is looked for in a window around its middle: (hexagon, y, x)
+    # Test the pixels in a window around the middle of each hexagon: (hexagon, y, x).
     reach = int(np.ceil(pitch / np.sqrt(3))) + 2
     window = np.arange(-reach, reach + 1)
     row = y_middle.astype(np.int64)[:, None, None] + window[:, None]
     column = x_middle.astype(np.int64)[:, None, None] + window
     inside = (row >= 0) & (row < size) & (column >= 0) & (column < size)
-    x, y = column.astype(number), row.astype(number)
+    x, y = column.astype(dtype), row.astype(dtype)
     for first, second in zip(corners[:-1], corners[1:], strict=True):
         x1, y1, x2, y2 = first[0] + x_middle, first[1] + y_middle, second[0] + x_middle, second[1] + y_middle
         slope = (y2 - y1) / (x2 - x1)
         side_of_middle = np.sign(y1 + slope * (x_middle - x1) - y_middle)
         x1, y1, slope, side_of_middle = (values[:, None, None] for values in (x1, y1, slope, side_of_middle))
         inside &= np.sign(y1 + slope * (x - x1) - y) == side_of_middle
-    hexagon_index, at_row, at_column = np.nonzero(inside)
+    hexagon_index, window_row, window_column = np.nonzero(inside)
     pixels = np.full((size, size), -1, np.int32)
-    pixels[row[hexagon_index, at_row, 0], column[hexagon_index, 0, at_column]] = hexagon_index
+    pixels[row[hexagon_index, window_row, 0], column[hexagon_index, 0, window_column]] = hexagon_index
     pixels.flags.writeable = False
     return pixels

@@ -1,8 +1,9 @@
-"""What content is: hashes of values, samples, models and files, equal wherever and however the same content lies.
+"""Content hashes of Datasets, samples, models and files.
 
-Everything that asks whether two things are the same asks here. A hash is a hash of values: in memory or lazy, in any
-chunks, in any order of dims, as float32 or float64, as any kind of text, on any machine. What is too large to be read
-for that is named by a token of its dask graph, which stands for one graph in one place, and is never taken for a hash.
+All code that asks whether two things have the same content uses these functions. A hash depends only on values: not on
+chunks, on the order of dims, on the dtype of numbers or text, on whether data are lazy, or on the machine. Data that
+are too large to be read are identified by a token, the name of their dask graph. A token says nothing about content,
+and is never used as a hash.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike, NDArray
 
-_READ_BYTES = 2**22
+READ_BYTES = 2**22
+"""Default size of the parts in which arrays and files are hashed, in bytes."""
 _LARGEST_INT = np.uint64(2**63 - 1)
 
 
 class ChangedError(FlyxrError, ValueError):
-    """A file or a store is no longer what it was when it was opened."""
+    """A file or a store has changed since it was opened."""
 
 
 class FileStamp(NamedTuple):
-    """What a file is: its size in bytes, when it was written, in ns, and the digest of its content."""
+    """Identity of a file: its size in bytes, its modification time in ns, and the digest of its content."""
 
     n_bytes: int
     mtime_ns: int
@@ -41,21 +43,21 @@ class FileStamp(NamedTuple):
 
 
 def digest(*parts: NDArray[Any] | bytes) -> str:
-    """Hash of the bytes of arrays, 16 hexadecimal digits.
+    """Hash the bytes of arrays; 16 hexadecimal digits.
 
     Examples
     --------
     >>> digest(np.zeros(2)), digest(np.zeros(3))
     ('5250a507f994740e', '2bb6ae06ad472028')
     """
-    found = hashlib.blake2b(digest_size=8)
+    hasher = hashlib.blake2b(digest_size=8)
     for part in parts:
-        found.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
-    return found.hexdigest()
+        hasher.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+    return hasher.hexdigest()
 
 
 def combine(hashes: Iterable[str]) -> str:
-    """One hash of several, in their order.
+    """Combine hashes, in their order, into one.
 
     Examples
     --------
@@ -66,18 +68,24 @@ def combine(hashes: Iterable[str]) -> str:
 
 
 def content_hash(
-    dataset: xr.Dataset, names: Iterable[Hashable] | None = None, *, dtypes: Mapping[str, DTypeLike] | None = None
+    dataset: xr.Dataset,
+    names: Iterable[Hashable] | None = None,
+    *,
+    dtypes: Mapping[str, DTypeLike] | None = None,
+    part_bytes: int = READ_BYTES,
 ) -> str:
-    """Hash of names, dims and values of variables; attributes, chunks, order of dims and number of bits do not count.
+    """Hash the names, dims and values of variables, ignoring attributes, chunks, order of dims and number of bits.
 
     Parameters
     ----------
     dataset
-        Lazy variables are computed, one after the other.
+        Lazy variables are computed one at a time.
     names
-        Variables and coordinates to hash; without it all.
+        Variables and coordinates to hash, by default all.
     dtypes
-        Types to take variables as, by name; else integers count as int64 and floats as float64.
+        Dtypes to convert variables to, by name. By default integers are converted to int64 and floats to float64.
+    part_bytes
+        Size of the parts in which arrays are converted, in bytes.
 
     Returns
     -------
@@ -87,7 +95,7 @@ def content_hash(
     Raises
     ------
     InputError
-        A ValueError. If values are neither numbers, times nor text.
+        A ValueError. If values are not numbers, times or text.
 
     Examples
     --------
@@ -98,24 +106,24 @@ def content_hash(
     >>> content_hash(data) == content_hash(data.assign(a=data.a + 0.5))
     False
     """
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name in sorted(map(str, dataset.variables if names is None else names)):
         variable = dataset[name].variable
         variable = variable.transpose(*sorted(variable.dims, key=str, reverse=True))
-        found.update(f"{name}{variable.dims}{variable.shape}".encode())
+        hasher.update(f"{name}{variable.dims}{variable.shape}".encode())
         values = variable.values
         if _is_text(values.dtype):
-            found.update(json.dumps(_as_text(values)).encode())
+            hasher.update(json.dumps(_as_text(values)).encode())
         else:
-            dtype = np.dtype((dtypes or {}).get(name) or _hashed_as(values))
-            found.update(dtype.str.encode())
-            for part in _parts(values):  # so that no second copy of all is made
-                found.update(_plain(part, dtype).tobytes())
-    return found.hexdigest()[:16]
+            dtype = np.dtype((dtypes or {}).get(name) or _canonical_dtype(values))
+            hasher.update(dtype.str.encode())
+            for part in _parts(values, part_bytes):  # avoids a copy of the whole array
+                hasher.update(_canonical_values(part, dtype).tobytes())
+    return hasher.hexdigest()[:16]
 
 
 def sample_hashes(luminance: NDArray[np.floating], n_frames: NDArray[np.int64] | None = None) -> list[str]:
-    """Hash of the luminance (sample, time, column) of each sample, up to its end; as float32, as engines take it.
+    """Hash each sample of a luminance (sample, time, column), up to its end, as float32.
 
     Examples
     --------
@@ -124,17 +132,17 @@ def sample_hashes(luminance: NDArray[np.floating], n_frames: NDArray[np.int64] |
     """
     values = np.asarray(luminance, dtype=np.float32)
     ends = [values.shape[1]] * len(values) if n_frames is None else n_frames.tolist()
-    # Adding 0 makes 0 of -0, which is equal to it.
+    # Adding 0 turns -0 into 0, which is equal to it.
     return [digest(np.array([end]), sample[:end] + np.float32(0)) for sample, end in zip(values, ends, strict=True)]
 
 
 def stimulus_hash(hashes: Iterable[str], time: NDArray[np.floating]) -> str:
-    """Hash of a whole stimulus, from those of its samples and the time (time,) of its frames, s."""
+    """Hash a stimulus, given the hashes of its samples and the times (time,) of its frames, s."""
     return combine([*hashes, digest(np.asarray(time, dtype=float) + 0.0)])
 
 
 def model_hashes(parameters: Iterable[NDArray[np.floating]]) -> list[str]:
-    """Hash of each model, from arrays whose first axis are the models.
+    """Hash each model, given arrays whose first axis is the model.
 
     Examples
     --------
@@ -142,22 +150,22 @@ def model_hashes(parameters: Iterable[NDArray[np.floating]]) -> list[str]:
     >>> model_hashes([bias]) == model_hashes([bias.astype(np.float32)])
     True
     """
-    return [digest(*map(_narrow, of_model)) for of_model in zip(*parameters, strict=True)]
+    return [digest(*map(_as_float32_if_exact, arrays)) for arrays in zip(*parameters, strict=True)]
 
 
 def state_hash(state: xr.DataArray) -> str:
-    """Hash of a state (model, sample, cell); a lazy one is computed one sample after the other."""
+    """Hash a state (model, sample, cell); a lazy state is computed one sample at a time."""
     samples = (state[:, [sample]].values for sample in range(state.sizes["sample"]))
-    return combine([str(state.shape), *(digest(_narrow(of_sample)) for of_sample in samples)])
+    return combine([str(state.shape), *(digest(_as_float32_if_exact(sample)) for sample in samples)])
 
 
 def token(array: xr.DataArray) -> str | None:
-    """Name of the dask graph of an array; None where the array is in memory."""
+    """Name of the dask graph of an array; None if the array is in memory."""
     return str(array.data.name) if array.chunks is not None else None
 
 
 def file_stamp(path: str | os.PathLike[str]) -> FileStamp:
-    """What a file is; its content is read once a process, and again when its size or time has changed.
+    """Identify a file. Its content is read once per process, and again if its size or modification time changes.
 
     Examples
     --------
@@ -171,12 +179,12 @@ def file_stamp(path: str | os.PathLike[str]) -> FileStamp:
 
 
 def check_file(path: str | os.PathLike[str], stamp: FileStamp) -> None:
-    """Raise if the content of a file is no longer what its stamp says; one that was only touched is as good.
+    """Check that the content of a file is unchanged; its modification time may differ.
 
     Raises
     ------
     ChangedError
-        A ValueError.
+        A ValueError. If the content has changed since the stamp was made.
     """
     stat = os.stat(path)
     if _size_and_time(stat) == stamp[:2]:
@@ -186,14 +194,14 @@ def check_file(path: str | os.PathLike[str], stamp: FileStamp) -> None:
 
 
 def content_digest(path: str | os.PathLike[str]) -> str:
-    """Digest of the content of a file (XXH3, 64 bits), 16 hexadecimal digits."""
+    """Hash the content of a file (XXH3, 64 bits); 16 hexadecimal digits."""
     import xxhash
 
-    found = xxhash.xxh3_64()
+    hasher = xxhash.xxh3_64()
     with Path(path).open("rb") as file:
-        while part := file.read(_READ_BYTES):
-            found.update(part)
-    return found.hexdigest()
+        while part := file.read(READ_BYTES):
+            hasher.update(part)
+    return hasher.hexdigest()
 
 
 def _size_and_time(stat: os.stat_result) -> tuple[int, int]:
@@ -210,47 +218,47 @@ def _is_text(dtype: np.dtype[Any]) -> bool:
 
 
 def _as_text(values: NDArray[Any]) -> Any:
-    """Nested lists of text, and of the numbers among text."""
+    """Convert to nested lists of text, with the numbers among it."""
     flat = [str(value) if isinstance(value, str) else value for value in values.ravel().tolist()]
-    strange = {type(value).__name__ for value in flat if not isinstance(value, str | bool | int | float | None)}
-    if strange:
-        raise InputError(f"expected values that are text or numbers, got {', '.join(sorted(strange))}")
+    unsupported = {type(value).__name__ for value in flat if not isinstance(value, str | bool | int | float | None)}
+    if unsupported:
+        raise InputError(f"expected values that are text or numbers, got {', '.join(sorted(unsupported))}")
     return np.reshape(np.array(flat, dtype=object), values.shape).tolist()
 
 
-def _parts(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Parts of an array along its first dim, one at least."""
-    if not values.ndim or values.nbytes <= _READ_BYTES:
+def _parts(values: NDArray[Any], part_bytes: int) -> Iterator[NDArray[Any]]:
+    """Split an array along its first dim, into at least one part."""
+    if not values.ndim or values.nbytes <= part_bytes:
         yield values
         return
-    size = max(1, _READ_BYTES * len(values) // values.nbytes)
+    size = max(1, part_bytes * len(values) // values.nbytes)
     for first in range(0, len(values), size):
         yield values[first : first + size]
 
 
-def _hashed_as(values: NDArray[Any]) -> str:
-    """The one type that numbers of a kind are hashed as."""
+def _canonical_dtype(values: NDArray[Any]) -> str:
+    """Dtype in which all numbers of a kind are hashed."""
     kind = values.dtype.kind
     if kind == "u" and (values > _LARGEST_INT).any():
         return "<u8"
-    known = {"b": "|b1", "i": "<i8", "u": "<i8", "m": "<i8", "M": "<i8", "f": "<f8"}
-    if kind not in known:
+    dtypes = {"b": "|b1", "i": "<i8", "u": "<i8", "m": "<i8", "M": "<i8", "f": "<f8"}
+    if kind not in dtypes:
         raise InputError(f"expected values that are numbers, times or text, got {values.dtype}")
-    return known[kind]
+    return dtypes[kind]
 
 
-def _plain(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The same numbers in another type, those that are equal with the same bytes."""
+def _canonical_values(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert numbers to a dtype, such that equal numbers have equal bytes."""
     if values.dtype.kind in "mM":
         values = values.astype(values.dtype.str[1:3] + "[ns]")
-    plain = values.astype(dtype)
+    canonical = values.astype(dtype)
     if dtype.kind == "f":
-        plain = plain + 0.0  # makes 0 of -0
-        plain[np.isnan(plain)] = np.nan  # there are many NaN
-    return plain
+        canonical = canonical + 0.0  # turns -0 into 0
+        canonical[np.isnan(canonical)] = np.nan  # NaN has many bit patterns
+    return canonical
 
 
-def _narrow(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """As float32 if that holds the same numbers."""
-    narrow = np.asarray(values, dtype=np.float32) + np.float32(0)
-    return narrow if np.array_equal(narrow, values, equal_nan=True) else np.asarray(values, dtype=float) + 0.0
+def _as_float32_if_exact(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Convert to float32 if that represents the same numbers, to float64 otherwise."""
+    as_float32 = np.asarray(values, dtype=np.float32) + np.float32(0)
+    return as_float32 if np.array_equal(as_float32, values, equal_nan=True) else np.asarray(values, dtype=float) + 0.0

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import provenance, schema
-from flyxr.connectome import cell_index, compile_network, find
+from flyxr.connectome import cell_index, compile_network, find_connectome
 from flyxr.engine import base, choose_engine
 from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
 from flyxr.selection import match_cell_types
@@ -127,7 +127,7 @@ def optimal_stimulus(
     """
     rendering = schema.validate(rendering, "rendering")
     ensemble = schema.in_memory(schema.validate(ensemble, "ensemble"))
-    connectome = find(ensemble.attrs, connectome)
+    connectome = find_connectome(ensemble.attrs, connectome)
     ensemble = ensemble.assign_attrs({"connectome": connectome.attrs["connectome"], **ensemble.attrs})
     weight = REGULARISATION.get(objective, 0.0) if regularisation is None else float(regularisation)
     _check_options(objective, n_iterations, learning_rate, weight)

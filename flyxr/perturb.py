@@ -391,7 +391,7 @@ def _matching_pairs(ensemble: xr.Dataset, source: list[str] | None, target: list
 
 def _inputs(ensemble: xr.Dataset, connectome: xr.Dataset | None) -> set[str]:
     """Cell types that luminance enters."""
-    connectome = connectomes.find(ensemble.attrs, connectome, stacklevel=4)
+    connectome = connectomes.find_connectome(ensemble.attrs, connectome, stacklevel=4)
     raise_problems(schema.SchemaError, "", connectomes.mismatch(ensemble.attrs, connectome))
     return set(connectome["cell_type"].values[connectome["role"].values == "input"].tolist())
 

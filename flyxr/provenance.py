@@ -1,4 +1,4 @@
-"""What made a Dataset: the steps that led to it, as JSON in its attributes."""
+"""Provenance of a Dataset: the operations that made it, as JSON in its attributes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 ATTR = "provenance"
-"""Attribute that holds the steps, oldest first, as a JSON list."""
+"""Attribute with the steps, oldest first, as a JSON list."""
 
-
-_version = functools.cache(version)  # it reads a file each time
+_version = functools.cache(version)  # importlib.metadata reads a file on each call
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of flyxr and of some packages.
+    """Look up the versions of flyxr and other packages.
 
     Examples
     --------
@@ -31,7 +30,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def steps(dataset: xr.Dataset | xr.DataArray) -> list[dict[str, Any]]:
-    """Steps that led to a Dataset, oldest first; empty where none are known.
+    """Read the steps that made a Dataset, oldest first; empty if none are recorded.
 
     Examples
     --------
@@ -52,24 +51,24 @@ def add(
     packages: Iterable[str] = ("numpy", "xarray"),
     after: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Copy of a Dataset with one more step in its provenance.
+    """Copy a Dataset and append a step to its provenance.
 
     Parameters
     ----------
     dataset
-        What the operation made.
+        Result of the operation.
     operation
         Name of the operation.
     arguments
-        Its arguments; what JSON cannot hold is written as text.
+        Arguments of the operation; values that JSON does not support are written as text.
     hashes
-        Content hashes of what went in, by name; see :mod:`flyxr.identity`.
+        Content hashes of the inputs, by name; see :mod:`flyxr.identity`.
     tokens
-        Names of the dask graphs of what went in lazily and was not read, by name. They say nothing about content.
+        Names of the dask graphs of lazy inputs that were not read, by name. They do not identify content.
     packages
-        Packages whose versions are noted beside flyxr's.
+        Packages whose versions are recorded together with that of flyxr.
     after
-        The Dataset whose steps came before; without it those of ``dataset``.
+        The Dataset whose provenance is continued, by default ``dataset``.
 
     Examples
     --------
@@ -85,5 +84,5 @@ def add(
     }
     if tokens:
         step["tokens"] = dict(tokens)
-    before = steps(dataset if after is None else after)
-    return dataset.assign_attrs({ATTR: json.dumps([*before, step], default=str)})
+    earlier_steps = steps(dataset if after is None else after)
+    return dataset.assign_attrs({ATTR: json.dumps([*earlier_steps, step], default=str)})

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid, schema
-from flyxr.connectome import cell_index, cell_presence, find, open_connectome, tables
+from flyxr.connectome import cell_index, cell_presence, find_connectome, open_connectome, tables
 from flyxr.errors import FlyxrError, Problem, raise_problems
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _of_columns(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
 
 
 def _stated(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    return find(data.attrs) if "connectome" in data.attrs else open_connectome()
+    return find_connectome(data.attrs) if "connectome" in data.attrs else open_connectome()
 
 
 def lattice_columns(data: xr.Dataset | xr.DataArray, n_columns: int) -> tuple[NDArray[np.int64], list[str | Problem]]:

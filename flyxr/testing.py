@@ -1,32 +1,30 @@
-"""Tiny networks for tests and examples."""
+"""Makers of small data for tests and examples."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
-from flyxr import connectome
+from flyxr import connectome, hexgrid, schema
 from flyxr.engine.base import Network, Parameters
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 def tiny_connectome(
     extent: int = 1, *, edges: list[tuple[str, str, int, list[tuple[int, int]]]] | None = None
 ) -> xr.Dataset:
-    """Connectome of three cell types: R feeds L, L feeds T from three columns, T inhibits L.
+    """Make a connectome of three cell types: R inhibits L, L excites T from three columns, and T inhibits L.
 
     Parameters
     ----------
     extent
         Radius of the lattice.
     edges
-        Other connections in place of these: source, target, sign, offsets (du, dv), each of two synapses.
+        Connections to use instead: source, target, sign, and offsets (du, dv), each of two synapses.
 
     Examples
     --------
@@ -55,7 +53,7 @@ def tiny_connectome(
 
 
 def tiny_network(extent: int = 1, n_models: int = 1, seed: int = 0) -> tuple[Network, Parameters]:
-    """Network of :func:`tiny_connectome` with parameters drawn at random.
+    """Compile :func:`tiny_connectome`, and draw parameters at random.
 
     Examples
     --------
@@ -72,3 +70,21 @@ def tiny_network(extent: int = 1, n_models: int = 1, seed: int = 0) -> tuple[Net
         synapse_strength=rng.uniform(0.05, 0.2, (n_models, n_pairs)).astype(np.float32),
     )
     return network, parameters
+
+
+def random_rendering(
+    extent: int = 2, n_samples: int = 2, n_frames: int = 6, *, dt: float = 0.01, seed: int = 0
+) -> xr.Dataset:
+    """Make a rendering whose luminance is drawn uniformly from 0 to 1.
+
+    Examples
+    --------
+    >>> dict(random_rendering(extent=2).luminance.sizes)
+    {'sample': 2, 'time': 6, 'column': 19}
+    """
+    shape = n_samples, n_frames, hexgrid.n_columns(extent)
+    luminance = np.random.default_rng(seed).random(shape, dtype=np.float32)
+    return xr.Dataset(
+        {"luminance": (("sample", "time", "column"), luminance)},
+        {"sample": np.arange(n_samples), "time": schema.time_coord(n_frames, dt), **hexgrid.column_coords(extent)},
+    )

@@ -25,23 +25,23 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 REFERENCE_DATA = "FLYXR_REFERENCE_DATA"
-"""Environment variable with the folder of the reference data. Where it is set, the data must be there."""
+"""Environment variable with the folder of the reference data. If it is set, the data must exist."""
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference data, beside the checkout if no other folder is named; absent for most people."""
-    named = os.environ.get(REFERENCE_DATA)
-    folder = Path(named) if named else Path(__file__).parents[2] / "shared"
+    """Folder of the reference data, by default beside the checkout. Most users do not have it."""
+    configured = os.environ.get(REFERENCE_DATA)
+    folder = Path(configured) if configured else Path(__file__).parents[2] / "shared"
     if not folder.is_dir():
-        reason = f"reference data is not at {folder}: set {REFERENCE_DATA} to their folder"
-        (pytest.fail if named else pytest.skip)(reason)
+        reason = f"no reference data at {folder}: set {REFERENCE_DATA} to their folder"
+        (pytest.fail if configured else pytest.skip)(reason)
     return folder
 
 
 @pytest.fixture(scope="session")
 def golden(shared: Path) -> Callable[[str], dict[str, np.ndarray]]:
-    """Reference arrays of one file, computed with flyvis 1.2.0."""
+    """Function that loads a file of reference arrays, computed with flyvis 1.2.0."""
 
     def load(name: str) -> dict[str, np.ndarray]:
         with np.load(shared / "golden" / name) as arrays:
@@ -58,7 +58,7 @@ def pretrained(shared: Path) -> Path:
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> str:
-    """Each device that torch may run on."""
+    """Each device that torch supports."""
     import torch
 
     if request.param == "cuda" and not torch.cuda.is_available():
@@ -67,7 +67,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 class CountingScheduler:
-    """A dask scheduler that counts how often something is computed."""
+    """A dask scheduler that counts computations."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -79,7 +79,7 @@ class CountingScheduler:
 
 @pytest.fixture
 def counting_scheduler() -> Iterator[CountingScheduler]:
-    """Scheduler in force for the test; ``calls`` stays 0 as long as nothing is computed."""
+    """Scheduler in use during the test; ``calls`` is 0 until something is computed."""
     scheduler = CountingScheduler()
     with dask.config.set(scheduler=scheduler):
         yield scheduler

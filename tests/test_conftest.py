@@ -1,4 +1,4 @@
-"""Tests that need reference data are skipped where it is absent, and fail where somebody says that it is there."""
+"""Tests that need reference data are skipped without it, and fail if its folder is configured but missing."""
 
 from __future__ import annotations
 
@@ -27,5 +27,7 @@ def test_reference_data__absent(tmp_path: Path, environment: dict[str, str], out
     (folder / "test_it.py").write_text("def test_it(shared):\n    assert shared.is_dir()\n")
     inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "FLYXR_REFERENCE_DATA")}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-    done = subprocess.run(command, cwd=folder, env=inherited | environment, capture_output=True, text=True, check=False)
-    assert outcome in done.stdout
+    result = subprocess.run(
+        command, cwd=folder, env=inherited | environment, capture_output=True, text=True, check=False
+    )
+    assert outcome in result.stdout

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import pytest
 import xarray as xr
 
 import flyxr as fx
-from flyxr import connectome as cx
+from flyxr import connectome as connectomes
 from flyxr import hexgrid, schema
 from flyxr.errors import FlyxrWarning
-from flyxr.testing import tiny_connectome
+from flyxr.testing import random_rendering, tiny_connectome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ def compiled(
     tag = f"e{request.param}__"
     reference = {name.removeprefix(tag): a for name, a in golden("connectome.npz").items() if name.startswith(tag)}
     connectome = fx.open_connectome(extent=request.param)
-    return connectome, cx.compile_network(connectome), reference
+    return connectome, connectomes.compile_network(connectome), reference
 
 
 def test_compile_network__cells_equal_reference(compiled: Any) -> None:
@@ -38,7 +39,7 @@ def test_compile_network__cells_equal_reference(compiled: Any) -> None:
     assert connectome.cell_type.values.tolist() == reference["cell_types"].tolist()
     assert network.n_cells == reference["n_nodes"]
     np.testing.assert_array_equal(np.bincount(network.cell_type), reference["counts"])
-    middle = cx.cell_presence(connectome).shape[1] // 2
+    middle = connectomes.cell_presence(connectome).shape[1] // 2
     np.testing.assert_array_equal(np.flatnonzero(network.column == middle), reference["central_cells_index"])
     for role, name in (("input", "input_cell_types"), ("output", "output_cell_types")):
         assert sorted(connectome.cell_type.values[connectome.role == role]) == sorted(reference[name].tolist())
@@ -63,7 +64,7 @@ def test_compile_network__pairs_equal_reference(compiled: Any) -> None:
 def test_compile_network__every_offset_equals_reference(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     reference = golden("connectome.npz")
     connectome = fx.open_connectome()
-    network = cx.compile_network(connectome)
+    network = connectomes.compile_network(connectome)
     taps = connectome.isel(synapse=network.synapses)
     pair = np.searchsorted(network.pairs, taps.synapse_pair.values)
     np.testing.assert_array_equal(pair, reference["e15__tap_pair_index"])
@@ -75,7 +76,7 @@ def test_compile_network__every_offset_equals_reference(golden: Callable[[str], 
 def test_compile_network__every_cell_equals_reference(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     reference = golden("connectome.npz")
     connectome = fx.open_connectome(extent=int(reference["node_order_extent"]))
-    network = cx.compile_network(connectome)
+    network = connectomes.compile_network(connectome)
     names = connectome.cell_type.values[network.cell_type]
     assert names.tolist() == reference["node_order_type"].tolist()
     u, v = hexgrid.columns(connectome.attrs["extent"])
@@ -91,7 +92,7 @@ def test_compile_network__every_cell_equals_reference(golden: Callable[[str], di
 @pytest.mark.parametrize("extent", [1, 2, 17])
 def test_compile_network__edges_connect_the_right_columns_at_any_extent(extent: int) -> None:
     connectome = fx.open_connectome(extent=extent)
-    network = cx.compile_network(connectome)
+    network = connectomes.compile_network(connectome)
     u, v = hexgrid.columns(extent)
     rng = np.random.default_rng(0)
     for edge in rng.integers(0, network.source.size, 50):
@@ -108,26 +109,26 @@ def test_compile_network__edges_connect_the_right_columns_at_any_extent(extent: 
 
 
 def test_compile_network__is_compiled_once() -> None:
-    assert cx.compile_network(fx.open_connectome()) is cx.compile_network(fx.open_connectome())
+    assert connectomes.compile_network(fx.open_connectome()) is connectomes.compile_network(fx.open_connectome())
 
 
 def test_cell_presence__lawf_types_have_strides() -> None:
-    present = cx.cell_presence(fx.open_connectome())
+    present = connectomes.cell_presence(fx.open_connectome())
     assert present.sum() == 45669
     counts = dict(zip(fx.open_connectome().cell_type.values, present.sum(axis=1).tolist(), strict=True))
     assert counts.pop("Lawf1") == counts.pop("Lawf2") == 123
     assert set(counts.values()) == {721}
 
 
-def test_open_connectome__two_tables_from_a_folder_are_the_same(tmp_path: Path) -> None:
-    source = cx.files("flyxr") / "data"
+def test_open_connectome__from_two_tables(tmp_path: Path) -> None:
+    source = files("flyxr") / "data"
     for name in ("cell_types.csv", "synapses.csv"):
         shutil.copy(str(source / name), tmp_path / name)
     assert fx.open_connectome(tmp_path).identical(fx.open_connectome())
 
 
 def flyvis_json(connectome: Any) -> dict[str, Any]:
-    """The connectome in flyvis's JSON form, without what was filled in."""
+    """Convert a connectome to the JSON format of flyvis, without filled synapses."""
     known = connectome.isel(synapse=~connectome.filled.values)
     strides = zip(connectome.cell_type.values, connectome.stride.values.tolist(), strict=True)
     return {
@@ -156,7 +157,7 @@ def json_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_open_connectome__json_fills_the_gaps_that_flyvis_fills(json_path: Path) -> None:
+def test_open_connectome__json_fills_the_same_gaps_as_flyvis(json_path: Path) -> None:
     assert fx.open_connectome(json_path).identical(fx.open_connectome())
 
 
@@ -177,7 +178,7 @@ def test_open_connectome__single_and_tile_patterns(tmp_path: Path) -> None:
         "output_units": [],
     }
     (tmp_path / "c.json").write_text(json.dumps(spec))
-    network = cx.compile_network(fx.open_connectome(tmp_path / "c.json", extent=2))
+    network = connectomes.compile_network(fx.open_connectome(tmp_path / "c.json", extent=2))
     assert np.bincount(network.cell_type).tolist() == [1, 7]
     assert network.source.size == 1
 
@@ -190,25 +191,25 @@ def test_open_connectome__single_and_tile_patterns(tmp_path: Path) -> None:
         (lambda spec: spec["nodes"][0].update(pattern=["spiral", 1]), "spiral"),
         (lambda spec: spec.pop("input_units"), "input_units"),
         (lambda spec: spec.update(input_units=[]), "role input"),
-        (lambda spec: spec["edges"].append(spec["edges"][0]), "stand twice"),
-        (lambda spec: spec["nodes"].append(spec["nodes"][0]), "named twice"),
+        (lambda spec: spec["edges"].append(spec["edges"][0]), "duplicate columnar offsets"),
+        (lambda spec: spec["nodes"].append(spec["nodes"][0]), "duplicate cell types"),
     ],
 )
-def test_open_connectome__bad_json_is_named(tmp_path: Path, json_path: Path, change: Any, message: str) -> None:
+def test_open_connectome__reports_invalid_json(tmp_path: Path, json_path: Path, change: Any, message: str) -> None:
     spec = json.loads(json_path.read_text())
     change(spec)
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(spec))
-    with pytest.raises(cx.ConnectomeError, match=message):
+    with pytest.raises(connectomes.ConnectomeError, match=message):
         fx.open_connectome(path)
 
 
-def test_open_connectome__broken_files_are_named(tmp_path: Path) -> None:
+def test_open_connectome__reports_broken_files(tmp_path: Path) -> None:
     (tmp_path / "cell_types.csv").write_text("cell_type,u_stride\nA,1\n")
-    with pytest.raises(cx.ConnectomeError, match=r"(?s)cell_types.csv: expected the columns.*synapses.csv"):
+    with pytest.raises(connectomes.ConnectomeError, match=r"(?s)cell_types.csv: expected the columns.*synapses.csv"):
         fx.open_connectome(tmp_path)
     (tmp_path / "half.json").write_text('{"nodes": [')
-    with pytest.raises(cx.ConnectomeError, match=r"half.json.*JSON"):
+    with pytest.raises(connectomes.ConnectomeError, match=r"half.json.*JSON"):
         fx.open_connectome(tmp_path / "half.json")
     with pytest.raises(FileNotFoundError, match=r"no connectome at"):
         fx.open_connectome(tmp_path / "absent")
@@ -217,15 +218,15 @@ def test_open_connectome__broken_files_are_named(tmp_path: Path) -> None:
 
 
 def test_mean_synapses__depends_on_the_extent() -> None:
-    small, large = (cx.mean_synapses(fx.open_connectome(extent=extent)) for extent in (8, 15))
+    small, large = (connectomes.mean_synapses(fx.open_connectome(extent=extent)) for extent in (8, 15))
     assert small.shape == large.shape == (604,)
     assert not np.allclose(small, large)
 
 
-def test_tiny_connectome__is_what_it_says() -> None:
-    network = cx.compile_network(tiny_connectome(extent=1))
+def test_tiny_connectome__has_the_documented_edges() -> None:
+    network = connectomes.compile_network(tiny_connectome(extent=1))
     assert network.n_cells == 21
-    assert network.source.size == 7 + (7 + 4 + 4) + 7  # L reaches T from columns that the lattice holds
+    assert network.source.size == 7 + (7 + 4 + 4) + 7  # T receives input from neighbours inside the lattice
 
 
 def other_connectome(extent: int = 2) -> xr.Dataset:
@@ -233,68 +234,61 @@ def other_connectome(extent: int = 2) -> xr.Dataset:
     return tiny_connectome(extent, edges=[("R", "L", 1, [(0, 0), (1, 1)]), ("L", "T", -1, [(0, 0)])])
 
 
-def rendering(extent: int = 2) -> xr.Dataset:
-    columns = hexgrid.column_coords(extent)
-    values = np.random.default_rng(0).random((2, 6, hexgrid.n_columns(extent)), dtype=np.float32)
-    coords = {"sample": [0, 1], "time": schema.time_coord(6, 0.01), **columns}
-    return xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
-
-
-def test_find__functions_find_the_connectome_that_an_ensemble_states(tmp_path: Path) -> None:
+def test_find_connectome__by_the_hash_of_an_ensemble(tmp_path: Path) -> None:
     connectome = other_connectome()
     models = fx.sample_ensemble(2, seed=0, connectome=connectome)
-    data = rendering()
-    given = {"connectome": connectome}
-    expected = fx.simulate(data, models, **given).load()
-    got = fx.simulate(data, models).load()
-    xr.testing.assert_identical(got, expected)
+    data = random_rendering()
+    expected = fx.simulate(data, models, connectome=connectome).load()
+    responses = fx.simulate(data, models).load()
+    xr.testing.assert_identical(responses, expected)
     swept = fx.sweep(data, models, tmp_path / "r.zarr", progress=False)
     np.testing.assert_array_equal(swept.response, expected.response)
     with pytest.raises(ValueError, match="expected cell types that are no inputs, got R"):
         fx.clamp(models, "R", 0.5)
     options = {"n_iterations": 1, "progress": False, "regularisation": 0.001}
-    best = [fx.optimal_stimulus(models, "T", data, **options, **way) for way in (given, {})]
-    xr.testing.assert_identical(*best)
-    neurons = fx.to_neurons(got)
-    np.testing.assert_array_equal(neurons.response, fx.to_neurons(got, connectome).response)
+    with_connectome = fx.optimal_stimulus(models, "T", data, connectome=connectome, **options)
+    xr.testing.assert_identical(fx.optimal_stimulus(models, "T", data, **options), with_connectome)
+    neurons = fx.to_neurons(responses)
+    np.testing.assert_array_equal(neurons.response, fx.to_neurons(responses, connectome).response)
     xr.testing.assert_identical(fx.from_neurons(neurons), fx.from_neurons(neurons, connectome))
 
 
-def test_find__at_the_extent_that_an_ensemble_states() -> None:
+def test_find_connectome__at_the_extent_of_an_ensemble() -> None:
     models = fx.sample_ensemble(1, seed=0, connectome=other_connectome(extent=3))
-    assert fx.simulate(rendering(3), models).response.load().sizes["column"] == 37
+    assert fx.simulate(random_rendering(3), models).response.load().sizes["column"] == 37
     with pytest.raises(schema.SchemaError, match="expected a rendering at the connectome's extent 3, got 19 columns"):
-        fx.simulate(rendering(2), models)
-    assert fx.simulate(rendering(2), models, connectome=other_connectome(extent=2)).sizes["column"] == 19
+        fx.simulate(random_rendering(2), models)
+    assert fx.simulate(random_rendering(2), models, connectome=other_connectome(extent=2)).sizes["column"] == 19
 
 
-def test_find__a_connectome_that_was_never_opened() -> None:
+def test_find_connectome__rejects_a_connectome_that_was_not_opened() -> None:
     models = fx.sample_ensemble(1, seed=0, connectome=other_connectome()).assign_attrs(connectome="0" * 16)
-    for call in (lambda: fx.simulate(rendering(), models), lambda: fx.clamp(models, "T", 0.5)):
+    for call in (lambda: fx.simulate(random_rendering(), models), lambda: fx.clamp(models, "T", 0.5)):
         with pytest.raises(
-            cx.ConnectomeError, match=r"expected the connectome 0{16} that .* fx.open_connectome\(path\)"
+            connectomes.ConnectomeError,
+            match=r"expected the connectome 0{16} of the ensemble .* fx.open_connectome\(path\)",
         ):
             call()
 
 
-def test_find__an_ensemble_that_states_none_warns() -> None:
+def test_find_connectome__warns_if_an_ensemble_names_none() -> None:
     connectome = other_connectome()
     models = fx.sample_ensemble(1, seed=0, connectome=connectome).drop_attrs()
     tripled = connectome.assign(n_synapses=connectome.n_synapses * 3)
-    with pytest.warns(FlyxrWarning, match=r"does not say which connectome it is of.*say so with") as told:
-        fx.simulate(rendering(), models, connectome=tripled)
-    assert told[0].filename == __file__
-    with pytest.warns(FlyxrWarning, match=r"taken for one of \w+ \(the package's\)") as told:
+    with pytest.warns(FlyxrWarning, match=r"does not name its connectome.*if it is, set") as caught:
+        fx.simulate(random_rendering(), models, connectome=tripled)
+    assert caught[0].filename == __file__
+    with pytest.warns(FlyxrWarning, match=r"assumed to be \w+ \(the package's\)") as caught:
         fx.clamp(fx.sample_ensemble(1, seed=0).drop_attrs(), "Mi1", 0.5)
-    assert told[0].filename == __file__
-    told_it = models.assign_attrs(connectome=connectome.attrs["connectome"])
+    assert caught[0].filename == __file__
+    named = models.assign_attrs(connectome=connectome.attrs["connectome"])
     with pytest.raises(schema.SchemaError, match="expected an ensemble of the connectome"):
-        fx.simulate(rendering(), told_it, connectome=tripled)
+        fx.simulate(random_rendering(), named, connectome=tripled)
 
 
-def test_open_connectome__a_store_is_opened_otherwise(tmp_path: Path) -> None:
+def test_open_connectome__rejects_a_store(tmp_path: Path) -> None:
     path = fx.save(tiny_connectome(), tmp_path / "c.zarr")
-    with pytest.raises(cx.ConnectomeError, match=r"c.zarr is a zarr store: open it with fx.open"):
+    with pytest.raises(connectomes.ConnectomeError, match=r"c.zarr is a zarr store: open it with fx.open"):
         fx.open_connectome(path)
 
 
@@ -309,12 +303,12 @@ def test_open_connectome__is_read_as_utf_8_in_every_locale(tmp_path: Path) -> No
     assert done.stdout.strip() == "'Tm\\xe9'"
 
 
-def test_find__is_not_what_was_done_to_a_connectome_since() -> None:
+def test_find_connectome__ignores_later_changes_of_a_connectome() -> None:
     edges = [("R", "L", 1, [(0, 0), (0, 1)]), ("L", "T", -1, [(0, 0)])]
     connectome = tiny_connectome(2, edges=edges)
     models = fx.sample_ensemble(1, seed=0, connectome=connectome)
-    expected = fx.simulate(rendering(), models).response.load()
+    expected = fx.simulate(random_rendering(), models).response.load()
     connectome["n_synapses"] = connectome.n_synapses * 3
-    np.testing.assert_array_equal(fx.simulate(rendering(), models).response, expected)
+    np.testing.assert_array_equal(fx.simulate(random_rendering(), models).response, expected)
     with pytest.raises(schema.SchemaError, match="expected an ensemble of the connectome"):
-        fx.simulate(rendering(), models, connectome=connectome)
+        fx.simulate(random_rendering(), models, connectome=connectome)

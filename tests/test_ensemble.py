@@ -1,4 +1,4 @@
-"""Ensembles as Datasets: drawn as the published models were before training, and opened from any place."""
+"""Ensembles: sampled like the untrained published models, and opened from stores, directories and zips."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tiny() -> xr.Dataset:
 
 @pytest.fixture
 def results(tmp_path: Path, tiny: xr.Dataset) -> Path:
-    """Results of flyvis with three models of the tiny connectome, whose order by error is 001, 002, 000."""
+    """Results of flyvis: three models of the tiny connectome, sorted by error 001, 002, 000."""
     folder = tmp_path / "flow" / "0000"
     for i, loss in enumerate([3.0, 1.0, 2.0]):
         (folder / f"{i:03}" / "validation").mkdir(parents=True)
@@ -54,7 +54,7 @@ def results(tmp_path: Path, tiny: xr.Dataset) -> Path:
     return folder
 
 
-def change(results: Path, model: str, key: str, position: int, value: float) -> None:
+def edit_checkpoint(results: Path, model: str, key: str, position: int, value: float) -> None:
     path = results / model / "best_chkpt"
     state = torch.load(path, weights_only=True)
     state["network"][key][position] = value
@@ -77,14 +77,14 @@ def test_sample_ensemble__follows_the_schema(tiny: xr.Dataset) -> None:
     assert step["hashes"] == {"connectome": tiny.attrs["connectome"]}
 
 
-def test_sample_ensemble__says_that_it_is_not_trained(tiny: xr.Dataset) -> None:
+def test_sample_ensemble__is_described_as_untrained(tiny: xr.Dataset) -> None:
     ensemble = sample_ensemble(1, seed=0, connectome=tiny)
     assert ensemble.attrs["trained"] is False
     assert "trained" in repr(ensemble)
     assert "not trained: drawn from" in repr(ensemble)
 
 
-def test_sample_ensemble__model_depends_on_seed_and_number_alone(tiny: xr.Dataset) -> None:
+def test_sample_ensemble__model_depends_only_on_seed_and_number(tiny: xr.Dataset) -> None:
     few, many = (sample_ensemble(n, seed=7, connectome=tiny) for n in (3, 10))
     np.testing.assert_array_equal(few["bias"], many["bias"].isel(model=slice(3)))
     rows = np.concatenate([many["bias"].values, sample_ensemble(10, seed=8, connectome=tiny)["bias"].values])
@@ -95,8 +95,8 @@ def test_sample_ensemble__bias_is_normal() -> None:
     bias = sample_ensemble(200, seed=0)["bias"].values
     assert bias.mean() == pytest.approx(0.5, abs=4 * 0.05 / np.sqrt(bias.size))
     assert bias.std() == pytest.approx(0.05, rel=4 / np.sqrt(2 * bias.size))
-    inside = np.mean(np.abs(bias - 0.5) < 0.05)
-    assert inside == pytest.approx(0.6827, abs=4 * np.sqrt(0.6827 * 0.3173 / bias.size))
+    within_one_std = np.mean(np.abs(bias - 0.5) < 0.05)
+    assert within_one_std == pytest.approx(0.6827, abs=4 * np.sqrt(0.6827 * 0.3173 / bias.size))
 
 
 @pytest.mark.parametrize("extent", [5, 15])
@@ -105,7 +105,10 @@ def test_sample_ensemble__strength_as_flyvis_initialises(
 ) -> None:
     arrays = golden(f"sim_extent{extent}.npz")
     ensemble = sample_ensemble(2, seed=1, connectome=connectomes.open_connectome(extent=extent))
-    keys = [f"{a}>{b}" for a, b in zip(ensemble["source"].values, ensemble["target"].values, strict=True)]
+    keys = [
+        f"{source}>{target}"
+        for source, target in zip(ensemble["source"].values, ensemble["target"].values, strict=True)
+    ]
     assert keys == arrays["syn_strength_keys"].tolist()
     assert ensemble["cell_type"].values.tolist() == arrays["bias_keys"].tolist()
     for model in range(2):
@@ -120,12 +123,12 @@ def test_sample_ensemble__strength_as_flyvis_initialises(
 
 
 @pytest.mark.parametrize(("n_models", "seed", "message"), [(0, 1, "at least one model"), (1, -1, "seed of at least 0")])
-def test_sample_ensemble__impossible(tiny: xr.Dataset, n_models: int, seed: int, message: str) -> None:
+def test_sample_ensemble__rejects_invalid_arguments(tiny: xr.Dataset, n_models: int, seed: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample_ensemble(n_models, seed, connectome=tiny)
 
 
-def test_sample_ensemble__computes_as_a_dataset(tiny: xr.Dataset) -> None:
+def test_sample_ensemble__is_an_ordinary_dataset(tiny: xr.Dataset) -> None:
     ensemble = sample_ensemble(4, seed=0, connectome=tiny)
     assert ensemble.sel(model=[0, 3])["model_name"].values.tolist() == ["sample-0/000", "sample-0/003"]
     assert ensemble.mean("model")["bias"].dims == ("cell_type",)
@@ -172,7 +175,7 @@ def test_open_ensemble__equal_errors_keep_the_order_of_directories(results: Path
     assert names.tolist() == ["flow/0000/000", "flow/0000/001", "flow/0000/002"]
 
 
-def test_open_ensemble__unknown_errors_warn_and_are_not_sorted(results: Path, tiny: xr.Dataset) -> None:
+def test_open_ensemble__warns_and_does_not_sort_if_errors_are_unknown(results: Path, tiny: xr.Dataset) -> None:
     shutil.rmtree(results / "001" / "validation")
     message = r"not sorted by task error: validation/loss\.h5 is missing .* for 1 of 3 \(flow/0000/001\)$"
     with pytest.warns(UserWarning, match=message) as caught:
@@ -182,21 +185,21 @@ def test_open_ensemble__unknown_errors_warn_and_are_not_sorted(results: Path, ti
     np.testing.assert_array_equal(ensemble["task_error"], [3.0, np.nan, 2.0])
 
 
-def test_open_ensemble__no_errors_at_all(results: Path, tiny: xr.Dataset) -> None:
+def test_open_ensemble__without_any_errors(results: Path, tiny: xr.Dataset) -> None:
     for i in range(3):
         shutil.rmtree(results / f"{i:03}" / "validation")
     (results / "002" / "chkpts").mkdir()
     (results / "002" / "best_chkpt").rename(results / "002" / "chkpts" / "chkpt_00003")
     shutil.copy(results / "002" / "chkpts" / "chkpt_00003", results / "002" / "chkpts" / "chkpt_00001")
-    with pytest.warns(UserWarning, match=r"for 3 of 3 .*; without it the last checkpoint was taken of flow/0000/002$"):
+    with pytest.warns(UserWarning, match=r"for 3 of 3 .*; the last checkpoint was used for flow/0000/002$"):
         ensemble = open_ensemble(results, connectome=tiny)
     assert np.isnan(ensemble["task_error"]).all()
     assert ensemble.attrs["task_error_measure"] == "none"
 
 
-def test_open_ensemble__everything_wrong_is_named(results: Path, tiny: xr.Dataset) -> None:
-    change(results, "000", "edges_sign", 1, -1.0)
-    change(results, "001", "edges_syn_count", 2, 3.0)
+def test_open_ensemble__lists_all_problems(results: Path, tiny: xr.Dataset) -> None:
+    edit_checkpoint(results, "000", "edges_sign", 1, -1.0)
+    edit_checkpoint(results, "001", "edges_syn_count", 2, 3.0)
     (results / "002" / "best_chkpt").unlink()
     with pytest.raises(EnsembleError) as caught:
         open_ensemble(results, connectome=tiny)
@@ -219,7 +222,7 @@ def test_open_ensemble__no_such_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sampled", "trained"])
-def test_open_ensemble__store_gives_what_was_saved(results: Path, tiny: xr.Dataset, tmp_path: Path, kind: str) -> None:
+def test_open_ensemble__store_roundtrip(results: Path, tiny: xr.Dataset, tmp_path: Path, kind: str) -> None:
     ensemble = (
         sample_ensemble(3, seed=0, connectome=tiny) if kind == "sampled" else open_ensemble(results, connectome=tiny)
     )
@@ -254,14 +257,17 @@ def test_open_ensemble__ranked_as_flyvis_ranks(shared: Path, name: str) -> None:
     assert provenance.steps(ensemble)[0]["arguments"]["checkpoints"] == best
 
 
-def test_open_ensemble__parameters_stand_with_their_keys(shared: Path) -> None:
+def test_open_ensemble__parameters_have_their_keys(shared: Path) -> None:
     import pandas as pd
 
     table = pd.read_csv(shared / "golden" / "results_tree_parameters.csv").set_index(
         ["model", "checkpoint", "parameter", "key"]
     )["value"]
     ensemble = open_ensemble(shared / "golden" / "results_tree.zip" / "results" / "flow" / "0008")
-    pairs = [f"{a}>{b}" for a, b in zip(ensemble["source"].values, ensemble["target"].values, strict=True)]
+    pairs = [
+        f"{source}>{target}"
+        for source, target in zip(ensemble["source"].values, ensemble["target"].values, strict=True)
+    ]
     for rank, checkpoint in enumerate(provenance.steps(ensemble)[0]["arguments"]["checkpoints"]):
         values = table[ensemble["model_name"].values[rank], int(checkpoint[-5:])]
         model = ensemble.isel(model=rank)
@@ -297,7 +303,7 @@ def test_open_ensemble__published_from_a_zip(pretrained: Path, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["published.zip"]
 
 
-def test_open_ensemble__does_not_warn_where_all_is_well(results: Path, tiny: xr.Dataset) -> None:
+def test_open_ensemble__does_not_warn_without_a_reason(results: Path, tiny: xr.Dataset) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         open_ensemble(results, connectome=tiny)

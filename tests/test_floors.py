@@ -41,15 +41,16 @@ FLOORS = {
     "bench": 8,
     "cli": 9,
 }
-# What files of a folder may import beside them, lowest first: each of these knows only those before it. The engines
-# share the arrays of a network; kernels and layout of the stencil, which the torch engine has its gradients from on the
-# CPU; and the sparse products that it has them from elsewhere.
+# Files that the other files of a folder may import, lowest first; each of them may import only those before it. The
+# engines share the arrays of a network. The torch engine computes gradients with the stencil (kernels, lattice,
+# batches) on the CPU, and with sparse products on other devices.
 SHARED: dict[str, tuple[str, ...]] = {
-    "engine": ("base", "kernels", "lattice", "products"),
+    "engine": ("base", "kernels", "lattice", "batches", "products"),
     "viz": ("base",),
     "stimuli": ("arrays", "columns"),
     "schema": ("records", "completion", "problems"),
     "simulation": ("record", "block", "checks"),
+    "connectome": ("reading",),
     "store": ("journal", "files", "labels", "encoding", "ledger"),
     "sweep": ("base",),
     "tuning": ("base",),

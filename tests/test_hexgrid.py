@@ -1,9 +1,12 @@
+"""The hexagonal lattice, compared with arrays computed by flyvis and with geometry."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +14,6 @@ from flyxr import hexgrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-EXTENTS = st.integers(0, 20)
 
 
 def test_columns__equal_reference(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
@@ -27,21 +28,21 @@ def test_columns__equal_reference(golden: Callable[[str], dict[str, np.ndarray]]
         assert hexgrid.n_columns(extent) == reference["hex_num"][i]
 
 
-@given(EXTENTS)
-def test_extent_of__undoes_n_columns(extent: int) -> None:
+@given(strategies.extents())
+def test_extent_of__inverts_n_columns(extent: int) -> None:
     assert hexgrid.extent_of(hexgrid.n_columns(extent)) == extent
 
 
 @pytest.mark.parametrize(
-    ("count", "near"), [(0, "extent 0 has 1"), (720, "extent 15 has 721"), (722, "extent 15 has 721")]
+    ("count", "nearest"), [(0, "extent 0 has 1"), (720, "extent 15 has 721"), (722, "extent 15 has 721")]
 )
-def test_extent_of__names_the_lattices_that_exist(count: int, near: str) -> None:
-    with pytest.raises(ValueError, match=near):
+def test_extent_of__names_the_nearest_lattices(count: int, nearest: str) -> None:
+    with pytest.raises(ValueError, match=nearest):
         hexgrid.extent_of(count)
 
 
-@given(EXTENTS, st.integers(-25, 25), st.integers(-25, 25))
-def test_column_index__finds_each_column_and_no_other(extent: int, u: int, v: int) -> None:
+@given(strategies.extents(), st.integers(-25, 25), st.integers(-25, 25))
+def test_column_index__is_the_position_in_columns(extent: int, u: int, v: int) -> None:
     lattice = list(zip(*(axis.tolist() for axis in hexgrid.columns(extent)), strict=True))
     expected = lattice.index((u, v)) if (u, v) in lattice else -1
     assert hexgrid.column_index(u, v, extent) == expected

@@ -1,4 +1,4 @@
-"""Equal content has equal hashes, wherever and however it lies, and other content has others."""
+"""Equal content has equal hashes in any form, and different content has different hashes."""
 
 from __future__ import annotations
 
@@ -6,104 +6,77 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dask.array as da
 import numpy as np
 import pytest
+import strategies
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import flyxr as fx
-from flyxr import hexgrid, identity, provenance, schema
+from flyxr import identity, provenance, schema
 from flyxr.connectome import tables
 from flyxr.errors import FlyxrWarning, InputError
 from flyxr.identity import ChangedError
 from flyxr.sweep import SweepMismatchError
-from flyxr.testing import tiny_connectome
+from flyxr.testing import random_rendering, tiny_connectome
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FLOATS = st.floats(width=32, allow_infinity=False)
-TEXT = st.text(max_size=4)
-SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=4)
+
+@given(st.data())
+def test_content_hash__depends_only_on_values(data: st.DataObject) -> None:
+    dataset = data.draw(strategies.mixed_datasets())
+    equivalent = data.draw(strategies.equivalent_datasets(dataset))
+    assert identity.content_hash(equivalent) == identity.content_hash(dataset)
 
 
-@st.composite
-def datasets(draw: st.DrawFn) -> xr.Dataset:
-    """A Dataset with numbers, whole numbers, truth values and text along two dims."""
-    n, m = draw(SHAPES)
-    return xr.Dataset(
-        {
-            "values": (("model", "sample"), draw(hnp.arrays(np.float32, (n, m), elements=FLOATS))),
-            "counts": ("model", draw(hnp.arrays(np.int64, n, elements=st.integers(-100, 100)))),
-            "flags": ("sample", draw(hnp.arrays(np.bool_, m))),
-        },
-        {"name": ("sample", np.array(draw(st.lists(TEXT, min_size=m, max_size=m)), dtype=object))},
-        {"note": "attributes do not count"},
-    )
-
-
-def otherwise(data: xr.Dataset, draw: Any) -> xr.Dataset:
-    """The same content in other types, chunks, order and attributes."""
-    chunks = {dim: draw(st.integers(1, length)) for dim, length in data.sizes.items()}
-    text = draw(st.sampled_from([object, np.dtypes.StringDType()]))
-    other = data.assign(values=data["values"].astype(draw(st.sampled_from([np.float32, np.float64]))))
-    other = other.assign(counts=other["counts"].astype(draw(st.sampled_from([np.int8, np.int16, np.int64]))))
-    other = other.assign_coords(name=other["name"].astype(text)).transpose("sample", "model").drop_attrs()
-    other = other[draw(st.permutations(list(data.data_vars)))]
-    return other.chunk(chunks) if draw(st.booleans()) else other
-
-
-@given(datasets(), st.data())
-def test_content_hash__is_that_of_the_values(data: xr.Dataset, draw: st.DataObject) -> None:
-    assert identity.content_hash(otherwise(data, draw.draw)) == identity.content_hash(data)
-
-
-@given(datasets(), st.data())
-def test_content_hash__of_other_values_is_another(data: xr.Dataset, draw: st.DataObject) -> None:
-    name = draw.draw(st.sampled_from(["values", "counts", "flags", "name"]))
-    changed = data.copy(deep=True)
-    index = tuple(draw.draw(st.integers(0, length - 1)) for length in changed[name].shape)
-    old = changed[name].values[index]
+@given(strategies.mixed_datasets(), st.data())
+def test_content_hash__differs_for_different_values(dataset: xr.Dataset, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["values", "counts", "flags", "name"]))
+    changed = dataset.copy(deep=True)
+    index = tuple(data.draw(st.integers(0, length - 1)) for length in changed[name].shape)
+    value = changed[name].values[index]
     changed[name].values[index] = {
-        "values": lambda: 0.5 if not old == 0.5 else 0.25,
-        "counts": lambda: old + 1,
-        "flags": lambda: not old,
-        "name": lambda: f"{old}x",
+        "values": lambda: 0.5 if not value == 0.5 else 0.25,
+        "counts": lambda: value + 1,
+        "flags": lambda: not value,
+        "name": lambda: f"{value}x",
     }[name]()
-    assert identity.content_hash(changed) != identity.content_hash(data)
-    assert identity.content_hash(data.rename({name: "other"})) != identity.content_hash(data)
+    assert identity.content_hash(changed) != identity.content_hash(dataset)
+    assert identity.content_hash(dataset.rename({name: "other"})) != identity.content_hash(dataset)
 
 
-def test_content_hash__is_that_of_version_0_1_for_connectomes() -> None:
-    """So that ensembles of that version find their connectome."""
+def test_content_hash__equals_version_0_1_for_connectomes() -> None:
+    """Ensembles saved by version 0.1 must find their connectome."""
     assert fx.open_connectome().attrs["connectome"] == "0d04c694ed377ca0"
     assert tiny_connectome().attrs["connectome"] == "1ff3ab9762b8f036"
 
 
-def test_content_hash__numbers_that_are_equal_hash_alike() -> None:
+def test_content_hash__equal_numbers_have_equal_hashes() -> None:
     zeros, other = (xr.Dataset({"a": ("x", values)}) for values in ([0.0, np.nan], [-0.0, -np.float64("nan")]))
     assert identity.content_hash(zeros) == identity.content_hash(other)
     large, negative = (xr.Dataset({"a": ("x", values)}) for values in (np.array([2**64 - 1], np.uint64), [-1]))
     assert identity.content_hash(large) != identity.content_hash(negative)
 
 
-def test_content_hash__of_parts_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part_bytes", [1, 50, 90])
+def test_content_hash__does_not_depend_on_parts(part_bytes: int) -> None:
     data = xr.Dataset({"a": (("x", "y"), np.random.default_rng(0).random((7, 5)).astype(np.float32))})
-    whole = identity.content_hash(data)
-    for n_bytes in (1, 50, 90):
-        monkeypatch.setattr(identity, "_READ_BYTES", n_bytes)
-        assert identity.content_hash(data) == whole
-    monkeypatch.setattr(identity, "_READ_BYTES", 8)
+    assert identity.content_hash(data, part_bytes=part_bytes) == identity.content_hash(data)
+
+
+def test_content_hash__distinguishes_large_integers_in_parts() -> None:
     large, negative = (xr.Dataset({"a": ("x", values)}) for values in (np.array([1, 2**64 - 1], np.uint64), [1, -1]))
-    assert identity.content_hash(large) != identity.content_hash(negative)
+    assert identity.content_hash(large, part_bytes=8) != identity.content_hash(negative, part_bytes=8)
 
 
-def test_content_hash__of_what_has_no_values() -> None:
+def test_content_hash__rejects_other_values() -> None:
     with pytest.raises(InputError, match="expected values that are text or numbers, got set"):
         identity.content_hash(xr.Dataset({"a": ("x", np.array([{1}], dtype=object))}))
     with pytest.raises(InputError, match="numbers, times or text, got complex"):
@@ -111,20 +84,20 @@ def test_content_hash__of_what_has_no_values() -> None:
 
 
 @given(hnp.arrays(np.float32, (3, 4, 7), elements=st.floats(0, 1, width=32)), st.integers(1, 3))
-def test_sample_hashes__are_those_of_each_sample(values: np.ndarray, end: int) -> None:
+def test_sample_hashes__depend_on_each_sample_up_to_its_end(values: np.ndarray, end: int) -> None:
     hashes = identity.sample_hashes(values)
     assert identity.sample_hashes(values[::-1].astype(np.float64)) == hashes[::-1]
     assert identity.sample_hashes(values[1:2]) == hashes[1:2]
     ends = np.array([end, 4, 4])
     cut = identity.sample_hashes(values, ends)
-    filled = values.copy()
-    filled[0, end:] = 0.5
-    assert identity.sample_hashes(filled, ends) == cut
+    padded = values.copy()
+    padded[0, end:] = 0.5
+    assert identity.sample_hashes(padded, ends) == cut
     assert cut[0] != hashes[0]
     assert cut[1:] == hashes[1:]
 
 
-def test_model_hashes__do_not_depend_on_type_or_company() -> None:
+def test_model_hashes__do_not_depend_on_dtype_or_other_models() -> None:
     models = fx.sample_ensemble(4, seed=0, connectome=tiny_connectome())
     parameters = [models[name].values for name in ("bias", "time_constant", "synapse_strength")]
     hashes = identity.model_hashes(parameters)
@@ -149,12 +122,16 @@ def test_file_stamp__follows_the_content(tmp_path: Path) -> None:
         identity.check_file(file, stamp)
 
 
-def test_file_stamp__reads_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, reads, read = tmp_path / "a.npy", [], identity.content_digest
+def test_file_stamp__reads_a_file_once(tmp_path: Path) -> None:
+    """Content that changes while size, modification time and inode stay the same is not read again."""
+    file = tmp_path / "a.npy"
     file.write_bytes(b"one")
-    monkeypatch.setattr(identity, "content_digest", lambda path: reads.append(path) or read(path))
-    assert identity.file_stamp(file) == identity.file_stamp(file)
-    assert len(reads) == 1
+    stamp = identity.file_stamp(file)
+    with file.open("r+b") as stream:
+        stream.write(b"two")
+    os.utime(file, ns=(stamp.mtime_ns, stamp.mtime_ns))
+    assert identity.content_digest(file) != stamp.digest
+    assert identity.file_stamp(file) == stamp
 
 
 def save_mnist(path: Path, value: int) -> Path:
@@ -174,19 +151,19 @@ def save_video(path: Path, value: int) -> Path:
     return path
 
 
-def mapped(path: Path) -> xr.Dataset:
+def from_memory_map(path: Path) -> xr.Dataset:
     return fx.stimuli.from_array(np.load(path, mmap_mode="r").swapaxes(0, 1), frame_rate=30)
 
 
 SOURCES = {
     "moving_mnist": (save_mnist, fx.stimuli.moving_mnist, "a.npy"),
     "from_video": (save_video, fx.stimuli.from_video, "a.avi"),
-    "from_array": (save_mnist, mapped, "a.npy"),
+    "from_array": (save_mnist, from_memory_map, "a.npy"),
 }
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_stimuli__a_file_that_was_rewritten_is_another_stimulus(tmp_path: Path, source: str) -> None:
+def test_stimuli__rewritten_file_is_another_stimulus(tmp_path: Path, source: str) -> None:
     write, read, name = SOURCES[source]
     file = write(tmp_path / name, 50)
     first, again = read(file), read(file)
@@ -208,7 +185,7 @@ def test_stimuli__a_file_that_was_rewritten_is_another_stimulus(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("mode", ["r+", "c"])
-def test_from_array__a_map_that_was_written_to_is_another_stimulus(tmp_path: Path, mode: str) -> None:
+def test_from_array__modified_memory_map_is_another_stimulus(tmp_path: Path, mode: str) -> None:
     file = save_mnist(tmp_path / "a.npy", 50)
     array = np.load(file, mmap_mode=mode).swapaxes(0, 1)
     first = fx.stimuli.from_array(array, frame_rate=30)
@@ -225,43 +202,38 @@ def test_from_array__a_map_that_was_written_to_is_another_stimulus(tmp_path: Pat
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_stimuli__a_file_that_was_moved_is_the_same_stimulus(tmp_path: Path, source: str) -> None:
+def test_stimuli__moved_file_is_the_same_stimulus(tmp_path: Path, source: str) -> None:
     write, read, name = SOURCES[source]
     file = write(tmp_path / name, 50)
     first = read(file)
     moved = tmp_path / f"moved{file.suffix}"
     shutil.copyfile(file, moved)
     assert identity.content_hash(read(moved)) == identity.content_hash(first)
-    os.utime(file)  # touched, and read all the same
+    os.utime(file)  # a new modification time with the same content
     assert np.array_equal(first.luminance, read(moved).luminance)
 
 
-def rendering(n_samples: int = 5) -> xr.Dataset:
-    values = np.random.default_rng(0).random((n_samples, 6, 19), dtype=np.float32)
-    coords = {"sample": np.arange(n_samples), "time": schema.time_coord(6, 0.01), **hexgrid.column_coords(2)}
-    return xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
-
-
-def stimulus_of(responses: xr.Dataset) -> dict[str, dict[str, str]]:
+def stimulus_identity(responses: xr.Dataset) -> dict[str, str | None]:
+    """Hash and token of the stimulus in the provenance of responses."""
     step = provenance.steps(responses)[-1]
     return {kind: step.get(kind, {}).get("stimulus") for kind in ("hashes", "tokens")}
 
 
 def test_stimulus__has_one_hash(tmp_path: Path) -> None:
-    """In memory, in a sweep of what is lazy, as float64; a graph that was not read has a token and no hash."""
+    """The same in memory, as float64, and in a sweep of lazy data; a graph that is not read has a token instead."""
     connectome = tiny_connectome(extent=2)
     models = fx.sample_ensemble(2, seed=0, connectome=connectome)
-    data = rendering()
-    loaded = stimulus_of(fx.simulate(data, models))
+    data = random_rendering(n_samples=5)
+    loaded = stimulus_identity(fx.simulate(data, models))
     assert loaded["tokens"] is None
-    assert loaded == stimulus_of(fx.simulate(data.astype({"luminance": float}), models))
-    lazy = stimulus_of(fx.simulate(data.chunk(sample=2), models))
+    assert loaded == stimulus_identity(fx.simulate(data.astype({"luminance": float}), models))
+    lazy = stimulus_identity(fx.simulate(data.chunk(sample=2), models))
     assert lazy["hashes"] is None
     assert lazy["tokens"] is not None
     swept = fx.sweep(data.chunk(sample=2, time=3), models, tmp_path / "r.zarr", progress=False)
-    assert stimulus_of(swept) == loaded
+    assert stimulus_identity(swept) == loaded
     slower = data.assign_coords(time=schema.time_coord(6, 0.02))
-    assert stimulus_of(fx.simulate(slower, models)) != loaded
+    assert stimulus_identity(fx.simulate(slower, models)) != loaded
 
 
 SCRIPT = """
@@ -272,8 +244,8 @@ print(identity.content_hash(data), *identity.sample_hashes(np.ones((1, 2, 7))))
 """
 
 
-def test_hashes__are_the_same_in_every_process() -> None:
-    runs = [
+def test_hashes__are_equal_in_all_processes() -> None:
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", SCRIPT],
             capture_output=True,
@@ -283,25 +255,26 @@ def test_hashes__are_the_same_in_every_process() -> None:
         ).stdout
         for seed in (1, 2)
     ]
-    assert runs[0] == runs[1]
+    assert outputs[0] == outputs[1]
 
 
-def test_connectome__is_known_by_its_values(tmp_path: Path) -> None:
-    """In memory, chunked, stored, and opened with plain xarray."""
+def test_connectome__is_identified_by_its_values(tmp_path: Path) -> None:
+    """In memory, chunked, stored, and opened with xarray itself."""
     connectome = tiny_connectome(extent=2)
+    rendering = random_rendering(n_samples=5)
     path = fx.save(connectome, tmp_path / "c.zarr")
     plain = xr.open_zarr(path, consolidated=False)
     assert str(plain.cell_type.dtype).startswith("StringDType")
-    other_types = connectome.assign(sign=connectome.sign.astype(float), stride=connectome.stride.astype(np.int8))
-    for same in (connectome.chunk(), fx.open(path), plain, other_types):
-        assert tables(same).digest == connectome.attrs["connectome"]
+    other_dtypes = connectome.assign(sign=connectome.sign.astype(float), stride=connectome.stride.astype(np.int8))
+    for equivalent in (connectome.chunk(), fx.open(path), plain, other_dtypes):
+        assert tables(equivalent).digest == connectome.attrs["connectome"]
     models = fx.sample_ensemble(1, seed=0, connectome=connectome)
-    expected = fx.simulate(rendering(), models).response.load()
-    for same in (fx.open(path), plain, connectome.chunk()):
-        np.testing.assert_array_equal(fx.simulate(rendering(), models, connectome=same).response, expected)
+    expected = fx.simulate(rendering, models).response.load()
+    for equivalent in (fx.open(path), plain, connectome.chunk()):
+        np.testing.assert_array_equal(fx.simulate(rendering, models, connectome=equivalent).response, expected)
 
 
-def test_connectome__that_was_edited_on_disk_is_another(tmp_path: Path) -> None:
+def test_connectome__edited_on_disk_is_another(tmp_path: Path) -> None:
     import zarr
 
     connectome = tiny_connectome(extent=2)
@@ -315,33 +288,34 @@ def test_connectome__that_was_edited_on_disk_is_another(tmp_path: Path) -> None:
     np.testing.assert_array_equal(second.n_synapses, 3 * connectome.n_synapses)
     models = fx.sample_ensemble(1, seed=0, connectome=connectome)
     with pytest.raises(schema.SchemaError, match=r"expected an ensemble of the connectome \w+, got one of"):
-        fx.simulate(rendering(), models, connectome=fx.open(path))
+        fx.simulate(random_rendering(n_samples=5), models, connectome=fx.open(path))
 
 
-def test_state__that_was_edited_on_disk_is_another(tmp_path: Path) -> None:
+def test_state__edited_on_disk_is_another(tmp_path: Path) -> None:
     import zarr
 
     connectome = tiny_connectome(extent=2)
+    rendering = random_rendering(n_samples=5)
     models = fx.sample_ensemble(1, seed=0, connectome=connectome)
-    state = fx.simulate(rendering(), models).isel(time=-1).drop_vars("luminance")
+    state = fx.simulate(rendering, models).isel(time=-1).drop_vars("luminance")
     path = fx.save(state, tmp_path / "state.zarr")
-    first = fx.simulate(rendering(), models, initial_state=fx.open(path))
+    first = fx.simulate(rendering, models, initial_state=fx.open(path))
     before = first.response.values
-    fx.sweep(rendering(), models, tmp_path / "r.zarr", initial_state=fx.open(path), progress=False)
-    again = fx.sweep(rendering(), models, tmp_path / "r.zarr", initial_state=fx.open(path).load(), progress=False)
+    fx.sweep(rendering, models, tmp_path / "r.zarr", initial_state=fx.open(path), progress=False)
+    again = fx.sweep(rendering, models, tmp_path / "r.zarr", initial_state=fx.open(path).load(), progress=False)
     np.testing.assert_array_equal(again.response, before)
     array = zarr.open_array(path / "response", mode="r+")
     array[...] = array[...] + 1
     with pytest.warns(FlyxrWarning, match="another size than they were saved with"):
         edited = fx.open(path)
-    second = fx.simulate(rendering(), models, initial_state=edited)
+    second = fx.simulate(rendering, models, initial_state=edited)
     assert identity.token(second.response) != identity.token(first.response)
     assert np.abs(second.response.values - before).max() > 0.1
     with pytest.raises(SweepMismatchError, match="initial_state: the store has"):
-        fx.sweep(rendering(), models, tmp_path / "r.zarr", initial_state=edited, progress=False)
+        fx.sweep(rendering, models, tmp_path / "r.zarr", initial_state=edited, progress=False)
 
 
-def test_token__names_a_graph() -> None:
+def test_token__is_the_name_of_the_graph() -> None:
     lazy = xr.DataArray(da.ones(4, chunks=2))
     assert identity.token(lazy) == lazy.data.name
     assert identity.token(lazy.compute()) is None

@@ -305,6 +305,6 @@ def test_optimal_stimulus__of_a_published_model(pretrained: Path) -> None:
 
 
 def test_optimal_stimulus__an_ensemble_that_states_no_connectome_warns_once() -> None:
-    with pytest.warns(FlyxrWarning, match="does not say which connectome it is of") as told:
+    with pytest.warns(FlyxrWarning, match="does not name its connectome") as told:
         find(ensemble=models().drop_attrs(), n_iterations=1, regularisation=0.001)
     assert len(told) == 1

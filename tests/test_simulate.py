@@ -376,10 +376,9 @@ def test_choose_engine__logs_what_it_chose(caplog: pytest.LogCaptureFixture) -> 
     assert choose_engine("reference") == ("reference", "cpu")
 
 
-def test_choose_engine__takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flyxr.engine._has_gpu", lambda: True)
-    assert choose_engine() == ("sparse", "cuda")
-    assert choose_engine("stencil") == ("stencil", "cpu")
+def test_choose_engine__takes_a_gpu_where_there_is_one() -> None:
+    assert choose_engine(has_gpu=True) == ("sparse", "cuda")
+    assert choose_engine("stencil", has_gpu=True) == ("stencil", "cpu")
 
 
 def test_choose_engine__never_falls_back_in_silence() -> None:

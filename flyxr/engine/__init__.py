@@ -1,7 +1,7 @@
-"""Integrators of networks, each a module of this folder, and the record of each: what it is and where it runs.
+"""Integrators of networks, and a registry of them.
 
-Another engine is a module with a function ``integrate`` (see :class:`flyxr.engine.base.Engine`) and a record in
-:data:`ENGINES`. Functions, command line and documentation read the records.
+An engine is a module of this folder with a function ``integrate`` (see :class:`flyxr.engine.base.Engine`) and a record
+in :data:`ENGINES`. Functions, the command line and the documentation read the records.
 """
 
 from __future__ import annotations
@@ -23,21 +23,31 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What is known of an engine without loading it.
+    """Description of an engine, available without importing it.
 
-    ``devices`` are the kinds that it runs on; ``n_side_by_side`` samples are computed at the cost of about one, so that
-    blocks are multiples of it where they can be; an exclusive engine uses all threads of a process by itself, so that
-    tasks take turns.
+    Attributes
+    ----------
+    name
+        Name of the engine and of its module.
+    devices
+        Types of device that it runs on.
+    batch_size
+        Number of samples that it computes together most efficiently. Blocks of samples are multiples of it where
+        possible.
+    is_exclusive
+        Whether it uses all threads of a process by itself, so that tasks must take turns.
+    description
+        One line for people.
     """
 
     name: str
     devices: tuple[str, ...]
-    n_side_by_side: int
+    batch_size: int
     is_exclusive: bool
     description: str
 
     def load(self) -> Engine:
-        """The function that integrates."""
+        """Import the engine and return its function ``integrate``."""
         return cast("Engine", importlib.import_module(f"flyxr.engine.{self.name}").integrate)
 
 
@@ -46,22 +56,29 @@ ENGINES = {
     for record in (
         EngineRecord("stencil", ("cpu",), 8, False, "numba, float32, the fastest on a CPU"),
         EngineRecord("sparse", ("cpu", "cuda"), 1, True, "torch, float32, on a CPU or a GPU"),
-        EngineRecord("reference", ("cpu",), 1, False, "NumPy, float64 inside, slow: the truth for the others"),
+        EngineRecord("reference", ("cpu",), 1, False, "NumPy, float64 inside, slow: the reference for the others"),
     )
 }
-"""All engines by name; ``"auto"`` takes the first that runs on the device."""
+"""All engines by name; ``"auto"`` is the first that runs on the device. Another record may be added."""
 
 
-def choose_engine(engine: str = "auto", device: str = "auto") -> tuple[str, str]:
-    """Engine and device that compute; what ``"auto"`` stands for is chosen here and logged.
+def choose_engine(engine: str = "auto", device: str = "auto", *, has_gpu: bool | None = None) -> tuple[str, str]:
+    """Choose an engine and a device; the choice for ``"auto"`` is logged.
 
     Parameters
     ----------
     engine
         A name in :data:`ENGINES`, or ``"auto"``.
     device
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; ``"auto"`` is a GPU where there is one, unless the engine named knows
-        the CPU only.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; ``"auto"`` is a GPU if there is one and the engine supports it, and the
+        CPU otherwise.
+    has_gpu
+        Whether torch can use a GPU. By default torch is asked.
+
+    Returns
+    -------
+    engine, device : str
+        Neither is ``"auto"``.
 
     Raises
     ------
@@ -76,22 +93,23 @@ def choose_engine(engine: str = "auto", device: str = "auto") -> tuple[str, str]
     names = ["auto", *ENGINES]
     if engine not in names:
         raise InputError(f"expected engine {', '.join(map(repr, names[:-1]))} or {names[-1]!r}, got {engine!r}")
-    able = list(ENGINES.values()) if engine == "auto" else [ENGINES[engine]]
+    candidates = list(ENGINES.values()) if engine == "auto" else [ENGINES[engine]]
     chosen_device = device
     if device == "auto":
-        chosen_device = "cuda" if any("cuda" in record.devices for record in able) and _has_gpu() else "cpu"
-    kind = str(chosen_device).partition(":")[0]
-    chosen = next((record.name for record in able if kind in record.devices), None)
+        supports_gpu = any("cuda" in record.devices for record in candidates)
+        chosen_device = "cuda" if supports_gpu and (_has_gpu() if has_gpu is None else has_gpu) else "cpu"
+    device_type = str(chosen_device).partition(":")[0]
+    chosen = next((record.name for record in candidates if device_type in record.devices), None)
     if chosen is None:
-        others = [record.name for record in ENGINES.values() if kind in record.devices]
-        known = sorted({name for record in able for name in record.devices})
+        alternatives = [record.name for record in ENGINES.values() if device_type in record.devices]
+        supported = sorted({name for record in candidates for name in record.devices})
         raise InputError(
             Problem(
-                f"the {engine} engine computes on the {' or '.join(known).upper()}, got device={device!r}"
+                f"the {engine} engine computes on the {' or '.join(supported).upper()}, got device={device!r}"
                 if engine != "auto"
-                else f"expected device 'auto', {', '.join(map(repr, known))}, got {device!r}",
-                f"use engine={others[0]!r}" if others else "",
-                f"use --engine {others[0]}" if others else "",
+                else f"expected device 'auto', {', '.join(map(repr, supported))}, got {device!r}",
+                f"use engine={alternatives[0]!r}" if alternatives else "",
+                f"use --engine {alternatives[0]}" if alternatives else "",
             )
         )
     if "auto" in (engine, device):
@@ -100,7 +118,7 @@ def choose_engine(engine: str = "auto", device: str = "auto") -> tuple[str, str]
 
 
 def _has_gpu() -> bool:
-    """Whether torch can use a GPU; torch is only asked, and loaded, where there is a driver."""
+    """Ask whether torch can use a GPU; torch is imported only if there is a driver."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -110,11 +128,13 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def page() -> str:
-    """The engines as a markdown page, for people."""
-    lines = ["# Engines", "", "| engine | runs on | samples side by side | what it is |", "| --- | --- | --- | --- |"]
+def markdown_page() -> str:
+    """Describe the engines on a page for the documentation."""
+    lines = ["# Engines", "", "| engine | runs on | batch size | description |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| `{record.name}` | {', '.join(record.devices)} | {record.n_side_by_side} | {record.description} |"
+        f"| `{record.name}` | {', '.join(record.devices)} | {record.batch_size} | {record.description} |"
         for record in ENGINES.values()
     ]
-    return "\n".join([*lines, "", '`engine="auto"` takes the first that runs on the device.']) + "\n"
+    lines += ["", '`engine="auto"` chooses the first engine that runs on the device.']
+    lines += ["The batch size is the number of samples that an engine computes together most efficiently."]
+    return "\n".join(lines) + "\n"

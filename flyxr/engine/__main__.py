@@ -1,7 +1,7 @@
-"""Print the page of engines: ``python -m flyxr.engine > docs/engines.md``."""
+"""Print the page about engines: ``python -m flyxr.engine > docs/engines.md``."""
 
 import sys
 
-from flyxr.engine import page
+from flyxr.engine import markdown_page
 
-sys.stdout.write(page())
+sys.stdout.write(markdown_page())

@@ -1,4 +1,4 @@
-"""What all engines share: the arrays of a network, of its parameters and of a result."""
+"""Shared by all engines: the arrays of a network, of its parameters and of a result."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FADE_IN = 1.0
-"""Duration of the fade-in and of the grey before a steady state, s."""
+"""Duration of the fade-in, and of the grey that leads to the steady state, s."""
 GREY = 0.5
-"""Luminance of the grey that the contrast of a fade-in is relative to."""
+"""Luminance of grey; the contrast of a fade-in is relative to it."""
 
 
 class Stencil(NamedTuple):
-    """Connections that are the same in every column: one row a columnar offset of a pair.
+    """Connections, which are the same in every column: one row for each columnar offset of a pair.
 
-    ``source`` and ``target`` (synapse,) are cell types, ``offset`` (synapse, 2) is du, dv of the target minus the
-    source, ``pair`` (synapse,) is the position in the synapse strengths, ``signed_synapses`` (synapse,) is sign times
-    number.
+    ``source`` and ``target`` (synapse,) are cell types. ``offset`` (synapse, 2) is du, dv, target minus source.
+    ``pair`` (synapse,) is the position in the synapse strengths. ``signed_synapses`` (synapse,) is the sign times the
+    number of synapses.
     """
 
     source: NDArray[np.int64]
@@ -40,17 +40,17 @@ class Network:
     Attributes
     ----------
     cell_type, column : (cell,) int
-        Cell type and column of each cell; cells in the order of types, then columns.
+        Cell type and column of each cell; cells are ordered by type, then by column.
     is_input : (cell,) bool
         Whether the cell receives the luminance of its column.
     source, target, pair : (edge,) int
-        Source cell, target cell, and position of the edge's pair of types in the synapse strengths.
+        Source cell, target cell, and position of the pair of types in the synapse strengths.
     signed_synapses : (edge,) float
         Sign times number of synapses.
     pairs, synapses : (pair,), (synapse,) int
-        Positions, in the tables of the connectome, of the pairs and columnar offsets that connect any cells.
+        Positions in the connectome of the pairs and columnar offsets that connect at least two cells.
     stencil : Stencil
-        The same edges once for all columns.
+        The same edges, one row for all columns.
     u, v : (column,) int
         Axial coordinates of the columns.
     """
@@ -80,7 +80,7 @@ class Network:
 
 
 class Parameters(NamedTuple):
-    """Free parameters of some models.
+    """Free parameters of models.
 
     ``bias`` and ``time_constant`` (s) are (model, cell_type), ``synapse_strength`` is (model, pair).
     """
@@ -90,7 +90,7 @@ class Parameters(NamedTuple):
     synapse_strength: NDArray[np.floating]
 
 
-class Integrated(NamedTuple):
+class EngineResult(NamedTuple):
     """Responses (model, sample, frame, recorded cell) and the last state (model, sample, cell)."""
 
     responses: NDArray[np.floating]
@@ -98,24 +98,24 @@ class Integrated(NamedTuple):
 
 
 class Engine(Protocol):
-    """The call that every engine answers.
+    """Function that integrates a network; every engine provides one.
 
     Parameters
     ----------
     network, parameters
-        The models; explicit Euler with the equations of Lappalainen et al. 2024.
+        The models. They are integrated by explicit Euler steps (equations of Lappalainen et al. 2024).
     stimulus : (sample, frame, column) float
-        Luminance, one integration step a frame.
+        Luminance; each frame is one integration step.
     dt : float
-        Step, s.
+        Integration step, s.
     state : (model, sample or 1, cell) float, optional
-        State before the first frame; without it rest, where the potential is the bias.
+        State before the first frame. The default is rest, where the potential equals the bias.
     cells : (recorded cell,) int, optional
-        Cells to record; without it all. Where it is -1 there is no cell, and the response is NaN.
+        Cells to record, by default all. -1 stands for an absent cell, whose response is NaN.
     frames : (recorded frame,) int, optional
-        Frames to record, ascending; without it all. A response is the state after its frame.
+        Frames to record, ascending, by default all. A response is the state after its frame.
     device : str
-        Where to compute, for engines that know several places.
+        Device to compute on, for engines that support several.
     """
 
     def __call__(
@@ -129,16 +129,16 @@ class Engine(Protocol):
         cells: NDArray[np.integer] | None = None,
         frames: NDArray[np.integer] | None = None,
         device: str = "cpu",
-    ) -> Integrated:
+    ) -> EngineResult:
         """Integrate all models for all samples."""
         ...
 
 
 def n_threads() -> int:
-    """Threads that this process may compute with; threads of engines, dask and zarr are all counted from here.
+    """Count the threads that this process may compute with; engines, dask and zarr all use this number.
 
-    In a worker of dask.distributed these are the worker's, in a process of a pool it is one, as such a pool has a
-    process for each core, and else there are as many as cores that the process may run on, within the CPU quota of its
+    A dask.distributed worker has its own number of threads. A process of a pool has one, since such a pool has a
+    process for each core. Any other process has one thread for each core it may run on, within the CPU quota of its
     container.
 
     Examples
@@ -150,17 +150,17 @@ def n_threads() -> int:
     if worker is not None:
         try:
             return int(worker.get_worker().state.nthreads)
-        except ValueError:  # loaded, but this is no task of it
+        except ValueError:  # dask.distributed is loaded, but this thread runs none of its tasks
             pass
     if multiprocessing.parent_process() is not None:
         return 1
-    from dask.system import cpu_count  # counts what the affinity and the quota of a container leave
+    from dask.system import cpu_count  # respects CPU affinity and the quota of a container
 
     return max(1, int(cpu_count()))
 
 
 def n_frames(duration: float, dt: float) -> int:
-    """Whole frames in a duration, as flyvis counts them.
+    """Count the whole frames in a duration, as flyvis does.
 
     Examples
     --------
@@ -171,19 +171,19 @@ def n_frames(duration: float, dt: float) -> int:
 
 
 def fade_in(first_frame: NDArray[np.floating], dt: float) -> NDArray[np.floating]:
-    """One second in which the contrast of a frame grows linearly from 0 to 1 around grey.
+    """Make one second of stimulus in which the contrast of a frame grows linearly from 0 to 1 around grey.
 
     Parameters
     ----------
     first_frame : (sample, column)
-        What the ramp ends with.
+        Luminance at the end of the ramp.
     dt : float
-        Step, s.
+        Integration step, s.
 
     Returns
     -------
     (sample, frame, column)
-        Both ends of the ramp are frames of it (``flyvis.network.Network.fade_in_state``).
+        Luminance; contrasts 0 and 1 are both included (``flyvis.network.Network.fade_in_state``).
 
     Examples
     --------
@@ -196,7 +196,7 @@ def fade_in(first_frame: NDArray[np.floating], dt: float) -> NDArray[np.floating
 
 
 def grey(n_columns: int, dt: float) -> NDArray[np.float32]:
-    """One second of grey, (sample 1, frame, column).
+    """Make one second of grey, (sample 1, frame, column).
 
     Examples
     --------

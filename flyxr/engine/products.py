@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from flyxr.engine.base import Network
 
 _PRODUCT_WIDTH = 64
-"""Samples × frames of one product for the gradient of the synapse strengths: wider would leave the caches."""
+"""Samples × frames of one product for the gradient of the synapse strengths; more would not fit the caches."""
 
 
 class Inputs(NamedTuple):
-    """What responses come from, in tensors of one dtype and device.
+    """Inputs of a simulation, in tensors of one dtype and device.
 
-    ``bias``, ``rate`` (dt over the time constant; model, cell_type), ``strength`` (model, pair), ``stimulus`` (model,
-    sample, frame, column) and ``state`` (model, sample, cell); then what is recorded, and the frames from one state
-    that is kept for a gradient to the next, None where there will be no gradient.
+    ``bias`` and ``rate`` (dt over the time constant) are (model, cell_type), ``strength`` is (model, pair),
+    ``stimulus`` (model, sample, frame, column) and ``state`` (model, sample, cell). ``cells`` and ``frames`` are
+    recorded, all if None. ``interval`` is the number of frames from one state that is kept for a gradient to the next,
+    None if no gradient is wanted.
     """
 
     bias: torch.Tensor
@@ -41,30 +42,31 @@ class Inputs(NamedTuple):
     interval: int | None
 
 
-def respond(given: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Responses (model, sample, recorded frame, recorded cell) and last state; inside, samples come last."""
-    n_frames, interval = given.stimulus.shape[2], given.interval
-    recorded = range(n_frames) if given.frames is None else given.frames.tolist()
-    record = _Record(
-        {frame: slot for slot, frame in enumerate(recorded)},
-        None if given.cells is None else torch.as_tensor(given.cells, device=given.bias.device),
+def respond(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute responses (model, sample, recorded frame, recorded cell) and the last state (model, sample, cell)."""
+    n_frames, interval = inputs.stimulus.shape[2], inputs.interval
+    frames = range(n_frames) if inputs.frames is None else inputs.frames.tolist()
+    recording = _Recording(
+        {frame: slot for slot, frame in enumerate(frames)},
+        None if inputs.cells is None else torch.as_tensor(inputs.cells, device=inputs.bias.device),
     )
     with denormals_flushed():
-        responses, last = _Respond.apply(  # type: ignore[no-untyped-call]
-            *given[:3],
-            given.stimulus.permute(0, 2, 3, 1),
-            given.state.transpose(1, 2),
-            *(given.network, record, max(n_frames, 1) if interval is None else interval),
+        responses, last_state = _ProductFunction.apply(  # type: ignore[no-untyped-call]
+            *inputs[:3],
+            inputs.stimulus.permute(0, 2, 3, 1),
+            inputs.state.transpose(1, 2),
+            *(inputs.network, recording, max(n_frames, 1) if interval is None else interval),
         )
-    return responses.permute(0, 3, 1, 2), last.transpose(1, 2)
+    return responses.permute(0, 3, 1, 2), last_state.transpose(1, 2)
 
 
-class _Respond(torch.autograd.Function):
+class _ProductFunction(torch.autograd.Function):
     """Euler steps and their adjoint for all models, one after the other; samples are the last axis of all arrays.
 
     With g the gradient of a state and q = rate g, the gradient of the state one step before is
-    ``g - q + [V > 0] W^T q``. The gradients of bias and input are sums of q, that of a rate sums g times the change
-    without its rate, and that of a synapse strength sums ``signed_synapses q_target max(V_source, 0)`` over its edges.
+    ``g - q + [V > 0] W^T q``. The gradients of bias and input are sums of q. The gradient of a rate sums g times the
+    change without its rate. The gradient of a synapse strength sums ``signed_synapses q_target max(V_source, 0)`` over
+    its edges.
     """
 
     @staticmethod
@@ -76,148 +78,153 @@ class _Respond(torch.autograd.Function):
         stimulus: torch.Tensor,
         state: torch.Tensor,
         network: Network,
-        record: _Record,
+        recording: _Recording,
         interval: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         (n_models, n_frames), (n_cells, n_samples) = stimulus.shape[:2], state.shape[1:]
-        n_recorded = n_cells if record.cells is None else len(record.cells)
-        responses = bias.new_empty((n_models, len(record.slot), n_recorded, n_samples))
+        n_recorded = n_cells if recording.cells is None else len(recording.cells)
+        responses = bias.new_empty((n_models, len(recording.frame_slot), n_recorded, n_samples))
         # The state before each interval, and the last.
-        kept = bias.new_empty((n_models, math.ceil(n_frames / interval) + 1, n_cells, n_samples))
-        unkept = torch.empty_like(kept[0, 0])
-        euler = _Euler(network, kept)
+        checkpoints = bias.new_empty((n_models, math.ceil(n_frames / interval) + 1, n_cells, n_samples))
+        scratch = torch.empty_like(checkpoints[0, 0])
+        stepper = _Stepper(network, checkpoints)
         for model in range(n_models):
-            euler.load(bias[model], rate[model], strength[model])
+            stepper.load(bias[model], rate[model], strength[model])
             luminance = stimulus[model].contiguous()
-            before = kept[model, 0].copy_(state[model])
+            potential = checkpoints[model, 0].copy_(state[model])
             for frame in range(n_frames):
-                stop = frame + 1
-                ends = stop % interval == 0 or stop == n_frames
-                after = kept[model, math.ceil(stop / interval)] if ends else unkept
-                euler.step(before, luminance[frame], out=after)
-                record.read(frame, after, responses[model])
-                before = after
-        ctx.save_for_backward(bias, rate, strength, stimulus, kept)
-        ctx.network, ctx.record, ctx.interval = network, record, interval
-        return responses, kept[:, -1].clone()
+                end = frame + 1
+                is_kept = end % interval == 0 or end == n_frames
+                next_potential = checkpoints[model, math.ceil(end / interval)] if is_kept else scratch
+                stepper.step(potential, luminance[frame], out=next_potential)
+                recording.read(frame, next_potential, responses[model])
+                potential = next_potential
+        ctx.save_for_backward(bias, rate, strength, stimulus, checkpoints)
+        ctx.network, ctx.recording, ctx.interval = network, recording, interval
+        return responses, checkpoints[:, -1].clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_responses: torch.Tensor, of_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        bias, rates, strength, stimulus, kept = ctx.saved_tensors
+    def backward(
+        ctx: Any, grad_responses: torch.Tensor, grad_last_state: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        bias, rate, strength, stimulus, checkpoints = ctx.saved_tensors
         _, needs_rate, needs_strength, needs_stimulus, *_ = ctx.needs_input_grad
-        of_bias, of_rates, of_strength = (torch.zeros_like(of) for of in (bias, rates, strength))
-        of_stimulus, gradients = torch.zeros_like(stimulus), of_last.clone(memory_format=torch.contiguous_format)
+        grad_bias, grad_rate, grad_strength = (torch.zeros_like(tensor) for tensor in (bias, rate, strength))
+        grad_stimulus = torch.zeros_like(stimulus)
+        grad_states = grad_last_state.clone(memory_format=torch.contiguous_format)
 
-        euler = _Euler(ctx.network, kept)
-        structure, edges = euler.structure, euler.structure.by_target
-        n_frames, (n_cells, n_samples) = stimulus.shape[1], kept.shape[2:]
-        n_together = max(1, _PRODUCT_WIDTH // n_samples)  # frames of one product for the synapse strengths
-        unkept = kept.new_empty((ctx.interval - 1, n_cells, n_samples))
-        scaled, active = (kept.new_zeros((n_cells, n_together, n_samples)) for _ in range(2))
-        now, back, change, by_rate = (kept.new_empty((n_cells, n_samples)) for _ in range(4))
-        for model, gradient in enumerate(gradients):
-            euler.load(bias[model], rates[model], strength[model], steps=ctx.interval > 1)
-            luminance, decay = stimulus[model].contiguous(), 1 - euler.rate
+        stepper = _Stepper(ctx.network, checkpoints)
+        structure, edges = stepper.structure, stepper.structure.by_target
+        n_frames, (n_cells, n_samples) = stimulus.shape[1], checkpoints.shape[2:]
+        frames_per_product = max(1, _PRODUCT_WIDTH // n_samples)
+        scratch = checkpoints.new_empty((ctx.interval - 1, n_cells, n_samples))
+        # Rate times gradient, and activity, of the frames of one product for the synapse strengths.
+        scaled, activity = (checkpoints.new_zeros((n_cells, frames_per_product, n_samples)) for _ in range(2))
+        scaled_grad, synaptic_grad, change, rate_sum = (checkpoints.new_empty((n_cells, n_samples)) for _ in range(4))
+        for model, grad in enumerate(grad_states):
+            stepper.load(bias[model], rate[model], strength[model], needs_steps=ctx.interval > 1)
+            luminance, decay = stimulus[model].contiguous(), 1 - stepper.rate
             transposed = structure.by_source.matrix(structure.by_source.weight(strength[model]))
-            by_cell, by_edge = kept.new_zeros(n_cells), edges.matrix(kept.new_zeros(len(edges.pair)))
-            by_rate.zero_()
+            cell_sum, edge_sum = checkpoints.new_zeros(n_cells), edges.matrix(checkpoints.new_zeros(len(edges.pair)))
+            rate_sum.zero_()
             scaled.zero_()  # the last frames may not fill a product
             states: list[torch.Tensor] = []
             for frame in reversed(range(n_frames)):
                 if len(states) < 2:
-                    states = euler.between(kept[model], luminance, frame, unkept)
-                after, before = states.pop(), states[-1]
-                ctx.record.add(frame, of_responses[model], gradient)
-                torch.mul(euler.rate, gradient, out=now)
-                torch.addmm(back, transposed, now, beta=0, out=back)
-                torch.ops.aten.threshold_backward.grad_input(back, before, 0, grad_input=back)
+                    states = stepper.recompute(checkpoints[model], luminance, frame, scratch)
+                next_potential, potential = states.pop(), states[-1]
+                ctx.recording.add(frame, grad_responses[model], grad)
+                torch.mul(stepper.rate, grad, out=scaled_grad)
+                torch.addmm(synaptic_grad, transposed, scaled_grad, beta=0, out=synaptic_grad)
+                torch.ops.aten.threshold_backward.grad_input(synaptic_grad, potential, 0, grad_input=synaptic_grad)
                 if needs_rate:
-                    by_rate.addcmul_(gradient, torch.sub(after, before, out=change))
-                torch.addcmul(back, decay, gradient, out=gradient)
+                    rate_sum.addcmul_(grad, torch.sub(next_potential, potential, out=change))
+                torch.addcmul(synaptic_grad, decay, grad, out=grad)
 
-                place = frame % n_together
-                scaled[:, place] = now
+                slot = frame % frames_per_product
+                scaled[:, slot] = scaled_grad
                 if needs_strength:
-                    torch.clamp(before, min=0, out=active[:, place])
-                if place == 0:
-                    by_cell += scaled.sum((1, 2))
+                    torch.clamp(potential, min=0, out=activity[:, slot])
+                if slot == 0:
+                    cell_sum += scaled.sum((1, 2))
                     if needs_strength:
-                        torch.sparse.sampled_addmm(by_edge, scaled.flatten(1), active.flatten(1).T, out=by_edge)
+                        torch.sparse.sampled_addmm(edge_sum, scaled.flatten(1), activity.flatten(1).T, out=edge_sum)
                     if needs_stimulus:
-                        here = of_stimulus[model, frame : frame + n_together].transpose(0, 1)
-                        here.index_add_(0, structure.input_column, scaled[structure.input_cell, : here.shape[1]])
-            of_bias[model].index_add_(0, structure.cell_type, by_cell)
-            of_rates[model].index_add_(0, structure.cell_type, by_rate.div_(euler.rate).sum(1))
-            of_strength[model].index_add_(0, edges.pair, edges.signed_synapses * by_edge.values())
-        return of_bias, of_rates, of_strength, of_stimulus, gradients, None, None, None
+                        grad_frames = grad_stimulus[model, frame : frame + frames_per_product].transpose(0, 1)
+                        grad_inputs = scaled[structure.input_cell, : grad_frames.shape[1]]
+                        grad_frames.index_add_(0, structure.input_column, grad_inputs)
+            grad_bias[model].index_add_(0, structure.cell_type, cell_sum)
+            grad_rate[model].index_add_(0, structure.cell_type, rate_sum.div_(stepper.rate).sum(1))
+            grad_strength[model].index_add_(0, edges.pair, edges.signed_synapses * edge_sum.values())
+        return grad_bias, grad_rate, grad_strength, grad_stimulus, grad_states, None, None, None
 
 
-class _Euler:
-    """Euler steps of one model after the other for some samples, in buffers made once."""
+class _Stepper:
+    """Euler steps of one model at a time for some samples, in buffers allocated once."""
 
     def __init__(self, network: Network, like: torch.Tensor) -> None:
         self.structure = _structure(network, str(like.device))
-        self.active, self.change = (like.new_empty(like.shape[-2:]) for _ in range(2))
-        self.x = like.new_empty((len(self.structure.input_cell), like.shape[-1]))
+        self.activity, self.change = (like.new_empty(like.shape[-2:]) for _ in range(2))
+        self.input = like.new_empty((len(self.structure.input_cell), like.shape[-1]))
 
-    def load(self, bias: torch.Tensor, rate: torch.Tensor, strength: torch.Tensor, steps: bool = True) -> None:
-        """Take the parameters of a model, bias and rate (cell_type,), strength (pair,); all that steps want or not."""
+    def load(self, bias: torch.Tensor, rate: torch.Tensor, strength: torch.Tensor, needs_steps: bool = True) -> None:
+        """Take the parameters of a model: bias and rate (cell_type,), and strength (pair,), which only steps need."""
         edges, cell_type = self.structure.by_target, self.structure.cell_type
         self.bias, self.rate = bias[cell_type, None], rate[cell_type, None]
-        if steps:
+        if needs_steps:
             self.matrix = edges.matrix(edges.weight(strength))
 
     def step(self, potential: torch.Tensor, luminance: torch.Tensor, out: torch.Tensor) -> None:
-        """Potential (cell, sample) after a frame (column, sample), into ``out``, which may be the same."""
-        torch.clamp(potential, min=0, out=self.active)
+        """Compute the potential (cell, sample) after a frame (column, sample); ``out`` may be ``potential``."""
+        torch.clamp(potential, min=0, out=self.activity)
         torch.sub(self.bias, potential, out=self.change)
-        torch.index_select(luminance, 0, self.structure.input_column, out=self.x)
-        self.change.index_add_(0, self.structure.input_cell, self.x)
-        torch.addmm(self.change, self.matrix, self.active, out=self.change)
+        torch.index_select(luminance, 0, self.structure.input_column, out=self.input)
+        self.change.index_add_(0, self.structure.input_cell, self.input)
+        torch.addmm(self.change, self.matrix, self.activity, out=self.change)
         torch.addcmul(potential, self.rate, self.change, out=out)
 
-    def between(
-        self, kept: torch.Tensor, luminance: torch.Tensor, last: int, unkept: torch.Tensor
+    def recompute(
+        self, checkpoints: torch.Tensor, luminance: torch.Tensor, last: int, scratch: torch.Tensor
     ) -> list[torch.Tensor]:
-        """States before the frames of an interval up to its last, and after it, where only both ends are kept."""
-        interval = last // (len(unkept) + 1)
-        first = interval * (len(unkept) + 1)
-        states = [kept[interval]]
+        """States of an interval, from the one before its first frame to the one after ``last``, its last frame."""
+        index = last // (len(scratch) + 1)
+        first = index * (len(scratch) + 1)
+        states = [checkpoints[index]]
         for frame in range(first, last):
-            self.step(states[-1], luminance[frame], out=unkept[frame - first])
-            states.append(unkept[frame - first])
-        return [*states, kept[interval + 1]]
+            self.step(states[-1], luminance[frame], out=scratch[frame - first])
+            states.append(scratch[frame - first])
+        return [*states, checkpoints[index + 1]]
 
 
-class _Record(NamedTuple):
-    """Positions of the recorded frames among responses, and the recorded cells where not all are."""
+class _Recording(NamedTuple):
+    """Position of each recorded frame in the responses, and the recorded cells, None if all are."""
 
-    slot: dict[int, int]
+    frame_slot: dict[int, int]
     cells: torch.Tensor | None
 
     def read(self, frame: int, potential: torch.Tensor, responses: torch.Tensor) -> None:
-        """Copy what is recorded of a potential (cell, sample) to responses (frame, recorded cell, sample)."""
-        slot = self.slot.get(frame)
+        """Copy the recorded cells of a potential (cell, sample) to responses (frame, recorded cell, sample)."""
+        slot = self.frame_slot.get(frame)
         if slot is not None and self.cells is None:
             responses[slot] = potential
         elif slot is not None and self.cells is not None:
             torch.index_select(potential, 0, self.cells, out=responses[slot])
 
-    def add(self, frame: int, responses: torch.Tensor, potential: torch.Tensor) -> None:
-        """Add the responses to a frame to what they were read from."""
-        slot = self.slot.get(frame)
+    def add(self, frame: int, grad_responses: torch.Tensor, grad: torch.Tensor) -> None:
+        """Add the gradient of the responses to a frame to that of the state (cell, sample) they were read from."""
+        slot = self.frame_slot.get(frame)
         if slot is not None and self.cells is None:
-            potential.add_(responses[slot])
+            grad.add_(grad_responses[slot])
         elif slot is not None and self.cells is not None:
-            potential.index_add_(0, self.cells, responses[slot])
+            grad.index_add_(0, self.cells, grad_responses[slot])
 
 
 class _Structure:
-    """The part of a network that all models share, on a device."""
+    """Cells and edges of a network, which all models share, on a device."""
 
     def __init__(self, network: Network, device: str) -> None:
-        # Torch warns once a process that its CSR format is a beta; the parity tests hold what is used of it.
+        # Torch warns once per process that its CSR format is in beta; the parity tests cover what is used of it.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             torch.zeros((1, 1), device=device).to_sparse_csr()
@@ -230,30 +237,30 @@ class _Structure:
 
     @cached_property
     def by_source(self) -> _Edges:
-        """Edges of the transposed matrix, which only gradients need."""
+        """Edges of the transposed matrix, needed only for gradients."""
         return _Edges(self.network, self.network.source, self.network.target, self.device)
 
 
 class _Edges:
-    """Edges in the order of a sparse matrix (row, column); int32 indices are what the fast products want."""
+    """Edges in the order of a sparse matrix (row, column), with the int32 indices that fast products need."""
 
     def __init__(self, network: Network, row: NDArray[np.int32], column: NDArray[np.int32], device: str) -> None:
         order = np.lexsort((column, row))
-        first = np.zeros(network.n_cells + 1, dtype=np.int32)
-        np.cumsum(np.bincount(row, minlength=network.n_cells), out=first[1:])
+        row_start = np.zeros(network.n_cells + 1, dtype=np.int32)
+        np.cumsum(np.bincount(row, minlength=network.n_cells), out=row_start[1:])
         self.shape = (network.n_cells, network.n_cells)
-        self.first = torch.as_tensor(first, device=device)
+        self.row_start = torch.as_tensor(row_start, device=device)
         self.column = torch.as_tensor(column[order].astype(np.int32), device=device)
         self.pair = torch.as_tensor(network.pair[order], device=device)
         self.signed_synapses = torch.as_tensor(network.signed_synapses[order].astype(np.float32), device=device)
 
     def weight(self, strength: torch.Tensor) -> torch.Tensor:
-        """Weight of each edge."""
+        """Compute the weight of each edge."""
         return self.signed_synapses * strength[self.pair]
 
     def matrix(self, values: torch.Tensor) -> torch.Tensor:
-        """Sparse matrix of values of the edges."""
-        return torch.sparse_csr_tensor(self.first, self.column, values, self.shape, check_invariants=False)
+        """Make a sparse matrix from values (edge,)."""
+        return torch.sparse_csr_tensor(self.row_start, self.column, values, self.shape, check_invariants=False)
 
 
 @lru_cache(maxsize=4)
@@ -263,10 +270,10 @@ def _structure(network: Network, device: str) -> _Structure:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Responses that fade to nothing stay fast; the setting of the thread is put back."""
-    flushed_before = bool(torch.tensor([1e-40]) * 1 == 0)
+    """Flush denormal numbers to zero, which keeps decaying responses fast; restore the setting of the thread."""
+    was_flushed = bool(torch.tensor([1e-40]) * 1 == 0)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(flushed_before)
+        torch.set_flush_denormal(was_flushed)

@@ -1,4 +1,4 @@
-"""Explicit Euler in NumPy, in float64: slow, short, and the truth that other engines are held to."""
+"""Explicit Euler in NumPy, in float64: short and slow, the reference that the other engines are tested against."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flyxr.engine.base import Integrated, Network, Parameters
+from flyxr.engine.base import EngineResult, Network, Parameters
 from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def integrate(
     cells: NDArray[np.integer] | None = None,
     frames: NDArray[np.integer] | None = None,
     device: str = "cpu",
-) -> Integrated:
+) -> EngineResult:
     """Integrate all models for all samples; see :class:`flyxr.engine.base.Engine`.
 
     Each step adds ``dt / max(tau, dt) * (-V + bias + sum_j w_ij max(V_j, 0) + x)`` to the potential V
@@ -49,22 +49,22 @@ def integrate(
     frames = np.arange(stimulus.shape[1]) if frames is None else frames
     n_models, n_samples = len(parameters.bias), len(stimulus)
     responses = np.empty((n_models, n_samples, len(frames), len(cells)))
-    last = np.empty((n_models, n_samples, network.n_cells))
-    x = np.where(network.is_input, stimulus.astype(float)[:, :, network.column], 0)
+    last_state = np.empty((n_models, n_samples, network.n_cells))
+    luminance = np.where(network.is_input, stimulus.astype(float)[:, :, network.column], 0)
     for model in range(n_models):
         bias = parameters.bias[model].astype(float)[network.cell_type]
         rate = dt / np.maximum(parameters.time_constant[model].astype(float), dt)[network.cell_type]
         weight = network.signed_synapses * parameters.synapse_strength[model].astype(float)[network.pair]
         for sample in range(n_samples):
             potential = bias if state is None else state[model, sample % state.shape[1]].astype(float)
-            recorded = 0
+            n_recorded = 0
             for frame in range(stimulus.shape[1]):
-                active = np.maximum(potential, 0)
-                current = np.bincount(network.target, weight * active[network.source], network.n_cells)
-                potential = potential + rate * (-potential + bias + current + x[sample, frame])
-                if recorded < len(frames) and frames[recorded] == frame:
-                    responses[model, sample, recorded] = potential[cells]
-                    recorded += 1
-            last[model, sample] = potential
+                activity = np.maximum(potential, 0)
+                current = np.bincount(network.target, weight * activity[network.source], network.n_cells)
+                potential = potential + rate * (-potential + bias + current + luminance[sample, frame])
+                if n_recorded < len(frames) and frames[n_recorded] == frame:
+                    responses[model, sample, n_recorded] = potential[cells]
+                    n_recorded += 1
+            last_state[model, sample] = potential
     responses[..., cells < 0] = np.nan
-    return Integrated(responses, last)
+    return EngineResult(responses, last_state)

@@ -1,32 +1,30 @@
-"""Explicit Euler in torch, with gradients: one sparse product a step for all samples of a model.
+"""Explicit Euler in torch, with gradients: one sparse product per step for all samples of a model.
 
-This is the engine of GPUs. On the CPU :func:`respond` has the same numbers, and their gradients, from the kernels of
-:mod:`flyxr.engine.lattice`; :func:`integrate` is the sparse product wherever it runs.
+This is the engine for GPUs. :func:`integrate` uses sparse products on any device. :func:`respond`, which is
+differentiable, uses the faster stencil of :mod:`flyxr.engine.batches` on the CPU.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from flyxr.engine import lattice, products
-from flyxr.engine.base import Integrated, Network, Parameters
+from flyxr.engine import batches, lattice, products
+from flyxr.engine.base import EngineResult, Network, Parameters
 from flyxr.errors import InputError, Problem, raise_problems
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-KEPT_BYTES = 2**30
-"""Memory for the states that :func:`respond` keeps for a gradient, where the caller does not say how many to keep."""
-_STENCIL = frozenset({("cpu", torch.float32), ("cpu", torch.float64)})
-"""Devices and dtypes for which the stencil is faster; tests empty it, to hold the sparse product to the same."""
+CHECKPOINT_BYTES = 2**30
+"""Default limit of the memory for the states that :func:`respond` keeps for a gradient, in bytes."""
 
 
 class TorchParameters(NamedTuple):
-    """Free parameters of some models, as :class:`flyxr.engine.base.Parameters`, in tensors of one dtype and device.
+    """Free parameters of models: :class:`flyxr.engine.base.Parameters` as tensors of one dtype and device.
 
     ``bias`` and ``time_constant`` (s) are (model, cell_type), ``synapse_strength`` is (model, pair).
     """
@@ -36,7 +34,7 @@ class TorchParameters(NamedTuple):
     synapse_strength: torch.Tensor
 
 
-class TorchIntegrated(NamedTuple):
+class TorchResult(NamedTuple):
     """Responses (model, sample, recorded frame, recorded cell) and the last state (model, sample, cell)."""
 
     responses: torch.Tensor
@@ -53,12 +51,17 @@ def integrate(
     cells: NDArray[np.integer] | None = None,
     frames: NDArray[np.integer] | None = None,
     device: str = "cpu",
-) -> Integrated:
+) -> EngineResult:
     """Integrate all models for all samples in float32; see :class:`flyxr.engine.base.Engine`.
 
-    With ``rate = dt / max(tau, dt)`` a step is ``V <- V + rate ((bias - V) + x + W max(V, 0))``, in buffers made
-    before the first. Folding the rate into weights and decay would be no faster and shift the fixed points: the
-    rounding of ``1 - rate`` alone made errors of 4e-4 where this form makes 1e-5.
+    With ``rate = dt / max(tau, dt)`` a step is ``V <- V + rate ((bias - V) + x + W max(V, 0))``, in buffers that are
+    allocated once. Folding the rate into the weights and the decay would be no faster and would shift the fixed
+    points: rounding ``1 - rate`` alone causes errors of 4e-4, this form errors of 1e-5.
+
+    Raises
+    ------
+    InputError
+        A ValueError. If ``device`` is a GPU that torch cannot use.
 
     Examples
     --------
@@ -70,29 +73,29 @@ def integrate(
     if device.startswith("cuda") and not torch.cuda.is_available():
         text = f"expected a CUDA GPU for device={device!r}, got none that torch {torch.__version__} can use"
         raise InputError(Problem(text, "use device='cpu'", "use --device cpu"))
-    n_samples, n_frames, _ = stimulus.shape
-    shape, n_cells = (len(parameters.bias), n_samples), network.n_cells
-    n_recorded = n_frames if frames is None else len(frames), n_cells if cells is None else len(cells)
-    responses, last = torch.empty((*shape, *n_recorded)), torch.empty((*shape, n_cells))
+    n_models, n_samples, n_cells = len(parameters.bias), len(stimulus), network.n_cells
+    n_frames = stimulus.shape[1] if frames is None else len(frames)
+    responses = torch.empty((n_models, n_samples, n_frames, n_cells if cells is None else len(cells)))
+    last_state = torch.empty((n_models, n_samples, n_cells))
 
-    def put(values: NDArray[np.floating]) -> torch.Tensor:
+    def to_device(values: NDArray[np.floating]) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)
 
-    luminance = put(stimulus)
-    readable = None if cells is None else np.maximum(cells, 0)
+    luminance = to_device(stimulus)
+    present_cells = None if cells is None else np.maximum(cells, 0)
     with torch.no_grad():
-        for model in range(shape[0]):
-            of_model = TorchParameters(*(put(values[model])[None] for values in parameters))
-            start = None if state is None else put(state[model])[None]
-            given = _prepare(network, of_model, luminance, dt, start, readable, frames, None)
-            of_samples, state_after = products.respond(given)
-            on_host = of_samples[0].cpu()
-            for slot in range(responses.shape[2]):  # all at once would transpose outside the caches
-                responses[model, :, slot] = on_host[:, slot]
-            last[model].copy_(state_after[0])
+        for model in range(n_models):
+            model_parameters = TorchParameters(*(to_device(values[model])[None] for values in parameters))
+            initial = None if state is None else to_device(state[model])[None]
+            inputs = _prepare(network, model_parameters, luminance, dt, initial, present_cells, frames, None, 0)
+            model_responses, model_state = products.respond(inputs)
+            on_host = model_responses[0].cpu()
+            for frame in range(n_frames):  # a transposed copy of all frames at once would not fit the caches
+                responses[model, :, frame] = on_host[:, frame]
+            last_state[model].copy_(model_state[0])
     if cells is not None:
         responses[..., np.asarray(cells) < 0] = math.nan
-    return Integrated(responses.numpy(), last.numpy())
+    return EngineResult(responses.numpy(), last_state.numpy())
 
 
 def respond(
@@ -105,46 +108,56 @@ def respond(
     cells: NDArray[np.integer] | None = None,
     frames: NDArray[np.integer] | None = None,
     checkpoint: int | None = None,
-) -> TorchIntegrated:
-    """Responses that :mod:`torch.autograd` differentiates in parameters, stimulus and initial state.
+    checkpoint_bytes: int = CHECKPOINT_BYTES,
+    method: Literal["auto", "stencil", "products"] = "auto",
+    n_threads: int | None = None,
+) -> TorchResult:
+    """Compute responses that are differentiable with respect to parameters, stimulus and initial state.
 
-    Dtype and device are those of the parameters; on the CPU the numbers are those of the stencil engine. The gradient
-    comes from the adjoint of the Euler step, not from a graph of operations. It can be taken once, not a second time
-    of itself.
+    Dtype and device are those of the parameters. On the CPU the numbers are those of the stencil engine. The gradient
+    comes from the adjoint of the Euler step instead of a graph of operations. There is no second derivative.
 
     Parameters
     ----------
     network, parameters
-        The models; explicit Euler with the equations of Lappalainen et al. 2024.
+        The models. They are integrated by explicit Euler steps (equations of Lappalainen et al. 2024).
     stimulus : (sample, frame, column) or (model, sample, frame, column)
-        Luminance, one integration step a frame.
+        Luminance; each frame is one integration step.
     dt
-        Step, s.
+        Integration step, s.
     state : (model, sample or 1, cell), optional
-        State before the first frame; without it rest, where the potential is the bias.
+        State before the first frame. The default is rest, where the potential equals the bias.
     cells : (recorded cell,) int, optional
-        Cells to record; without it all.
+        Cells to record, by default all.
     frames : (recorded frame,) int, optional
-        Frames to record, ascending; without it all. A response is the state after its frame.
+        Frames to record, ascending, by default all. A response is the state after its frame.
     checkpoint
-        Frames from one state that is kept for the gradient to the next; those between are integrated again on the way
-        back. 1 keeps all and is fastest. Without it, the smallest number for which states take at most
-        :data:`KEPT_BYTES`, or the number for which they take least.
+        Number of frames from one state that is kept for the gradient to the next. The states between them are
+        recomputed in the backward pass. 1 keeps all states and is fastest. By default
+        :func:`checkpoint_interval` chooses it.
+    checkpoint_bytes
+        Memory that states may take if ``checkpoint`` is not given, in bytes.
+    method
+        ``"stencil"`` (CPU, float32 or float64) or ``"products"`` (sparse products, on any device). ``"auto"`` is the
+        stencil where it is possible.
+    n_threads
+        Threads of the stencil, by default :func:`flyxr.engine.base.n_threads`.
 
     Returns
     -------
-    TorchIntegrated
+    TorchResult
         Responses (model, sample, recorded frame, recorded cell) and the last state (model, sample, cell).
 
     Raises
     ------
-    ValueError
-        If ``checkpoint`` is not positive, or cells or frames are not in range or frames not ascending.
+    InputError
+        A ValueError. If ``checkpoint`` is not positive, cells or frames are out of range, frames are not ascending, or
+        the stencil is asked for on a GPU or in another dtype.
 
     Notes
     -----
-    Where a derivative does not exist, a potential of 0 counts as silent, and a time constant equal to ``dt`` as one
-    above it, so that training can lift it again; time constants below ``dt`` have gradient 0.
+    Where a derivative does not exist, a potential of 0 counts as silent, and a time constant equal to ``dt`` counts as
+    greater, so that training can increase it again. Time constants below ``dt`` have gradient 0.
 
     Examples
     --------
@@ -158,10 +171,15 @@ def respond(
     >>> tensors.synapse_strength.grad.shape
     torch.Size([1, 3])
     """
+    can_use_stencil = parameters.bias.device.type == "cpu" and parameters.bias.dtype in (torch.float32, torch.float64)
+    if method == "stencil" and not can_use_stencil:
+        place = f"{parameters.bias.dtype} on {parameters.bias.device}"
+        raise InputError(Problem(f"the stencil takes float32 or float64 on the CPU, got {place}", "use method='auto'"))
     _check(network, stimulus.shape[-2], cells, frames, checkpoint)
-    given = _prepare(network, parameters, stimulus, dt, state, cells, frames, checkpoint)
-    stencil = (parameters.bias.device.type, parameters.bias.dtype) in _STENCIL
-    return TorchIntegrated(*(_RespondByStencil.apply(*given) if stencil else products.respond(given)))  # type: ignore[no-untyped-call]
+    inputs = _prepare(network, parameters, stimulus, dt, state, cells, frames, checkpoint, checkpoint_bytes)
+    if can_use_stencil and method != "products":
+        return TorchResult(*_StencilFunction.apply(*inputs, n_threads))  # type: ignore[no-untyped-call]
+    return TorchResult(*products.respond(inputs))
 
 
 def _check(
@@ -178,7 +196,7 @@ def _check(
         problems.append(
             Problem(
                 f"expected cells from 0 to {network.n_cells - 1}, got {np.min(cells)} to {np.max(cells)}",
-                "leave out those that are not there",
+                "leave out absent cells",
             )
         )
     if frames is not None and len(frames):
@@ -186,14 +204,14 @@ def _check(
             problems.append(
                 Problem(
                     f"expected frames from 0 to {n_frames - 1}, got {np.min(frames)} to {np.max(frames)}",
-                    "count them from the first of the stimulus",
+                    "count them from the first frame of the stimulus",
                 )
             )
         if (np.diff(frames) <= 0).any():
             problems.append(
                 Problem(f"expected frames ascending, got {np.asarray(frames).tolist()[:8]}", "sort them with np.unique")
             )
-    raise_problems(InputError, "what is asked for cannot be computed", problems)
+    raise_problems(InputError, "cannot compute these responses", problems)
 
 
 def _prepare(
@@ -205,76 +223,102 @@ def _prepare(
     cells: NDArray[np.integer] | None,
     frames: NDArray[np.integer] | None,
     checkpoint: int | None,
+    checkpoint_bytes: int,
 ) -> products.Inputs:
-    """Inputs in one dtype, on one device, of all models and samples; the interval is None without a gradient."""
+    """Bring all inputs to one dtype, one device, and all models and samples; the interval is None without gradient."""
     bias, time_constant, strength = parameters
     n_models, (n_samples, n_frames, n_columns) = len(bias), stimulus.shape[-3:]
     stimulus = stimulus.to(bias).expand(n_models, n_samples, n_frames, n_columns)
     rate = bias.new_tensor(dt) / time_constant.clamp(min=dt)
     if state is None:
-        # Not bias[:, cell_type], whose way back takes as long as ten steps.
+        # Not bias[:, cell_type], whose backward pass takes as long as ten steps.
         state = bias.index_select(1, torch.as_tensor(network.cell_type, device=bias.device))[:, None]
     state = state.to(bias).expand(n_models, n_samples, network.n_cells)
     interval = None
-    if torch.is_grad_enabled() and any(of.requires_grad for of in (bias, rate, strength, stimulus, state)):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (bias, rate, strength, stimulus, state)):
         interval = checkpoint
         if interval is None:
-            bytes_of_state = network.n_cells * n_samples * bias.element_size()
-            interval = _frames_between_kept(n_models, n_frames, KEPT_BYTES // max(bytes_of_state, 1))
+            state_bytes = network.n_cells * n_samples * bias.element_size()
+            interval = checkpoint_interval(n_models, n_frames, checkpoint_bytes // max(state_bytes, 1))
         interval = min(interval, max(n_frames, 1))
     return products.Inputs(bias, rate, strength, stimulus, state, network, cells, frames, interval)
 
 
-def _frames_between_kept(n_models: int, n_frames: int, n_states: int) -> int:
-    """Smallest interval at which the states kept, and those of one interval, are at most so many, or fewest."""
-    fewest = max(1, min(n_frames, math.isqrt(n_models * n_frames)))
-    intervals = range(1, fewest)
-    return next((k for k in intervals if n_models * (math.ceil(n_frames / k) + 1) + k <= n_states), fewest)
+def checkpoint_interval(n_models: int, n_frames: int, max_states: int) -> int:
+    """Choose the number of frames between two states that are kept for a gradient.
+
+    Parameters
+    ----------
+    n_models, n_frames
+        Size of the simulation.
+    max_states
+        Number of states, each of one model and all samples, that fit the memory: those that are kept, and those of
+        the interval that is recomputed.
+
+    Returns
+    -------
+    int
+        The smallest interval that fits, or the one with the fewest states if none does.
+
+    Examples
+    --------
+    >>> [checkpoint_interval(1, 100, max_states) for max_states in (102, 60, 0)]
+    [1, 2, 10]
+    """
+    leanest = max(1, min(n_frames, math.isqrt(n_models * n_frames)))
+    intervals = range(1, leanest)
+    return next((k for k in intervals if n_models * (math.ceil(n_frames / k) + 1) + k <= max_states), leanest)
 
 
-class _RespondByStencil(torch.autograd.Function):
-    """All models and samples by the kernels for the CPU; arrays as :func:`respond` takes and returns them."""
+class _StencilFunction(torch.autograd.Function):
+    """All models and samples by the kernels for the CPU; arrays have the dims that :func:`respond` documents."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        given = products.Inputs(*inputs)
-        network, n_frames = given.network, given.stimulus.shape[2]
-        cells = np.arange(network.n_cells) if given.cells is None else np.asarray(given.cells)
-        record = lattice.record(network, n_frames, cells, given.frames)
-        n_recorded = n_frames if given.frames is None else len(given.frames)
-        responses = given.bias.new_empty((*given.state.shape[:2], n_recorded, len(cells)))
-        last, kept = lattice.forward(
+    def forward(ctx: Any, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        *tensors_and_options, n_threads = args
+        inputs = products.Inputs(*tensors_and_options)
+        network, n_frames = inputs.network, inputs.stimulus.shape[2]
+        cells = np.arange(network.n_cells) if inputs.cells is None else np.asarray(inputs.cells)
+        recording = lattice.recording(network, n_frames, cells, inputs.frames)
+        n_recorded = n_frames if inputs.frames is None else len(inputs.frames)
+        responses = inputs.bias.new_empty((*inputs.state.shape[:2], n_recorded, len(cells)))
+        last_state, checkpoints = batches.forward(
             network,
-            lattice.Models(*(tensor.detach().contiguous().numpy() for tensor in given[:3])),
-            given.stimulus.detach().numpy(),
-            given.state.detach().numpy(),
-            record,
+            batches.ModelArrays(*(tensor.detach().contiguous().numpy() for tensor in inputs[:3])),
+            inputs.stimulus.detach().numpy(),
+            inputs.state.detach().numpy(),
+            recording,
             responses.numpy(),
-            interval=given.interval,
-            within=products.denormals_flushed,
+            interval=inputs.interval,
+            n_threads=n_threads,
+            context=products.denormals_flushed,
         )
-        ctx.save_for_backward(*given[:4], torch.from_numpy(kept))
-        ctx.rest = network, record, cells, given.interval
-        return responses, torch.from_numpy(last)
+        ctx.save_for_backward(*inputs[:4], torch.from_numpy(checkpoints))
+        ctx.rest = network, recording, cells, inputs.interval, n_threads
+        return responses, torch.from_numpy(last_state)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_responses: torch.Tensor, of_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *of_models, stimulus, kept = ctx.saved_tensors
-        network, record, cells, interval = ctx.rest
-        _, _, with_strength, with_stimulus, *_ = ctx.needs_input_grad
-        got = lattice.backward(
+    def backward(
+        ctx: Any, grad_responses: torch.Tensor, grad_last_state: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        *parameters, stimulus, checkpoints = ctx.saved_tensors
+        network, recording, cells, interval, n_threads = ctx.rest
+        _, _, needs_strength, needs_stimulus, *_ = ctx.needs_input_grad
+        gradients = batches.backward(
             network,
-            lattice.Models(*(tensor.contiguous().numpy() for tensor in of_models)),
+            batches.ModelArrays(*(tensor.contiguous().numpy() for tensor in parameters)),
             stimulus.numpy(),
-            kept.numpy(),
+            checkpoints.numpy(),
             interval,
-            record,
+            recording,
             cells,
-            of_responses.contiguous().numpy(),
-            of_last.numpy(),
-            with_strength=with_strength,
-            with_stimulus=with_stimulus,
-            within=products.denormals_flushed,
+            grad_responses.contiguous().numpy(),
+            grad_last_state.numpy(),
+            needs_strength=needs_strength,
+            needs_stimulus=needs_stimulus,
+            n_threads=n_threads,
+            context=products.denormals_flushed,
         )
-        return *(None if values is None else torch.from_numpy(values) for values in got), None, None, None, None
+        tensors = (None if values is None else torch.from_numpy(values) for values in gradients)
+        return *tensors, None, None, None, None, None

@@ -1,6 +1,6 @@
 """Explicit Euler in numba, float32, on the CPU: connections as a stencil that slides over the lattice of columns.
 
-Samples share nothing but weights, so any batches on any number of threads give the same bits.
+Samples share only the weights, so the result has the same bits for any batches and any number of threads.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flyxr.engine import lattice
-from flyxr.engine.base import Integrated, Network, Parameters
+from flyxr.engine import batches, lattice
+from flyxr.engine.base import EngineResult, Network, Parameters
 from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def integrate(
     cells: NDArray[np.integer] | None = None,
     frames: NDArray[np.integer] | None = None,
     device: str = "cpu",
-) -> Integrated:
+) -> EngineResult:
     """Integrate all models for all samples; see :class:`flyxr.engine.base.Engine`.
 
-    A step is ``V <- V + rate ((bias - V) + x + W max(V, 0))`` with ``rate = dt / max(tau, dt)``, in batches on as
+    A step is ``V <- V + rate ((bias - V) + x + W max(V, 0))`` with ``rate = dt / max(tau, dt)``. Batches run on as
     many threads as there are cores.
 
     Raises
@@ -50,11 +50,11 @@ def integrate(
             Problem(f"the stencil engine computes on the CPU, got device={device!r}", "use engine='sparse'")
         )
     cells = np.arange(network.n_cells) if cells is None else np.asarray(cells)
-    what = lattice.record(network, stimulus.shape[1], cells, frames)
+    recording = lattice.recording(network, stimulus.shape[1], cells, frames)
     n_recorded = stimulus.shape[1] if frames is None else len(frames)
     responses = np.empty((len(parameters.bias), len(stimulus), n_recorded, len(cells)), np.float32)
     responses[..., cells < 0] = np.nan
-    for_all = np.broadcast_to(np.asarray(stimulus, dtype=np.float32), (len(responses), *stimulus.shape))
-    of = lattice.models(parameters, dt)
-    last, _ = lattice.forward(network, of, for_all, state, what, responses)
-    return Integrated(responses, last)
+    model_stimulus = np.broadcast_to(np.asarray(stimulus, dtype=np.float32), (len(responses), *stimulus.shape))
+    models = batches.model_arrays(parameters, dt)
+    last_state, _ = batches.forward(network, models, model_stimulus, state, recording, responses)
+    return EngineResult(responses, last_state)

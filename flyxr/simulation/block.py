@@ -75,7 +75,7 @@ def check_state(state: NDArray[np.floating], tables: Tables) -> None:
 
 def _integrate(
     block: Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
-) -> base.Integrated:
+) -> base.EngineResult:
     engine, network = ENGINES[block.engine], compile_network(block.tables)
     with _all_threads() if engine.is_exclusive else nullcontext():
         return engine.load()(network, parameters, stimulus, block.dt, device=block.device, **options)

@@ -79,7 +79,7 @@ def prepare(
     """
     rendering = schema.validate(rendering, "rendering")
     ensemble = schema.in_memory(schema.validate(ensemble, "ensemble"))
-    connectome = connectomes.find(ensemble.attrs, connectome, stacklevel=stacklevel + 1)
+    connectome = connectomes.find_connectome(ensemble.attrs, connectome, stacklevel=stacklevel + 1)
     plain = tables(connectome)
     _check_fit(rendering, ensemble, connectome, plain)
     parameters = engine_parameters(ensemble, connectome)

@@ -179,6 +179,6 @@ def _block_samples(prepared: Prepared) -> int:
     n_samples = prepared.luminance.sizes["sample"]
     most = int(np.clip(BLOCK_BYTES // bytes_per_sample(prepared), 1, min(BLOCK_SAMPLES, n_samples)))
     even = math.ceil(n_samples / math.ceil(n_samples / most))
-    n_side_by_side = ENGINES[prepared.block.engine].n_side_by_side
+    n_side_by_side = ENGINES[prepared.block.engine].batch_size
     whole = -(-even // n_side_by_side) * n_side_by_side
     return whole if whole <= most else even
