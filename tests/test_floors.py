@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "flyxr"
 FLOORS = {
     "errors": -1,  # the ground that every room may stand on
+    "lazy": -1,
     "hexgrid": 0,
     "schema": 0,
     "provenance": 0,
@@ -44,7 +45,7 @@ FLOORS = {
 # CPU; and the sparse products that it has them from elsewhere.
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "products"),
-    "viz": ("base",),
+    "viz": ("colours", "selecting", "elements", "pictures", "figures"),
     "stimuli": ("arrays", "columns"),
     "schema": ("records",),
     "simulation": ("record", "block", "checks"),

@@ -206,10 +206,10 @@ def flyxr_store(request: dict[str, Any]) -> dict[str, Any]:
 
 def flyxr_read(request: dict[str, Any]) -> Found:
     """One cell type of the responses that lie on disk."""
-    from flyxr.store import open_store
+    from flyxr import store
 
     def read() -> Any:
-        return open_store(request["store"])["response"].sel(cell_type=READ_CELL_TYPE).load()
+        return store.open(request["store"])["response"].sel(cell_type=READ_CELL_TYPE).load()
 
     read()
     return _timed(read, request["repeats"])[0], {}
