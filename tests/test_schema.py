@@ -42,9 +42,9 @@ def test_validate__takes_a_data_array() -> None:
 
 WRONG: dict[str, tuple[Any, str, str]] = {
     "too few dims": (
-        movie().isel(sample=0),
+        movie().isel(x=0),
         "movie",
-        r"expected 'luminance' with dims .* add 'sample' with .expand_dims",
+        r"expected 'luminance' with dims .* add 'x' with .expand_dims",
     ),
     "too many dims": (movie().expand_dims("colour"), "movie", r"got \(colour, .*select one 'colour' with .isel"),
     "no samples": (movie().isel(sample=slice(0, 0)), "movie", "at least one of each dim.*none along sample"),
@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "no time": (movie().drop_vars("time"), "movie", "expected coordinate 'time'"),
     "uneven time": (movie().assign_coords(time=[0, 0.1, 0.3]), "movie", r"uniform step, got steps from 0.1 s to 0.2 s"),
     "backward time": (movie().assign_coords(time=[0.2, 0.1, 0]), "movie", r"increasing.*sortby\('time'\)"),
-    "nan time": (movie().assign_coords(time=[0, np.nan, 1]), "movie", "finite and increasing"),
+    "nan time": (movie().assign_coords(time=[0, np.nan, 1]), "movie", "expected 'time' finite"),
     "half a lattice": (rendering().isel(column=slice(0, 5)), "rendering", "7 columns .*extent 1, got 5, which fill no"),
     "shuffled columns": (
         rendering().isel(column=[1, 0, 2, 3, 4, 5, 6]),

@@ -1,7 +1,7 @@
 """Names of dims and variables, declared once, and the check that a Dataset follows them.
 
-The records validate what enters a public function, write ``long_name`` and ``units``, and print the
-schema page (``python -m flyxr.schema``).
+The records validate what enters a public function, write ``long_name`` and ``units``, and print the schema page
+(``python -m flyxr.schema``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,28 @@ import numpy as np
 import xarray as xr
 
 from flyxr.errors import FlyxrError, Problem, raise_problems
+from flyxr.schema.completion import Squeeze, complete, load_coords, points_either_way
+from flyxr.schema.problems import (
+    WAYS_TO_MAKE,
+    column_problems,
+    format_dims,
+    kind_with_article,
+    luminance_problems,
+    missing_coord,
+    other_kind_problems,
+    rename_hint,
+    repeated_labels,
+    time_problems,
+    variable_problems,
+    which_way_up,
+)
 from flyxr.schema.records import (
     COORDS,
+    DIM_SYNONYMS,
     DIMS,
     FLASHES,
     IMPULSES,
+    KIND_ATTR,
     KINDS,
     MEASURES,
     MOVING,
@@ -33,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COORDS",
     "DIMS",
+    "DIM_SYNONYMS",
     "FLASHES",
     "IMPULSES",
     "KINDS",
@@ -43,25 +61,24 @@ __all__ = [
     "Kind",
     "Measure",
     "SchemaError",
+    "Squeeze",
     "Stimulus",
     "Variable",
     "annotate",
     "as_dataset",
+    "expand",
     "frames_to_end",
     "in_memory",
     "kind_of",
+    "kind_with_article",
+    "load_coords",
     "luminance_problems",
     "page",
+    "rename_hint",
     "time_coord",
     "time_step",
     "validate",
 ]
-
-KIND_ATTR = "flyxr_dataset"
-"""Attribute that names the kind of a Dataset, e.g. ``"responses"``."""
-
-_ROUNDING = 1e-6
-_KIND_NAMES = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "str", "U": "str", "T": "str"}
 
 
 class SchemaError(FlyxrError, ValueError):
@@ -69,24 +86,30 @@ class SchemaError(FlyxrError, ValueError):
 
 
 def as_dataset(data: xr.Dataset | xr.DataArray, kind: str) -> xr.Dataset:
-    """Take a DataArray for the Dataset whose one variable it is; a Dataset passes through."""
+    """Promote a DataArray to a one-variable Dataset; a Dataset passes through.
+
+    Examples
+    --------
+    >>> list(as_dataset(xr.DataArray([0.5], dims="column"), "rendering"))
+    ['luminance']
+    """
     if isinstance(data, xr.Dataset):
         return data
     main = KINDS[kind].variables[0].name
     if isinstance(data, xr.DataArray):
-        return data.to_dataset(name=main)
+        return data.drop_vars(main, errors="ignore").to_dataset(name=main)
     raise SchemaError(
         Problem(
-            f"expected a {kind} (an xarray Dataset with '{main}'), got {type(data).__name__}",
-            "wrap the array with fx.stimuli.from_array(array, frame_rate=...)"
-            if kind == "movie"
-            else f"build it with flyxr or open it with fx.open(path); its dims are {KINDS[kind].variables[0].dims}",
+            f"expected {kind_with_article(kind)} (an xarray Dataset with '{main}'), got {type(data).__name__}",
+            WAYS_TO_MAKE.get(
+                kind, f"build it with flyxr or open it with fx.open(path); its dims are {KINDS[kind].variables[0].dims}"
+            ),
         )
     )
 
 
 def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: bool = False) -> xr.Dataset:
-    """Check names, dims, dtypes, lengths, time and columns; values are not looked at.
+    """Complete a Dataset and check names, dims, dtypes, lengths, time and columns; values are not looked at.
 
     Parameters
     ----------
@@ -100,7 +123,9 @@ def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: b
     Returns
     -------
     Dataset
-        The same data with dims in the order of the schema; nothing is computed but coordinates that are lazy.
+        The same data with dims in the order of the schema. Missing coordinates that have one possible value are filled
+        in, dims that were selected away have length one (:func:`expand` removes them from a result again), and
+        coordinates are in memory. No variable is computed.
 
     Raises
     ------
@@ -115,42 +140,75 @@ def validate(data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: b
     flyxr.schema.SchemaError: not a rendering:
     - expected variable 'luminance' (sample, time, column), got no variables
     """
-    dataset, record = as_dataset(data, kind), KINDS[kind]
-    chunked = [name for name in record.coords if name in dataset.coords and dataset[name].chunks is not None]
-    dataset = dataset.assign_coords({name: dataset[name].compute() for name in chunked})
-    problems: list[str | Problem] = []
-    for variable in record.variables:
+    return expand(data, kind, integer_luminance=integer_luminance)[0]
+
+
+def expand(
+    data: xr.Dataset | xr.DataArray, kind: str, *, integer_luminance: bool = False
+) -> tuple[xr.Dataset, Squeeze]:
+    """Validate data that may lack dims that were selected away, for a function whose result lacks them too.
+
+    Parameters, errors and the Dataset are those of :func:`validate`.
+
+    Returns
+    -------
+    dataset : Dataset
+        With all dims of the schema.
+    squeeze : Squeeze
+        ``squeeze(result)`` removes the dims that the data did not have.
+
+    Examples
+    --------
+    >>> luminance = xr.DataArray(np.zeros((2, 7)), {"time": [0.0, 0.01]}, ("time", "column"))
+    >>> rendering, squeeze = expand(luminance, "rendering")
+    >>> rendering.luminance.dims, squeeze(rendering).luminance.dims
+    (('sample', 'time', 'column'), ('time', 'column'))
+    """
+    dataset, squeeze = complete(as_dataset(data, kind), kind)
+    record = KINDS[kind]
+    problems: list[str | Problem] = other_kind_problems(dataset, kind)
+    for variable in record.variables if not problems else ():
         if variable.name not in dataset:
             if variable.name not in record.optional:
                 present = ", ".join(map(repr, map(str, dataset.data_vars))) or "no variables"
-                problems.append(f"expected variable '{variable.name}' {_dims(variable.dims)}, got {present}")
+                problems.append(f"expected variable '{variable.name}' {format_dims(variable.dims)}, got {present}")
             continue
         uint8_accepted = integer_luminance and dataset[variable.name].dtype == np.uint8
-        problems += _check_variable(dataset[variable.name], variable, uint8_accepted)
+        problems += variable_problems(dataset[variable.name], variable, uint8_accepted)
     if not problems:
-        problems += [
-            f"expected coordinate '{name}' {_dims(COORDS[name].dims)} ({COORDS[name].description}), got none"
-            for name in record.coords
-            if name not in dataset.coords
-        ]
+        problems += [missing_coord(dataset, name) for name in record.coords if name not in dataset.coords]
     if not problems:
         for name in record.coords:
-            problems += _check_variable(dataset[name], COORDS[name], False)
+            problems += variable_problems(dataset[name], COORDS[name], False)
+    if not problems:
         if "time" in record.coords:
-            problems += _check_time(dataset["time"].values)
+            problems += time_problems(dataset["time"].values)
         if "column" in record.coords:
-            problems += _check_columns(dataset, record.whole_lattice)
+            problems += column_problems(dataset, record.whole_lattice)
+        if kind == "movie" and points_either_way(dataset, "y"):
+            problems.append(which_way_up(dataset["y"].values))
         for name in ("cell_type", "model", "sample", "pair"):
             if name in record.coords and not dataset.indexes[name].is_unique:
-                twice = dataset.indexes[name][dataset.indexes[name].duplicated()].unique().tolist()
-                problems.append(f"expected each {name} once, got more than one of {twice}")
-    raise_problems(SchemaError, f"not a {kind}", problems)
+                problems.append(repeated_labels(dataset, name))
+    raise_problems(SchemaError, f"not {kind_with_article(kind)}", problems)
     order = dict.fromkeys(dim for variable in record.variables for dim in variable.dims)
-    return dataset.transpose(*(dim for dim in order if dim in dataset.dims), ...)
+    return _refresh_step(dataset.transpose(*(dim for dim in order if dim in dataset.dims), ...)), squeeze
+
+
+def _refresh_step(dataset: xr.Dataset) -> xr.Dataset:
+    """Correct the step that is kept beside the time axis, so that it holds if a single frame is selected later."""
+    if "time" not in dataset.coords or dataset["time"].dims != ("time",) or dataset.sizes["time"] < 2:
+        return dataset
+    stated, step = dataset["time"].attrs.get("step"), time_step(dataset)
+    if stated is None or stated == step:
+        return dataset
+    time = dataset["time"].variable.copy(deep=False)
+    time.attrs = {**time.attrs, "step": step}
+    return dataset.assign_coords(time=time)
 
 
 def in_memory(dataset: xr.Dataset) -> xr.Dataset:
-    """The same in memory, and all its text as objects: what connectomes and ensembles are worked with as.
+    """Load a Dataset into memory, with text as objects, as connectomes and ensembles are used.
 
     Examples
     --------
@@ -164,107 +222,13 @@ def in_memory(dataset: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _dims(dims: tuple[object, ...]) -> str:
-    return f"({', '.join(map(str, dims))})"
-
-
-def _check_variable(array: xr.DataArray, variable: Variable, uint8_accepted: bool) -> list[str | Problem]:
-    problems: list[str | Problem] = []
-    if set(array.dims) != set(variable.dims):
-        missing = [dim for dim in variable.dims if dim not in array.dims]
-        extra = [str(dim) for dim in array.dims if dim not in variable.dims]
-        ways = [f"add {dim!r} with .expand_dims" for dim in missing] + [
-            f"select one {dim!r} with .isel" for dim in extra
-        ]
-        problems.append(
-            f"expected '{variable.name}' with dims {_dims(variable.dims)}, got {_dims(array.dims)}: {'; '.join(ways)}"
-        )
-    if array.dtype.kind not in variable.kinds and not uint8_accepted:
-        expected = "/".join(dict.fromkeys(_KIND_NAMES[kind] for kind in variable.kinds))
-        text = f"expected '{variable.name}' as {expected}, got {array.dtype}"
-        if variable.name == "luminance":
-            way = "convert it with fx.stimuli.from_array(array, frame_rate=..., rescale=True)"
-            problems.append(Problem(text, way, "convert it with --rescale"))
-        else:
-            problems.append(Problem(text, "convert it with .astype"))
-    empty = [str(dim) for dim, length in array.sizes.items() if length == 0]
-    if empty:
-        problems.append(f"expected at least one of each dim of '{variable.name}', got none along {', '.join(empty)}")
-    return problems
-
-
-def _check_time(time: np.ndarray) -> list[str | Problem]:
-    steps = np.diff(time)
-    if not np.isfinite(time).all() or (steps <= 0).any():
-        return ["expected 'time' finite and increasing, in s, got another order or NaN: sort it with .sortby('time')"]
-    if steps.size and not np.allclose(steps, steps.mean(), rtol=1e-3, atol=0):
-        return [
-            f"expected 'time' with a uniform step, got steps from {steps.min():.6g} s to {steps.max():.6g} s: "
-            "interpolate onto a uniform axis with .interp(time=...)"
-        ]
-    return []
-
-
-def _check_columns(dataset: xr.Dataset, whole_lattice: bool) -> list[str | Problem]:
-    if not whole_lattice:
-        return []
-    u, v = dataset["u"].values, dataset["v"].values
-    extent = int(np.abs([u, v, u + v]).max())
-    expected = 1 + 3 * extent * (extent + 1)
-    if len(set(zip(u.tolist(), v.tolist(), strict=True))) != expected or u.size != expected:
-        return [
-            f"expected the {expected} columns of a lattice of extent {extent}, got {u.size}, which fill no lattice: "
-            "keep all columns that BoxEye(extent).render gives"
-        ]
-    if not np.array_equal(np.lexsort((v, u)), np.arange(u.size)):
-        return [
-            f"expected the {u.size} columns in the order u ascending, then v ascending, got another order: "
-            "sort them with .sortby(['u', 'v'])"
-        ]
-    return []
-
-
-def luminance_problems(values: np.ndarray) -> list[Problem]:
-    """What is wrong with the values of a luminance; an error of rounding beyond 0 or 1 is not.
-
-    Examples
-    --------
-    >>> luminance_problems(np.array([0.0, 0.5, 1.0]))
-    []
-    >>> str(luminance_problems(np.array([0.0, 2.0]))[0])
-    'expected luminance from 0 to 1, got values from 0 to 2: ... with fx.stimuli.from_array(..., rescale=True)'
-    """
-    low, high = float(values.min()), float(values.max())
-    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
-        return []
-    finite = values[np.isfinite(values)]
-    problems = []
-    if finite.size < values.size:
-        n_wrong = values.size - finite.size
-        problems.append(
-            Problem(
-                f"expected finite luminance, got NaN or infinity in {n_wrong} of {values.size} values",
-                "replace them first, e.g. with np.nan_to_num",
-            )
-        )
-    if finite.size and not (finite.min() >= -_ROUNDING and finite.max() <= 1 + _ROUNDING):
-        problems.append(
-            Problem(
-                f"expected luminance from 0 to 1, got values from {finite.min():g} to {finite.max():g}",
-                "map them onto 0 to 1 with fx.stimuli.from_array(..., rescale=True)",
-                "map them onto 0 to 1 with --rescale",
-            )
-        )
-    return problems
-
-
 def kind_of(dataset: xr.Dataset, path: str | Path = "this Dataset") -> str:
-    """Kind that a Dataset says it is.
+    """Kind of a Dataset, from its attributes.
 
     Raises
     ------
     SchemaError
-        If it says none, or one that is not known.
+        If it names none, or an unknown one.
 
     Examples
     --------
@@ -273,7 +237,7 @@ def kind_of(dataset: xr.Dataset, path: str | Path = "this Dataset") -> str:
     """
     kind = str(dataset.attrs.get(KIND_ATTR, "none"))
     if kind not in KINDS:
-        raise SchemaError(f"expected {path} to say which kind it is, one of {', '.join(KINDS)}, got {kind}")
+        raise SchemaError(f"expected {path} with the attribute {KIND_ATTR!r}, one of {', '.join(KINDS)}, got {kind}")
     return kind
 
 
@@ -354,7 +318,7 @@ def frames_to_end(dataset: xr.Dataset) -> np.ndarray | None:
         raise SchemaError(
             Problem(
                 f"expected the end 't_end' (sample) of each sample, in s, after the first frame at {time[0]:g} s, got "
-                f"{_dims(t_end.dims)} from {float(t_end.min()):g} s",
+                f"{format_dims(t_end.dims)} from {float(t_end.min()):g} s",
                 "leave out samples that are over before they begin",
             )
         )
@@ -366,16 +330,20 @@ def page() -> str:
     lines = ["# Dimensions, coordinates and variables", "", "| dim | meaning |", "| --- | --- |"]
     lines += [f"| `{name}` | {text} |" for name, text in DIMS.items()]
     lines += ["", "## Coordinates", "", "| coordinate (dims) | units | meaning |", "| --- | --- | --- |"]
-    lines += [f"| `{c.name}` {_dims(c.dims)} | {c.units} | {c.description} |" for c in COORDS.values()]
+    lines += [f"| `{c.name}` {format_dims(c.dims)} | {c.units} | {c.description} |" for c in COORDS.values()]
     for kind in KINDS.values():
         lines += ["", f"## {kind.name}", "", kind.description[0].upper() + kind.description[1:] + ".", ""]
         lines += ["| variable (dims) | units | meaning |", "| --- | --- | --- |"]
-        lines += [f"| `{v.name}` {_dims(v.dims)} | {v.units} | {v.description} |" for v in kind.variables]
+        lines += [f"| `{v.name}` {format_dims(v.dims)} | {v.units} | {v.description} |" for v in kind.variables]
         lines += ["", "Coordinates: " + ", ".join(f"`{name}`" for name in kind.coords) + "."]
         if kind.name == "measures":
-            lines += ["", "| function of `fx.tuning` | gives | of | compared with | by |", "| --- |" + " --- |" * 4]
+            lines += [
+                "",
+                "| `fx.tuning` | gives | stimulus | compared with | by |",
+                "| --- |" + " --- |" * 4,
+            ]
             for m in MEASURES:
                 gives = ", ".join(f"`{variable.name}`" for variable in m.variables)
-                of = f"{m.stimulus}, known by `{m.stimulus.coordinate}`" if m.stimulus else "any stimulus"
-                lines.append(f"| `{m.function}` | {gives} | {of} | {' | '.join(m.compared or ('', ''))} |")
+                stimulus = f"{m.stimulus}, identified by `{m.stimulus.coordinate}`" if m.stimulus else "any stimulus"
+                lines.append(f"| `{m.function}` | {gives} | {stimulus} | {' | '.join(m.compared or ('', ''))} |")
     return "\n".join(lines) + "\n"

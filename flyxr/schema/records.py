@@ -22,19 +22,23 @@ class Variable:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of Dataset: what it must hold and what it may hold."""
+    """One kind of Dataset: what it must hold and what it may hold.
+
+    A dim in ``squeezable`` may be selected away, and then counts as length one.
+    """
 
     name: str
     description: str
     variables: tuple[Variable, ...]
     coords: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    squeezable: tuple[str, ...] = ()
     whole_lattice: bool = True
 
 
 @dataclass(frozen=True)
 class Stimulus:
-    """What measures are of: its functions in ``fx.stimuli``, and the coordinate on ``sample`` that it is known by."""
+    """A stimulus that measures need: functions in ``fx.stimuli`` and the coordinate on ``sample`` that tells it."""
 
     name: str
     functions: tuple[str, ...]
@@ -46,11 +50,11 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of responses: a function of ``fx.tuning``, the stimulus it needs (None: any), and what it gives.
+    """A measure of responses: a function of ``fx.tuning``, the stimulus it needs (None: any), and its variables.
 
-    ``compared`` is the variable of ``fx.tuning.known_tuning`` that the first variable is compared with, and by what:
-    ``correlation`` or ``angular_distance``. A summary has the measures of its stimulus that are not over ``sample``,
-    those with ``varied`` if one of these coordinates has several values.
+    ``compared`` is the variable of ``fx.tuning.known_tuning`` that the first variable is compared with, and the
+    comparison: ``correlation`` or ``angular_distance``. A summary has the measures of its stimulus that are not over
+    ``sample``. Measures with ``varied`` are in it if one of these coordinates has several values.
     """
 
     function: str
@@ -62,7 +66,7 @@ class Measure:
 
 DIMS: Mapping[str, str] = {
     "sample": "one stimulus sequence; stimulus parameters are coords on it",
-    "time": "s, 0 at stimulus onset, uniform step",
+    "time": "time since stimulus onset in s, with a uniform step",
     "y": "row of a movie frame, pixel, downward",
     "x": "column of a movie frame, pixel",
     "column": "hexagonal column, in the order u ascending, then v ascending",
@@ -73,17 +77,32 @@ DIMS: Mapping[str, str] = {
     "axis": "axis of the lattice, u or v, or of the plane, x or y",
     "iteration": "step of an optimisation",
     "component": "axis of an embedding",
-    "n_clusters": "number of Gaussians that was tried",
+    "n_clusters": "number of Gaussians in the mixture",
     "intensity": "luminance of the stimulus",
     "angle": "direction of motion",
     "t_stim": "duration of the stimulus",
 }
 
+KIND_ATTR = "flyxr_dataset"
+"""Attribute that names the kind of a Dataset, e.g. ``"responses"``."""
+
+DIM_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "sample": ("samples", "trial", "trials", "sequence", "sequences", "stimulus", "n_samples"),
+    "time": ("frame", "frames", "t", "n_frames"),
+    "y": ("height", "row", "rows"),
+    "x": ("width", "col", "cols"),
+    "column": ("columns", "hexal", "hexals", "hex", "hexagon", "ommatidium", "ommatidia", "n_hexals"),
+    "cell_type": ("cell_types", "type", "types"),
+    "model": ("models", "network", "networks", "member"),
+}
+"""Other names of dims that are common, in lower case."""
+
 _TEXT = "OUT"
+_LABEL = "OUTiufbMm"
 COORDS: Mapping[str, Variable] = {
     variable.name: variable
     for variable in (
-        Variable("sample", ("sample",), "iu", "", "stimulus sequence"),
+        Variable("sample", ("sample",), _LABEL, "", "stimulus sequence"),
         Variable("time", ("time",), "f", "s", "time since stimulus onset"),
         Variable("column", ("column",), "iu", "", "column"),
         Variable("u", ("column",), "iu", "", "axial coordinate u"),
@@ -91,42 +110,42 @@ COORDS: Mapping[str, Variable] = {
         Variable("x_column", ("column",), "f", "column pitch", "position to the right"),
         Variable("y_column", ("column",), "f", "column pitch", "position upward"),
         Variable("cell_type", ("cell_type",), _TEXT, "", "cell type"),
-        Variable("model", ("model",), "iu", "", "ensemble member, rank by task error where it is known"),
+        Variable("model", ("model",), _LABEL, "", "ensemble member, rank by task error where it is known"),
         Variable("model_name", ("model",), _TEXT, "", "name of the model"),
         Variable("task_error", ("model",), "f", "a.u.", "validation error of the task; NaN where unknown"),
-        Variable("perturbation", ("model",), _TEXT, "", "what was done to the model, or none"),
-        Variable("unperturbed", ("model",), "iu", "", "label of the model that nothing was done to"),
+        Variable("perturbation", ("model",), _TEXT, "", "perturbation of the model, or none"),
+        Variable("unperturbed", ("model",), _LABEL, "", "label of the unperturbed model"),
         Variable("pair", ("pair",), "iu", "", "pair of cell types"),
         Variable("source", ("pair",), _TEXT, "", "source cell type"),
         Variable("target", ("pair",), _TEXT, "", "target cell type"),
         Variable("synapse", ("synapse",), "iu", "", "columnar offset of a pair"),
-        Variable("synapse_pair", ("synapse",), "iu", "", "the pair a columnar offset belongs to"),
-        Variable("du", ("synapse",), "iu", "column", "u of the target minus u of the source"),
-        Variable("dv", ("synapse",), "iu", "column", "v of the target minus v of the source"),
+        Variable("synapse_pair", ("synapse",), "iu", "", "pair that a columnar offset belongs to"),
+        Variable("du", ("synapse",), "iu", "columns", "u of the target minus u of the source"),
+        Variable("dv", ("synapse",), "iu", "columns", "v of the target minus v of the source"),
         Variable("axis", ("axis",), _TEXT, "", "axis of the lattice or of the plane"),
         # parameters of stimuli, where they apply
-        Variable("angle", ("sample",), "fiu", "degree", "direction of motion, 0 to the right, 90 upward"),
-        Variable("width", ("sample",), "fiu", "degree", "width of the bar"),
-        Variable("speed", ("sample",), "fiu", "column/s", "speed of motion, a column being 5.8 degrees"),
+        Variable("angle", ("sample",), "fiu", "degrees", "direction of motion, 0 to the right, 90 upward"),
+        Variable("width", ("sample",), "fiu", "degrees", "width of the bar"),
+        Variable("speed", ("sample",), "fiu", "columns/s", "speed of motion, a column being 5.8 degrees"),
         Variable("intensity", ("sample",), "fiu", "1", "luminance of the stimulus"),
-        Variable("radius", ("sample",), "fiu", "column", "radius of the disc, -1 for the whole field"),
-        Variable("u_impulse", ("sample",), "fiu", "", "axial coordinate u of the disc's middle"),
-        Variable("v_impulse", ("sample",), "fiu", "", "axial coordinate v of the disc's middle"),
-        Variable("spatial_frequency", ("sample",), "f", "cycle/degree", "spatial frequency of the grating"),
+        Variable("radius", ("sample",), "fiu", "columns", "radius of the disc, -1 for the whole field"),
+        Variable("u_impulse", ("sample",), "fiu", "", "axial coordinate u of the centre of the disc"),
+        Variable("v_impulse", ("sample",), "fiu", "", "axial coordinate v of the centre of the disc"),
+        Variable("spatial_frequency", ("sample",), "f", "cycles/degree", "spatial frequency of the grating"),
         Variable("temporal_frequency", ("sample",), "f", "Hz", "temporal frequency of the grating"),
         Variable("contrast", ("sample",), "f", "1", "Michelson contrast of the grating"),
-        Variable("rotation_speed", ("sample",), "f", "degree/s", "speed of rotation, counter-clockwise"),
+        Variable("rotation_speed", ("sample",), "f", "degrees/s", "speed of rotation, counter-clockwise"),
         Variable("expansion_rate", ("sample",), "f", "1/s", "relative rate of expansion; negative for contraction"),
         Variable("motion", ("sample",), _TEXT, "", "kind of motion"),
         Variable("photograph", ("sample",), _TEXT, "", "photograph shown"),
-        Variable("crop", ("sample",), "iu", "", "which random place in the photograph"),
-        Variable("first_offset", ("sample",), "f", "degree", "place of edge or bar at time 0, along its direction"),
+        Variable("crop", ("sample",), "iu", "", "random crop of the photograph"),
+        Variable("first_offset", ("sample",), "f", "degrees", "position of edge or bar at time 0, along its direction"),
         Variable("t_stim", ("sample",), "f", "s", "duration of the stimulus proper, from time 0"),
         Variable("t_end", ("sample",), "f", "s", "end of the sample; later frames are padding"),
         Variable("iteration", ("iteration",), "iu", "", "step of an optimisation"),
-        Variable("start_sample", ("model",), "iu", "", "sample that an optimal stimulus was found from"),
-        Variable("peak_time", ("model",), "f", "s", "time of the highest response to the sample it was found from"),
-        Variable("n_clusters", ("n_clusters",), "iu", "", "number of Gaussians that was tried"),
+        Variable("start_sample", ("model",), _LABEL, "", "sample that the optimisation started from"),
+        Variable("peak_time", ("model",), "f", "s", "time of the largest response to that sample"),
+        Variable("n_clusters", ("n_clusters",), "iu", "", "number of Gaussians in the mixture"),
     )
 }
 
@@ -140,7 +159,7 @@ FLASHES = Stimulus("flashes", ("flashes",), "radius")
 MOVING = Stimulus("moving stimuli", ("moving_edges", "moving_bars", "gratings"), "angle")
 IMPULSES = Stimulus("impulses", ("impulses",), "u_impulse")
 STIMULI = (FLASHES, MOVING, IMPULSES)
-"""Where the coordinates of several are there, the last of them counts: impulses have a radius, too."""
+"""Where coordinates of several stimuli are present, the last one counts: impulses have a radius, too."""
 MEASURES: tuple[Measure, ...] = (
     Measure(
         "peak_responses",
@@ -150,7 +169,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "flash_response_index",
         FLASHES,
-        (Variable("flash_response_index", _BY_TYPE, "f", "1", "preference for ON (1) over OFF (-1) flashes"),),
+        (Variable("flash_response_index", _BY_TYPE, "f", "1", "preference for ON (1) or OFF (-1) flashes"),),
         ("polarity", "correlation"),
     ),
     Measure(
@@ -163,8 +182,8 @@ MEASURES: tuple[Measure, ...] = (
         "preferred_direction",
         MOVING,
         (
-            Variable("preferred_direction", _BY_CONTRAST, "f", "degree", "direction of motion that a cell prefers"),
-            Variable("vector_length", _BY_CONTRAST, "f", "a.u.", "length of the sum of peak responses as vectors"),
+            Variable("preferred_direction", _BY_CONTRAST, "f", "degrees", "preferred direction of motion"),
+            Variable("vector_length", _BY_CONTRAST, "f", "a.u.", "length of the vector sum of peak responses"),
         ),
         ("preferred_direction", "angular_distance"),
     ),
@@ -177,14 +196,22 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "temporal_receptive_field",
         IMPULSES,
-        (Variable("temporal_receptive_field", (*_BY_IMPULSE, "time"), "f", "a.u.", "course after an impulse"),),
+        (
+            Variable(
+                "temporal_receptive_field",
+                (*_BY_IMPULSE, "time"),
+                "f",
+                "a.u.",
+                "response to an impulse over time",
+            ),
+        ),
     ),
     Measure(
         "spatial_receptive_field",
         IMPULSES,
         (
             Variable("spatial_receptive_field", (*_BY_IMPULSE, "column"), "f", "a.u.", "response to each impulse"),
-            Variable("field_time", _BY_IMPULSE, "f", "s", "when the spatial receptive field was taken"),
+            Variable("field_time", _BY_IMPULSE, "f", "s", "time at which the spatial receptive field is taken"),
         ),
         varied=("u_impulse", "v_impulse"),
     ),
@@ -199,29 +226,31 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind(
             "movie",
-            "sequences of frames, before the eye",
+            "sequences of frames",
             (Variable("luminance", ("sample", "time", "y", "x"), "f", "1", "luminance, 0 dark to 1 bright"),),
             ("sample", "time"),
+            squeezable=("sample", "time"),
         ),
         Kind(
             "rendering",
-            "what the columns of the eye receive",
+            "luminance that each column of the eye receives",
             (
                 _LUMINANCE,
-                Variable("flow", ("sample", "time", "column", "axis"), "f", "column/s", "true optic flow of the image"),
+                Variable("flow", ("sample", "time", "column", "axis"), "f", "columns/s", "true optic flow"),
             ),
             ("sample", "time", *_COLUMN_COORDS),
             optional=("flow",),
+            squeezable=("sample", "time"),
         ),
         Kind(
             "connectome",
             "cell types and their connections",
             (
-                Variable("stride", ("cell_type", "axis"), "iu", "column", "a cell in each stride-th column"),
+                Variable("stride", ("cell_type", "axis"), "iu", "columns", "distance of cells along each axis"),
                 Variable("role", ("cell_type",), _TEXT, "", "input, intermediate or output"),
                 Variable("sign", ("pair",), "iuf", "", "+1 excitatory, -1 inhibitory"),
-                Variable("n_synapses", ("synapse",), "f", "synapse", "mean number of synapses"),
-                Variable("filled", ("synapse",), "b", "", "assumed, in a gap of a receptive field"),
+                Variable("n_synapses", ("synapse",), "f", "synapses", "mean number of synapses"),
+                Variable("filled", ("synapse",), "b", "", "synapse assumed in a gap of a receptive field"),
             ),
             ("cell_type", "axis", "pair", "source", "target", "synapse", "synapse_pair", "du", "dv"),
         ),
@@ -234,6 +263,7 @@ KINDS: Mapping[str, Kind] = {
                 Variable("synapse_strength", ("model", "pair"), "f", "a.u.", "strength of one synapse"),
             ),
             (*_MODEL_COORDS, "cell_type", "pair", "source", "target"),
+            squeezable=("model",),
         ),
         Kind(
             "responses",
@@ -250,35 +280,45 @@ KINDS: Mapping[str, Kind] = {
             ),
             (*_MODEL_COORDS, "sample", "time", "cell_type", *_COLUMN_COORDS),
             optional=("luminance",),
+            squeezable=("model", "sample", "time", "cell_type", "column"),
             whole_lattice=False,
         ),
         Kind(
             "optimal_stimuli",
-            "the stimulus that drives the central cell of a type most, for each model",
+            "stimulus that drives the central cell of a type most, for each model",
             (
                 Variable("luminance", ("model", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright"),
                 Variable("response", ("model", "time"), "f", "a.u.", "membrane potential of the cell after the frame"),
-                Variable("start_response", ("model", "time"), "f", "a.u.", "the same to the sample it was found from"),
+                Variable(
+                    "start_response",
+                    ("model", "time"),
+                    "f",
+                    "a.u.",
+                    "response to the sample that it started from",
+                ),
                 Variable("loss", ("model", "iteration"), "f", "a.u.", "loss before the step"),
             ),
             (*_MODEL_COORDS, "time", *_COLUMN_COORDS, "iteration", "start_sample", "peak_time"),
+            squeezable=("model",),
         ),
         Kind(
             "measures",
-            "measures of responses; without the average they have the conditions of the stimulus as dims too",
+            "measures of responses; measures that are not averaged also have the conditions of the stimulus as dims",
             _MEASURED,
             (*_MODEL_COORDS, "cell_type"),
             optional=tuple(variable.name for variable in _MEASURED),
+            squeezable=_BY_TYPE,
         ),
         Kind(
             "clusters",
-            "models grouped by the responses of a cell type",
+            "models grouped by the responses of each cell type",
             (
                 Variable("embedding", ("cell_type", "model", "component"), "f", "1", "UMAP, each axis from 0 to 1"),
                 Variable("cluster", ("cell_type", "model"), "i", "", "cluster, best mean task error first; -1: none"),
                 Variable("score", ("cell_type", "n_clusters"), "f", "", "criterion of the mixture, lower is better"),
             ),
             (*_MODEL_COORDS, "cell_type", "n_clusters"),
+            squeezable=_BY_TYPE,
         ),
     )
 }

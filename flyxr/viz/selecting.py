@@ -67,7 +67,7 @@ def main_array(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
         If the data is of another kind or lacks a dim.
     """
     dataset, record = schema.as_dataset(data, kind), schema.KINDS[kind].variables[0]
-    noun = kind if kind == "responses" else f"a {kind}"
+    noun = schema.kind_with_article(kind)
     if record.name not in dataset:
         raise InputError(
             Problem(

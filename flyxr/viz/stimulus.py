@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flyxr import schema
 from flyxr.errors import InputError, Problem
 from flyxr.selection import align_labels
 from flyxr.viz import elements, pictures, selecting
@@ -103,6 +104,6 @@ def _luminance_at(
     times: NDArray[Any], data: xr.DataArray | xr.Dataset, kind: str, samples: xr.DataArray
 ) -> xr.DataArray:
     """Luminance of a movie or rendering on display at some times, computed."""
-    luminance = align_labels(selecting.main_array(data, kind), samples, f"a {kind}")
+    luminance = align_labels(selecting.main_array(data, kind), samples, schema.kind_with_article(kind))
     displayed = selecting.displayed_frames(luminance["time"].values, times)
     return luminance.isel(time=displayed).assign_coords(time=times).rename("luminance").compute()
