@@ -26,7 +26,7 @@ def tiny_connectome(
     extent
         Radius of the lattice.
     edges
-        Other connections in place of these: source, target, sign, offsets (du, dv), each of two synapses.
+        Connections in place of the default ones: source, target, sign, and offsets (du, dv) with two synapses each.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def tiny_connectome(
 
 
 def tiny_network(extent: int = 1, n_models: int = 1, seed: int = 0) -> tuple[Network, Parameters]:
-    """Network of :func:`tiny_connectome` with parameters drawn at random.
+    """Network of :func:`tiny_connectome` with random parameters.
 
     Examples
     --------
