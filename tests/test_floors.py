@@ -53,6 +53,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "simulation": ("record", "block", "checks"),
     "store": ("journal", "files", "labels", "encoding", "ledger"),
     "sweep": ("base",),
+    "bench": ("limits", "workload", "worker", "cases"),
     "tuning": ("base",),
 }
 FILES = sorted(ROOT.rglob("*.py"))
