@@ -348,7 +348,7 @@ def test_readme__first_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_readme__second_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(readme_block("Long runs, tuning, experiments, clusters"), names)
+    exec(readme_block("Long runs, tuning and perturbations"), names)
     assert dict(names["agreement"].correlation.sizes) == {"model": 4}
     assert names["effect"].perturbation.values.tolist() == ["silence Mi1"] * 4 + ["silence Mi9"] * 4
 
@@ -403,3 +403,9 @@ def test_simulate__rejects_other_labels_and_writes_them_on_request(
     assert re.search(r"(?s)has other labels:\n- angle: .*with --relabel; .*--overwrite", capsys.readouterr().err)
     assert cli.main([*commands["b"], "--relabel"]) == 0
     assert fx.open(tmp_path / "r.zarr").angle.values.tolist() == [0.0, 90.0]
+
+
+def test_contributing__names_existing_files() -> None:
+    text = (ROOT / "docs/contributing.md").read_text()
+    for path in re.findall(r"(?:flyxr|tests|docs|\.ci)/[\w./]*\w", text):
+        assert (ROOT / path).exists() or path.endswith("test_stimuli_"), path
