@@ -1,4 +1,4 @@
-"""The accessor ``.fly``: a doorway to the functions that do the work."""
+"""The accessor ``.fly``: methods that delegate to public functions."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class FlyAccessor:
         return selection.celltype(self._data, names)
 
     def central(self, names: str | Iterable[str] | None = None) -> Any:
-        """Select the central column, and cell types; see :func:`flyxr.selection.central`."""
+        """Select the central column, and optionally cell types; see :func:`flyxr.selection.central`."""
         return selection.central(self._data, names)
 
     def to_neurons(self, connectome: xr.Dataset | None = None) -> Any:
-        """Flatten to flyvis's order of cells; see :func:`flyxr.selection.to_neurons`."""
+        """Flatten to the cell order of flyvis; see :func:`flyxr.selection.to_neurons`."""
         return selection.to_neurons(self._data, connectome)
 
     def members(self, cell_type: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: arguments and printing; the work is done by the functions of the same names."""
+"""The command line: arguments and printing. The public functions of the same names do the work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flyxr.store import ledger
 from flyxr.sweep.plan import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import xarray as xr
 
@@ -27,46 +27,87 @@ DEMO_MODELS, DEMO_SAMPLES, DEMO_SEED, DEMO_DT = 4, 4, 42, 1 / 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; what a user can mend is told in a sentence and ends with status 2.
+    """Parse arguments and run a command.
 
-    Any other error is a defect of flyxr: it is raised, after a line that says so.
+    Returns
+    -------
+    int
+        Exit status, see :func:`run_command`.
 
     Examples
     --------
     >>> main(["simulate", "nowhere.zarr", "ensemble.zarr", "out.zarr"])
     2
     """
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
+    return run_command(options.run, options)
 
-    def tell(message: object, *_: object, **__: object) -> None:
+
+def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Run the function of a command, and print errors and warnings for the user.
+
+    Parameters
+    ----------
+    run
+        Function of the command.
+    options
+        Its arguments, with the name of the ``command`` and whether to show a ``traceback``.
+
+    Returns
+    -------
+    int
+        0, or 2 after an error that the user can fix, which is printed in a sentence. Any other error is a bug in flyxr
+        and is raised, after a line that says so.
+
+    Examples
+    --------
+    >>> run_command(lambda options: None, argparse.Namespace(command="info", traceback=False))
+    0
+    """
+
+    def print_message(message: object, *_: object, **__: object) -> None:
         if isinstance(message, FlyxrError | FlyxrWarning):
             message = message.message(command_line=True)
         print(f"flyxr {options.command}: {message}", file=sys.stderr)
 
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = tell
-            options.run(options)
+            warnings.showwarning = print_message
+            run(options)
     except (FlyxrError, OSError) as error:
         if options.traceback:
             raise
-        tell(error)
+        print_message(error)
         return 2
     except Exception:
-        tell("this is a defect of flyxr, please report it with the lines that follow")
+        print_message("this is a bug in flyxr, please report it with the following lines")
         raise
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Show the defaults of options that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of all commands; ``run`` of the parsed arguments is the function of the command.
+
+    Examples
+    --------
+    >>> build_parser().parse_args(["info", "responses.zarr"]).store
+    ['responses.zarr']
+    """
     parser = argparse.ArgumentParser(
         prog="flyxr",
-        description="What the fly's visual system does with a stimulus: render movies onto the columns of the eye, and "
-        "simulate ensembles of connectome-constrained networks.",
-        epilog="Start with `flyxr demo`; `flyxr COMMAND --help` explains a command with examples.",
+        description="Simulate connectome-constrained networks of the fly visual system: render movies onto the columns "
+        "of the eye, and compute the responses of ensembles of models.",
+        epilog="Start with `flyxr demo`. `flyxr COMMAND --help` explains a command, with an example.",
     )
     parser.add_argument("--version", action="version", version=f"flyxr {fx.__version__}")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
@@ -75,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=f"Example: {example}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
         sub.set_defaults(run=run)
         return sub
@@ -83,10 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     demo = command(
         "demo",
         _demo,
-        "moving digits through the eye and an ensemble, to responses on zarr and a report with pictures",
+        "render moving digits, simulate the responses of an ensemble, and write a report with pictures",
         "flyxr demo --ensemble results/flow/0000 --out my-demo",
     )
-    demo.add_argument("--ensemble", metavar="PATH", help="ensemble to simulate; without it untrained models are drawn")
+    demo.add_argument("--ensemble", metavar="PATH", help="ensemble to simulate (default: untrained models)")
     demo.add_argument("--out", metavar="DIR", default="flyxr-demo", help="folder for the stores and the report")
     demo.add_argument("--overwrite", action="store_true", help="replace the results of an earlier demo")
 
@@ -99,45 +140,54 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("movie", help="a video, a .npy array (sample, time, y, x), or a zarr store of a movie")
     render.add_argument("out", help="zarr store to write")
     render.add_argument("--extent", type=int, default=15, help="radius of the lattice of columns")
-    render.add_argument("--kernel-size", type=int, default=13, help="edge of the box of each column, pixel")
-    render.add_argument("--filter", choices=["mean", "sum", "median"], default="mean", help="what a box gives")
-    render.add_argument("--frame-rate", type=float, help="frames per second of an array, or in place of a video's own")
-    render.add_argument("--rescale", action="store_true", help="map an array's lowest value to 0 and its highest to 1")
+    render.add_argument("--kernel-size", type=int, default=13, help="edge of the box of each column, pixels")
+    render.add_argument(
+        "--filter",
+        choices=["mean", "sum", "median"],
+        default="mean",
+        help="how a box of pixels is reduced",
+    )
+    render.add_argument("--frame-rate", type=float, help="frames per second; overrides that of a video")
+    render.add_argument("--rescale", action="store_true", help="map the lowest value to 0 and the highest to 1")
     render.add_argument("--dt", type=float, help="resample to this integration step, s")
-    render.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+    render.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
     simulate = command(
         "simulate",
         _simulate,
-        "simulate the responses of an ensemble to a stimulus, into a store; run again, it goes on where it stopped",
+        "simulate the responses of an ensemble to a stimulus into a store; run again, it resumes where it left off",
         "flyxr simulate rendering.zarr results/flow/0000 responses.zarr --record 'T4*' 'T5*' --plan",
     )
-    simulate.add_argument("stimulus", help="zarr store of a rendering, or of a movie, which is rendered on the way")
-    simulate.add_argument("ensemble", help="zarr store of an ensemble, or results of flyvis: a directory or a zip")
-    simulate.add_argument("out", help="zarr store to write, or to go on with")
+    simulate.add_argument("stimulus", help="zarr store of a rendering, or of a movie, which is rendered first")
+    simulate.add_argument("ensemble", help="zarr store of an ensemble, or flyvis results as a directory or zip file")
+    simulate.add_argument("out", help="zarr store to write or to resume")
     simulate.add_argument("--dt", type=float, help="resample to this integration step first, s")
     simulate.add_argument(
         "--initial-state",
         choices=["fade_in", "steady_state", "rest"],
         default="fade_in",
-        help="where models start from",
+        help="state in which the models start",
     )
     simulate.add_argument(
-        "--record", nargs="+", default=["all"], metavar="WHAT", help="all, central, or cell types and patterns of them"
+        "--record",
+        nargs="+",
+        default=["all"],
+        metavar="TYPE",
+        help="all, central, or cell types and patterns",
     )
-    simulate.add_argument("--plan", action="store_true", help="only say what it would take: blocks, bytes, time")
-    simulate.add_argument("--memory-limit", default="2 GB", metavar="BYTES", help="memory that a worker may take")
+    simulate.add_argument("--plan", action="store_true", help="only print the blocks, bytes and time of the run")
+    simulate.add_argument("--memory-limit", default="2 GB", metavar="BYTES", help="memory limit of a worker")
     simulate.add_argument(
-        "--precision", default="float32", help="float32, float16, or a number of bits of the mantissa to keep"
+        "--precision", default="float32", help="float32, float16, or the number of mantissa bits to keep"
     )
-    simulate.add_argument("--scheduler", metavar="ADDRESS", help="dask.distributed scheduler whose workers compute")
-    simulate.add_argument("--verify", action="store_true", help="read all that is there, and mend what is corrupted")
+    simulate.add_argument("--scheduler", metavar="ADDRESS", help="dask.distributed scheduler to compute on")
+    simulate.add_argument("--verify", action="store_true", help="read the whole store and recompute corrupted files")
     simulate.add_argument(
-        "--relabel", action="store_true", help="write the labels of this stimulus and ensemble in place of the store's"
+        "--relabel", action="store_true", help="replace the labels in the store by those of this stimulus and ensemble"
     )
     simulate.add_argument("--engine", default="auto", help=", ".join(["auto", *ENGINES]))
     simulate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    simulate.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+    simulate.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
     tuning = command(
         "tuning",
@@ -147,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     tuning.add_argument("responses", help="zarr store of responses")
     tuning.add_argument("out", help="zarr store to write")
-    tuning.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+    tuning.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
     cluster = command(
         "cluster",
@@ -155,29 +205,33 @@ def _parser() -> argparse.ArgumentParser:
         "find groups of models that respond alike, for each cell type",
         "flyxr cluster responses.zarr clusters.zarr --cell-types 'T4*' 'T5*' --stability",
     )
-    cluster.add_argument("responses", help="zarr store of responses, best to natural or random movies")
+    cluster.add_argument("responses", help="zarr store of responses, ideally to natural or random movies")
     cluster.add_argument("out", help="zarr store to write")
-    cluster.add_argument("--cell-types", nargs="+", metavar="TYPE", help="names or patterns; without it all, in hours")
-    cluster.add_argument("--seed", type=int, default=42, help="of the embedding and of the mixtures")
     cluster.add_argument(
-        "--stability", action="store_true", help="also tell how far clusters survive other seeds and left-out models"
+        "--cell-types", nargs="+", metavar="TYPE", help="names or patterns (default: all; takes hours)"
     )
-    cluster.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+    cluster.add_argument("--seed", type=int, default=42, help="seed of the embedding and the mixtures")
+    cluster.add_argument(
+        "--stability",
+        action="store_true",
+        help="also compare clusters across seeds and left-out models",
+    )
+    cluster.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
-    info = command("info", _info, "say what a store holds and what made it", "flyxr info responses.zarr")
+    info = command("info", _info, "show what a store contains and how it was made", "flyxr info responses.zarr")
     info.add_argument("store", nargs="+", help="zarr store")
 
     bench = command(
         "bench",
         _bench,
-        "time flyxr on this machine, and flyvis beside it",
+        "time flyxr on this machine, and compare it with flyvis",
         "flyxr bench --peer flyvis-env/bin/python --out bench.json",
     )
-    bench.add_argument("--peer", metavar="PYTHON", help="Python of an environment with flyvis")
-    bench.add_argument("--ensemble", metavar="PATH", help="models to simulate; without it parameters are drawn")
-    bench.add_argument("--out", metavar="FILE", help="JSON file to write all figures to")
+    bench.add_argument("--peer", metavar="PYTHON", help="Python interpreter of an environment with flyvis")
+    bench.add_argument("--ensemble", metavar="PATH", help="models to simulate (default: random parameters)")
+    bench.add_argument("--out", metavar="FILE", help="JSON file for all figures")
     bench.add_argument("--page", metavar="FILE", help="Markdown page to write")
-    bench.add_argument("--quick", action="store_true", help="small cases, to see that all works")
+    bench.add_argument("--quick", action="store_true", help="small cases, to check that everything works")
     return parser
 
 
@@ -195,7 +249,7 @@ def _demo(options: argparse.Namespace) -> None:
     else:
         ensemble = fx.sample_ensemble(DEMO_MODELS, seed=DEMO_SEED)
     n_models = ensemble.sizes["model"]
-    trained = bool(ensemble.attrs.get("trained", False))
+    is_trained = bool(ensemble.attrs.get("trained", False))
 
     print(f"1/4  stimulus    {DEMO_SAMPLES} sequences of moving digits")
     fx.save(
@@ -211,26 +265,26 @@ def _demo(options: argparse.Namespace) -> None:
     rendering = fx.open(targets["rendering"])
 
     responses = fx.simulate(rendering, ensemble)
-    kind = "trained" if trained else "untrained"
+    kind = "trained" if is_trained else "untrained"
     print(f"3/4  responses   of {n_models} {kind} models, {size_text(responses.response.nbytes)} before compression")
     fx.save(responses, targets["responses"], overwrite=options.overwrite)
     responses = fx.open(targets["responses"])
 
-    print("4/4  report      pictures")
+    print("4/4  report      with pictures")
     fx.viz.report(movie, rendering, responses, report, title="Moving digits, seen by the fly")
 
     seconds = time.perf_counter() - started
     print(f"\nDone in {seconds:.0f} s.")
-    if not trained:
+    if not is_trained:
         print(
             "These models are UNTRAINED: parameters drawn from the initial distributions, not the published models.\n"
-            "Give trained ones with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
+            "Simulate trained models with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
         )
     for name, path in targets.items():
         print(f"  {path!s:32} {size_text(_bytes(path)):>9}  {_dims(fx.open(path))}  ({name})")
     print(f"  {report!s:32} {size_text(report.stat().st_size):>9}  open it in a browser")
     print(
-        "\nGo on in Python:\n"
+        "\nContinue in Python:\n"
         "  import flyxr as fx\n"
         f'  responses = fx.open("{targets["responses"]}")\n'
         '  responses.response.fly.central("T4c")'
@@ -277,7 +331,7 @@ def _simulate(options: argparse.Namespace) -> None:
         stimulus = fx.resample(stimulus, dt=options.dt)
     precision = int(options.precision) if options.precision.isdecimal() else options.precision
     with _client(options.scheduler) as client:
-        found = fx.sweep(
+        result = fx.sweep(
             stimulus,
             fx.open_ensemble(options.ensemble),
             options.out,
@@ -294,7 +348,7 @@ def _simulate(options: argparse.Namespace) -> None:
             overwrite=options.overwrite,
         )
     if options.plan:
-        print(found.text(command_line=True))
+        print(result.text(command_line=True))
     else:
         _print_saved(Path(options.out))
 
@@ -317,9 +371,10 @@ def _client(address: str | None) -> Any:
 
 def _open_kind(path: Path, *kinds: str) -> xr.Dataset:
     dataset = fx.open(path)
-    found = schema.kind_of(dataset, path)
-    if found not in kinds:
-        raise InputError(f"expected a store of a {' or a '.join(kinds)} at {path}, got one of a {found}")
+    kind = schema.kind_of(dataset, path)
+    if kind not in kinds:
+        expected = " or ".join(map(schema.kind_with_article, kinds))
+        raise InputError(f"expected a store of {expected} at {path}, got one of {schema.kind_with_article(kind)}")
     return dataset
 
 
@@ -327,10 +382,10 @@ def _tuning(options: argparse.Namespace) -> None:
     store.check_target(options.out, overwrite=options.overwrite)
     measures = fx.tuning.summary(_open_kind(Path(options.responses), "responses")).compute()
     _print_saved(fx.save(measures, options.out, overwrite=options.overwrite))
-    for name, found in fx.tuning.agreements(measures).items():
-        unit = " degree from the known" if name == "preferred_direction" else " correlation with the known"
-        each = found.values
-        print(f"  {name:28} {float(found.median()):.2f} (median), {each.min():.2f} to {each.max():.2f}{unit}")
+    for name, agreement in fx.tuning.agreements(measures).items():
+        unit = "degrees from experiments" if name == "preferred_direction" else "correlation with experiments"
+        low, median, high = agreement.values.min(), float(agreement.median()), agreement.values.max()
+        print(f"  {name:28} {median:.2f} (median), {low:.2f} to {high:.2f} {unit}")
 
 
 def _cluster(options: argparse.Namespace) -> None:
@@ -342,13 +397,13 @@ def _cluster(options: argparse.Namespace) -> None:
         print(f"  {cell_type}")
         for label, models in clusters.fly.members(cell_type).items():
             error = float(clusters["task_error"].sel(model=models).mean())
-            print(f"    cluster {label}: {len(models)} models, mean task error {error:.4g}: {_some(models)}")
+            print(f"    cluster {label}: {len(models)} models, mean task error {error:.4g}: {_format_labels(models)}")
     if options.stability:
         stability = fx.cluster_stability(responses, options.cell_types)["adjusted_rand_index"]
-        print("  adjusted Rand index over seeds and left-out models, beside that of data without clusters")
-        for cell_type, of_type in stability.groupby("cell_type"):
-            found, null = (of_type.sel(data=name).values.ravel() for name in ("responses", "no_clusters"))
-            print(f"    {cell_type}: {found[0]:.2f} and {found[1]:.2f}, beside {null[0]:.2f} and {null[1]:.2f}")
+        print("  adjusted Rand index across seeds and left-out models (in brackets: for data without clusters)")
+        for cell_type, values in stability.groupby("cell_type"):
+            index, null = (values.sel(data=name).values.ravel() for name in ("responses", "no_clusters"))
+            print(f"    {cell_type}: {index[0]:.2f} ({null[0]:.2f}) and {index[1]:.2f} ({null[1]:.2f})")
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -391,9 +446,12 @@ def _print_sweep(status: xr.Dataset) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from flyxr import bench
 
-    for path in (options.out, options.page):
-        if path and not Path(path).absolute().parent.is_dir():
-            raise MissingError(Problem(f"no folder {Path(path).absolute().parent} to write {path} in", "make it first"))
+    for path in filter(None, (options.out, options.page)):
+        folder = Path(path).absolute().parent
+        if not folder.is_dir():
+            raise MissingError(
+                Problem(f"expected a folder at {folder} to write {path} in, got none", "create it first")
+            )
     report = bench.run(
         options.peer, ensemble=options.ensemble, quick=options.quick, progress=lambda line: print(line, file=sys.stderr)
     )
@@ -408,8 +466,11 @@ def _print_saved(path: Path) -> xr.Dataset:
     return dataset
 
 
-def _some(labels: Sequence[Any]) -> str:
-    return ", ".join(map(str, labels[:8])) + (", …" if len(labels) > 8 else "")
+def _format_labels(labels: Sequence[Any], limit: int = 8) -> str:
+    return ", ".join(map(str, labels[:limit])) + (", …" if len(labels) > limit else "")
+
+
+_some = _format_labels
 
 
 def _dims(data: xr.Dataset | xr.DataArray) -> str:

@@ -213,7 +213,7 @@ def _unsorted(results: flyvis_files.Results) -> str:
 
 
 def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
-    ensemble = schema.in_memory(store.open_store(path))
+    ensemble = schema.in_memory(store.open(path))
     kind = ensemble.attrs.get(schema.KIND_ATTR)
     if kind != "ensemble":
         raise EnsembleError(

@@ -1,8 +1,9 @@
-"""The commands as a user runs them."""
+"""Commands as a user runs them."""
 
 from __future__ import annotations
 
-import importlib
+import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -52,27 +53,27 @@ def test_demo__leaves_stores_and_a_page(demo: tuple[Path, str]) -> None:
     assert "untrained" in page.lower()
 
 
-def test_demo__tells_three_lines_that_work(demo: tuple[Path, str]) -> None:
+def test_demo__prints_three_lines_that_run(demo: tuple[Path, str]) -> None:
     _, printed = demo
-    lines = printed.split("Go on in Python:\n")[1].splitlines()
+    lines = printed.split("Continue in Python:\n")[1].splitlines()
     assert len(lines) == 3
     run = [sys.executable, "-c", "\n".join(line.strip() for line in lines)]
     subprocess.run(run, check=True)
 
 
-def test_demo__never_overwrites_unasked(demo: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo__overwrites_only_on_request(demo: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = demo
     assert cli.main(["demo", "--out", str(out)]) == 2
     assert "stimulus.zarr exists: add --overwrite" in capsys.readouterr().err
 
 
-def test_demo__bad_ensemble_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo__writes_nothing_for_a_bad_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "--ensemble", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
     assert "none" in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_demo__an_earlier_page_is_not_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo__replaces_a_page_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "report.html").write_text("mine")
     assert cli.main(["demo", "--out", str(tmp_path)]) == 2
     assert "report.html exists: add --overwrite" in capsys.readouterr().err
@@ -100,7 +101,7 @@ def test_render_simulate_info__from_an_array_to_responses(tmp_path: Path, capsys
     np.testing.assert_array_equal(got.response, expected.response)
 
 
-def test_simulate__a_movie_planned_stopped_and_gone_on_with(
+def test_simulate__plans_stops_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     movie, ensemble, out = (str(tmp_path / name) for name in ("m.zarr", "e.zarr", "o.zarr"))
@@ -111,26 +112,27 @@ def test_simulate__a_movie_planned_stopped_and_gone_on_with(
     assert "3 of 1 model x 2 samples" in capsys.readouterr().out
     assert not Path(out).exists()
 
-    base = importlib.import_module("flyxr.sweep.base")
-    original, count = base.run_block, iter(range(100))
+    fsync, n_written = os.fsync, 0
 
-    def failing(*given: Any) -> Any:
-        if next(count) > 0:
+    def fsync_until_full(handle: int) -> None:
+        nonlocal n_written
+        n_written += "/response/c/" in os.readlink(f"/proc/self/fd/{handle}")
+        if n_written > 1:
             raise OSError(28, "No space left on device")
-        return original(*given)
+        fsync(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(base, "run_block", failing)
+        patch.setattr(os, "fsync", fsync_until_full)
         assert cli.main(command) == 2
     assert re.search(r"of 6 responses .*the same command again goes on from there", capsys.readouterr().err)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert cli.main(["info", out]) == 0
-    told = capsys.readouterr()
-    assert re.search(r"[02] of 6 responses of a model to a sample are done", told.out)
-    assert re.search(r"missing in [23] of 3 models: .*\n.*missing in 2 of 2 samples: 0, 1", told.out)
-    assert "unfinished sweep" in told.err
-    assert "run the same `flyxr simulate` again to finish it, and see `flyxr info`" in told.err
+    printed = capsys.readouterr()
+    assert re.search(r"[02] of 6 responses of a model to a sample are done", printed.out)
+    assert re.search(r"missing in [23] of 3 models: .*\n.*missing in 2 of 2 samples: 0, 1", printed.out)
+    assert "unfinished sweep" in printed.err
+    assert "run the same `flyxr simulate` again to finish it, and see `flyxr info`" in printed.err
 
     assert cli.main(command) == 0
     assert cli.main(["info", out]) == 0
@@ -162,16 +164,16 @@ def test_tuning_cluster__from_responses(tmp_path: Path, capsys: pytest.CaptureFi
     expected = fx.tuning.flash_response_index(fx.open(flashes))
     np.testing.assert_array_equal(fx.open(tuning).flash_response_index, expected.flash_response_index)
     correlation = fx.tuning.agreement(expected).correlation.compute()
-    told = capsys.readouterr().out
-    assert f"flash_response_index         {float(correlation.median()):.2f} (median)" in told
+    printed = capsys.readouterr().out
+    assert f"flash_response_index         {float(correlation.median()):.2f} (median)" in printed
 
     assert cli.main(["cluster", digits, clusters, "--cell-types", "Mi1"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for label, members in fx.open(clusters).fly.members("Mi1").items():
-        assert f"cluster {label}: {len(members)} models, mean task error nan" in told
+        assert f"cluster {label}: {len(members)} models, mean task error nan" in printed
     assert cli.main(["tuning", digits, tuning, "--overwrite"]) == 2
     assert "expected responses to flashes, moving stimuli or impulses" in capsys.readouterr().err
-    assert cli.main(["info", tuning]) == 0  # what was there is kept
+    assert cli.main(["info", tuning]) == 0  # the old store is kept
 
 
 def test_render__a_store_of_a_movie(tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "an ensemble for a stimulus": (
         ["simulate", "{a}.ensemble", "{a}.ensemble", "{a}.out"],
-        "expected a store of a rendering or a movie.*got one of a ensemble",
+        "expected a store of a rendering or a movie.*got one of an ensemble",
     ),
     "a limit that is too small": (
         ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--dt", "0.01", "--memory-limit", "1 MB"],
@@ -217,7 +219,10 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["simulate", "{a}.zarr", "{a}.ensemble", "{a}.out", "--dt", "0.01", "--record", "T9"],
         r"got 'T9' \(nearest: T.*\): patterns such as 'T4\*' are allowed",
     ),
-    "no folder to write to": (["bench", "--quick", "--out", "{a}/nowhere/bench.json"], "no folder .*: make it first"),
+    "no folder to write to": (
+        ["bench", "--quick", "--out", "{a}/nowhere/bench.json"],
+        "expected a folder at .*: create it first",
+    ),
     "no flyvis": (
         ["bench", "--quick", "--peer", "{a}.python"],
         "got no program: .*without --peer flyxr is timed alone",
@@ -231,7 +236,7 @@ BAD: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
-def test_main__says_what_is_wrong_in_a_sentence(
+def test_main__prints_errors_in_a_sentence(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stem = str(tmp_path / "a")
@@ -248,50 +253,42 @@ def test_main__says_what_is_wrong_in_a_sentence(
     assert not Path(stem + ".out").exists()
 
 
-def test_main__traceback_on_request(tmp_path: Path) -> None:
+def test_main__shows_a_traceback_on_request(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cli.main(["--traceback", "info", str(tmp_path / "none")])
 
 
+INFO = argparse.Namespace(command="info", traceback=False)
+
+
 @pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, RuntimeError])
-def test_main__a_defect_is_raised(
-    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken(path: object) -> None:
-        raise kind("not the user's")
+def test_run_command__raises_bugs(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(options: argparse.Namespace) -> None:
+        raise kind("internal")
 
-    monkeypatch.setattr(fx, "open", broken)
-    with pytest.raises(kind, match="not the user's"):
-        cli.main(["info", "r.zarr"])
-    assert capsys.readouterr().err == (
-        "flyxr info: this is a defect of flyxr, please report it with the lines that follow\n"
-    )
+    with pytest.raises(kind, match="internal"):
+        cli.run_command(fail, INFO)
+    assert capsys.readouterr().err == "flyxr info: this is a bug in flyxr, please report it with the following lines\n"
 
 
-def test_main__what_the_system_says_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(path: object) -> None:
+def test_run_command__prints_errors_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(options: argparse.Namespace) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fx, "open", full)
-    assert cli.main(["info", "r.zarr"]) == 2
+    assert cli.run_command(fail, INFO) == 2
     assert capsys.readouterr().err == "flyxr info: [Errno 28] No space left on device\n"
 
 
-def test_main__ways_out_are_those_of_the_command_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_command__prints_hints_for_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     problem = Problem("r.zarr exists", "pass overwrite=True", "add --overwrite")
 
-    def warn_and_raise(path: object) -> None:
+    def warn_and_raise(options: argparse.Namespace) -> None:
         warnings.warn(FlyxrWarning(problem), stacklevel=1)
         raise InputError(problem, "and more", heading="no")
 
-    monkeypatch.setattr(fx, "open", warn_and_raise)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        assert cli.main(["info", "r.zarr"]) == 2
+        assert cli.run_command(warn_and_raise, INFO) == 2
     warning, *error = capsys.readouterr().err.splitlines()
     assert warning == "flyxr info: r.zarr exists: add --overwrite"
     assert error == ["flyxr info: no:", "- r.zarr exists: add --overwrite", "- and more"]
@@ -316,7 +313,7 @@ def test_info__units(tmp_path: Path, capsys: pytest.CaptureFixture[str], units: 
     assert line == f"  luminance  1 sample x 2 time x 64 y x 64 x  float32{shown}"
 
 
-def test_simulate__a_long_step_warns_of_dt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     movie, ensemble = str(tmp_path / "m.zarr"), str(tmp_path / "e.zarr")
     fx.save(fx.stimuli.moving_digits(n_samples=1, n_frames=2), movie)
     fx.save(fx.sample_ensemble(1, seed=0), ensemble)
@@ -327,13 +324,13 @@ def test_simulate__a_long_step_warns_of_dt(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("command", ["demo", "render", "simulate", "tuning", "cluster", "info", "bench"])
-def test_help__teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help__has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main([command, "--help"])
     example = " ".join(capsys.readouterr().out.split("Example: ")[1].split())
     arguments = shlex.split(example)
     assert arguments[:2] == ["flyxr", command]
-    cli._parser().parse_args(arguments[1:])  # an example that parses
+    cli.build_parser().parse_args(arguments[1:])
 
 
 def readme_block(heading: str) -> str:
@@ -341,35 +338,35 @@ def readme_block(heading: str) -> str:
     return re.search(r"^```\w*\n(.*?)\n```", section, re.M | re.S)[1]  # type: ignore[index]
 
 
-def test_readme__example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme__first_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(readme_block("In Python"), names)
     assert dict(names["responses"].sizes)["model"] == 4
 
 
-def test_readme__long_runs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme__second_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(readme_block("Long runs, tuning, experiments, clusters"), names)
+    exec(readme_block("Long runs, tuning and perturbations"), names)
     assert dict(names["agreement"].correlation.sizes) == {"model": 4}
     assert names["effect"].perturbation.values.tolist() == ["silence Mi1"] * 4 + ["silence Mi9"] * 4
 
 
 @pytest.mark.parametrize("heading", ["Run it", "Test it"])
-def test_readme__has_one_line_for_each_of_two_commands(heading: str) -> None:
+def test_readme__commands_are_single_lines_with_constraints(heading: str) -> None:
     (line,) = readme_block(heading).splitlines()
     assert "-c .ci/constraints.txt" in line
 
 
-def test_readme__names_files_that_exist() -> None:
+def test_readme__links_to_existing_files() -> None:
     text = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).exists(), target
 
 
 @pytest.mark.filterwarnings("default")
-def test_info__of_a_sweep_says_what_ran_and_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info__lists_runs_and_missing_files_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     connectome = fx.open_connectome(extent=1)
     movie = fx.stimuli.moving_digits(n_samples=2, n_frames=3, frame_rate=50, seed=0)
     rendering = fx.save(fx.BoxEye(extent=1).render(movie), tmp_path / "rendering.zarr")
@@ -383,13 +380,13 @@ def test_info__of_a_sweep_says_what_ran_and_what_is_missing(tmp_path: Path, caps
     assert f"reference on cpu, flyxr {fx.__version__}" in out
     (tmp_path / "r.zarr/response/c/1/0/0/0/0").unlink()
     assert cli.main(["info", str(tmp_path / "r.zarr")]) == 0
-    told = capsys.readouterr()
-    assert "2 of 4 responses of a model to a sample are done" in told.out
-    assert "1 files that were written are missing or have another size" in told.out
-    assert "run the same `flyxr simulate` again, which computes them anew" in told.err
+    printed = capsys.readouterr()
+    assert "2 of 4 responses of a model to a sample are done" in printed.out
+    assert "1 files that were written are missing or have another size" in printed.out
+    assert "run the same `flyxr simulate` again, which computes them anew" in printed.err
 
 
-def test_simulate__other_labels_are_told_and_written_when_asked(
+def test_simulate__rejects_other_labels_and_writes_them_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connectome = fx.open_connectome(extent=1)
@@ -406,3 +403,9 @@ def test_simulate__other_labels_are_told_and_written_when_asked(
     assert re.search(r"(?s)has other labels:\n- angle: .*with --relabel; .*--overwrite", capsys.readouterr().err)
     assert cli.main([*commands["b"], "--relabel"]) == 0
     assert fx.open(tmp_path / "r.zarr").angle.values.tolist() == [0.0, 90.0]
+
+
+def test_contributing__names_existing_files() -> None:
+    text = (ROOT / "docs/contributing.md").read_text()
+    for path in re.findall(r"(?:flyxr|tests|docs|\.ci)/[\w./]*\w", text):
+        assert (ROOT / path).exists() or path.endswith("test_stimuli_"), path

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "flyxr"
 FLOORS = {
     "errors": -2,  # every room may import it
+    "lazy": -2,
     "arguments": -1,
     "hexgrid": -1,
     "paths": -1,
@@ -46,13 +47,14 @@ FLOORS = {
 # batches) on the CPU, and with sparse products on other devices.
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "batches", "products"),
-    "viz": ("base",),
+    "viz": ("colours", "selecting", "elements", "pictures", "figures"),
     "stimuli": ("arrays", "columns"),
     "schema": ("records", "completion", "problems"),
     "simulation": ("record", "block", "checks"),
     "connectome": ("reading",),
     "store": ("journal", "files", "labels", "encoding", "ledger"),
     "sweep": ("base",),
+    "bench": ("limits", "workload", "worker", "cases"),
     "tuning": ("base",),
 }
 FILES = sorted(ROOT.rglob("*.py"))

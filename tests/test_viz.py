@@ -1,8 +1,7 @@
-"""Pictures: what is drawn is read back from HoloViews' elements and from Bokeh's figures, never compared as pixels."""
+"""Pictures: read the drawn values back from HoloViews elements and Bokeh figures, without comparing pixels."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import xarray as xr
 from bokeh.models import ColorBar, LinearColorMapper
 
 from flyxr import hexgrid, viz
-from flyxr.viz import base
+from flyxr.viz import colours, elements, figures, selecting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +30,7 @@ TYPES = ["L1", "Mi1", "T4c", "Lawf1"]
 
 @pytest.fixture(scope="module")
 def rendering() -> xr.Dataset:
-    """A dark dot that walks over the columns at random."""
+    """A dark dot on a random walk over the columns."""
     coords = hexgrid.column_coords(EXTENT)
     n_columns = coords["u"][1].size
     rng = np.random.default_rng(3)
@@ -46,7 +45,7 @@ def rendering() -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def movie() -> xr.Dataset:
-    """Three frames of 5 x 4 pixels at half the rate of the responses, each pixel with a value of its own."""
+    """Three frames of 5 x 4 pixels at half the rate of the responses; all pixel values differ."""
     luminance = np.linspace(0, 1, N_SAMPLES * 3 * 5 * 4, dtype=np.float32).reshape(N_SAMPLES, 3, 5, 4)
     return xr.Dataset(
         {"luminance": (("sample", "time", "y", "x"), luminance)},
@@ -70,8 +69,8 @@ def responses(rendering: xr.Dataset) -> xr.Dataset:
 
 
 @pytest.fixture
-def one(responses: xr.Dataset) -> xr.DataArray:
-    """One picture of T4c."""
+def t4c(responses: xr.Dataset) -> xr.DataArray:
+    """Responses of T4c at one time."""
     return responses["response"].sel(cell_type="T4c", model=0, sample=0).isel(time=2)
 
 
@@ -87,22 +86,22 @@ def mapper_of(element: Any) -> LinearColorMapper:
     return figure_of(element).select_one({"type": LinearColorMapper})
 
 
-def test_hexmap__draws_each_value_in_its_column(one: xr.DataArray) -> None:
-    picture = viz.hexmap(one)
+def test_hexmap__draws_each_value_in_its_column(t4c: xr.DataArray) -> None:
+    picture = viz.hexmap(t4c)
     assert isinstance(picture, hv.Polygons)
     drawn = {hexagon["column"]: hexagon for hexagon in picture.data}
-    assert len(drawn) == one.sizes["column"]
-    for column in one:
+    assert len(drawn) == t4c.sizes["column"]
+    for column in t4c:
         hexagon = drawn[column["column"].item()]
         assert hexagon["response"] == column.item()
         assert (hexagon["u"], hexagon["v"]) == (column["u"], column["v"])
         assert hexagon["x_column"].mean() == pytest.approx(column["x_column"].item(), abs=1e-3)
         assert hexagon["y_column"].mean() == pytest.approx(column["y_column"].item(), abs=1e-3)
-    np.testing.assert_array_equal(source_of(picture)["color"], one.values)
+    np.testing.assert_array_equal(source_of(picture)["color"], t4c.values)
 
 
-def test_hexmap__neighbours_share_an_edge(one: xr.DataArray) -> None:
-    hexagons = viz.hexmap(one).data
+def test_hexmap__neighbours_share_an_edge(t4c: xr.DataArray) -> None:
+    hexagons = viz.hexmap(t4c).data
     corners = {
         (hexagon["u"], hexagon["v"]): {*zip(hexagon["x_column"].round(3), hexagon["y_column"].round(3), strict=True)}
         for hexagon in hexagons
@@ -112,8 +111,8 @@ def test_hexmap__neighbours_share_an_edge(one: xr.DataArray) -> None:
     assert not corners[0, 0] & corners[2, 0]
 
 
-def test_hexmap__has_equal_aspect_and_y_upward(one: xr.DataArray) -> None:
-    figure = figure_of(viz.hexmap(one, height=400))
+def test_hexmap__has_equal_aspect_and_y_upward(t4c: xr.DataArray) -> None:
+    figure = figure_of(viz.hexmap(t4c, height=400))
     width = figure.x_range.end - figure.x_range.start
     height = figure.y_range.end - figure.y_range.start
     assert height > 0
@@ -122,11 +121,11 @@ def test_hexmap__has_equal_aspect_and_y_upward(one: xr.DataArray) -> None:
     assert not any(axis.visible for axis in figure.axis)
 
 
-def test_hexmap__hovers_with_column_and_value(one: xr.DataArray) -> None:
-    figure = figure_of(viz.hexmap(one))
+def test_hexmap__hovers_with_column_and_value(t4c: xr.DataArray) -> None:
+    figure = figure_of(viz.hexmap(t4c))
     fields = [field for _, field in figure.hover[0].tooltips]
     assert [re.sub(r"\W", "", field) for field in fields] == ["response", "column", "u", "v"]
-    assert set(source_of(viz.hexmap(one))) >= {"response", "column", "u", "v"}
+    assert set(source_of(viz.hexmap(t4c))) >= {"response", "column", "u", "v"}
 
 
 def test_hexmap__maps_over_other_dims_time_last(responses: xr.Dataset) -> None:
@@ -154,58 +153,58 @@ def test_hexmap__has_the_same_colours_in_all_frames(responses: xr.Dataset) -> No
         assert (mapper.low, mapper.high) == pytest.approx((-reach, reach))
 
 
-def test_hexmap__diverges_about_a_given_centre(one: xr.DataArray) -> None:
-    mapper = mapper_of(viz.hexmap(one, center=0.5))
+def test_hexmap__diverges_about_a_given_center(t4c: xr.DataArray) -> None:
+    mapper = mapper_of(viz.hexmap(t4c, center=0.5))
     assert (mapper.low + mapper.high) / 2 == pytest.approx(0.5)
-    assert mapper.high - 0.5 == pytest.approx(float(abs(one - 0.5).max()))
+    assert mapper.high - 0.5 == pytest.approx(float(abs(t4c - 0.5).max()))
 
 
-def test_hexmap__goes_from_low_to_high_without_change_of_sign(one: xr.DataArray) -> None:
-    positive = abs(one) + 1
+def test_hexmap__runs_from_low_to_high_if_all_values_have_one_sign(t4c: xr.DataArray) -> None:
+    positive = abs(t4c) + 1
     mapper = mapper_of(viz.hexmap(positive))
     assert (mapper.low, mapper.high) == pytest.approx((float(positive.min()), float(positive.max())))
-    assert mapper.palette != mapper_of(viz.hexmap(one)).palette
+    assert mapper.palette != mapper_of(viz.hexmap(t4c)).palette
 
 
-def test_hexmap__draws_constant_values(one: xr.DataArray) -> None:
-    mapper = mapper_of(viz.hexmap(xr.full_like(one, 2.0)))
+def test_hexmap__draws_constant_values(t4c: xr.DataArray) -> None:
+    mapper = mapper_of(viz.hexmap(xr.full_like(t4c, 2.0)))
     assert mapper.low < 2.0 < mapper.high
 
 
 def test_hexmap__draws_luminance_grey_from_0_to_1(rendering: xr.Dataset) -> None:
     mapper = mapper_of(viz.hexmap(rendering.isel(sample=0, time=0)))
     assert (mapper.low, mapper.high) == (0, 1)
-    channels = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in mapper.palette])
+    channels = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in mapper.palette])
     assert (np.ptp(channels, axis=1) <= 1).all()
     assert (channels[0].max(), channels[-1].min()) == (0, 254)
 
 
 def test_hexmap__leaves_absent_cells_grey(responses: xr.Dataset) -> None:
     picture = viz.hexmap(responses.response.sel(cell_type="Lawf1", model=0, sample=0).isel(time=0))
-    assert mapper_of(picture).nan_color == base.ABSENT
+    assert mapper_of(picture).nan_color == colours.NO_CELL
     assert np.isnan(source_of(picture)["color"][::2]).all()
     assert np.isfinite(source_of(picture)["color"][1::2]).all()
 
 
-def test_hexmap__names_value_and_unit_at_the_colour_bar(one: xr.DataArray) -> None:
-    figure = figure_of(viz.hexmap(one))
+def test_hexmap__names_value_and_unit_at_the_colour_bar(t4c: xr.DataArray) -> None:
+    figure = figure_of(viz.hexmap(t4c))
     assert figure.select_one({"type": ColorBar}).title == "response (a.u.)"
     assert figure.title.text == "T4c"
 
 
-def test_hexmap__finds_positions_from_axial_coordinates(one: xr.DataArray) -> None:
-    bare = one.drop_vars(["x_column", "y_column", "column"])
-    np.testing.assert_allclose(viz.hexmap(bare).data[5]["x_column"], viz.hexmap(one).data[5]["x_column"])
+def test_hexmap__finds_positions_from_axial_coordinates(t4c: xr.DataArray) -> None:
+    bare = t4c.drop_vars(["x_column", "y_column", "column"])
+    np.testing.assert_allclose(viz.hexmap(bare).data[5]["x_column"], viz.hexmap(t4c).data[5]["x_column"])
 
 
-def test_hexmap__leaves_the_data_alone(responses: xr.Dataset) -> None:
+def test_hexmap__leaves_the_data_unchanged(responses: xr.Dataset) -> None:
     before = responses.copy(deep=True)
     viz.hexmap(responses.sel(cell_type="T4c"))
     xr.testing.assert_identical(responses, before)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("change", "message"),
     [
         (lambda data: data, r"single cell type, got 4: select one with responses.sel"),
         (lambda data: data.response.values, r"got ndarray: name its dims"),
@@ -215,21 +214,21 @@ def test_hexmap__leaves_the_data_alone(responses: xr.Dataset) -> None:
         (lambda data: data.response.isel(time=np.zeros(400, dtype=int)), r"at most 1000 pictures, got 9600"),
     ],
 )
-def test_hexmap__says_what_is_wrong(responses: xr.Dataset, spoil: Any, message: str) -> None:
+def test_hexmap__rejects_unsuitable_data(responses: xr.Dataset, change: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        viz.hexmap(spoil(responses))
+        viz.hexmap(change(responses))
 
 
-def test_hexmap__says_that_there_is_no_time_to_choose(one: xr.DataArray) -> None:
+def test_hexmap__rejects_time_without_a_time_axis(t4c: xr.DataArray) -> None:
     with pytest.raises(ValueError, match="leave out time="):
-        viz.hexmap(one, time=0.0)
+        viz.hexmap(t4c, time=0.0)
 
 
 def test_frames__draws_y_downward(movie: xr.Dataset) -> None:
     frame = movie.luminance.isel(sample=0, time=0)
     figure, source = figure_of(viz.frames(frame)), source_of(viz.frames(frame))
     assert figure.y_range.start > figure.y_range.end
-    # Bokeh draws row 0 at y, which is the upper end of this axis.
+    # Bokeh draws row 0 at y, the upper end of this axis.
     assert source["y"][0] == figure.y_range.end == -0.5
     np.testing.assert_array_equal(source["image"][0], frame.values)
     assert figure.frame_width / figure.frame_height == pytest.approx(4 / 5, rel=0.01)
@@ -249,12 +248,12 @@ def test_frames__scales_bytes(movie: xr.Dataset) -> None:
     np.testing.assert_allclose(source_of(viz.frames(frame))["image"][0], frame.values / 255, rtol=1e-6)
 
 
-def test_frames__keeps_the_pixels_of_a_part(movie: xr.Dataset) -> None:
+def test_frames__keeps_pixel_coordinates_of_a_selection(movie: xr.Dataset) -> None:
     frame = movie.luminance.isel(sample=0, time=0).assign_coords(x=np.arange(4), y=np.arange(5))
     assert viz.frames(frame.isel(x=[2], y=slice(1, 4))).bounds.lbrt() == (1.5, 0.5, 2.5, 3.5)
 
 
-def test_frames__says_that_columns_are_no_frames(rendering: xr.Dataset) -> None:
+def test_frames__rejects_a_rendering(rendering: xr.Dataset) -> None:
     with pytest.raises(ValueError, match="keep 'y' and 'x'"):
         viz.frames(rendering)
 
@@ -299,13 +298,13 @@ def test_traces__gives_each_cell_type_a_panel(responses: xr.Dataset) -> None:
     assert panels.shape == (2, 1)
 
 
-def test_traces__draws_a_course_of_its_own(responses: xr.Dataset) -> None:
+def test_traces__draws_a_single_course(responses: xr.Dataset) -> None:
     course = central(responses).isel(model=0, sample=0, cell_type=0, drop=True)
     (curve,) = viz.traces(course)
     np.testing.assert_array_equal(curve.dimension_values("response"), course.values)
 
 
-def test_traces__hands_many_curves_to_datashader() -> None:
+def test_traces__draws_many_curves_with_datashader() -> None:
     time = np.linspace(0, 1, 50)
     values = np.sin(2 * np.pi * time) * np.linspace(-1, 1, 501)[:, None]
     course = xr.DataArray(values, dims=("model", "time"), coords={"time": time, "model": np.arange(501)})
@@ -314,7 +313,7 @@ def test_traces__hands_many_curves_to_datashader() -> None:
     assert isinstance(mean, hv.Curve)
     counts = image.dimension_values(2, flat=False)
     assert image.bounds.lbrt() == pytest.approx((0, values.min(), 1, values.max()))
-    # All curves meet at zero, where time is 0; none comes near the corners.
+    # All curves start at zero; none comes near the corners.
     middle = counts.shape[0] // 2
     assert np.nanmax(counts[middle - 2 : middle + 2, :2]) > 100
     assert not np.nan_to_num(counts[:20, :20]).any()
@@ -323,17 +322,17 @@ def test_traces__hands_many_curves_to_datashader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("change", "message"),
     [
-        (lambda data: data, "select one column, the central column with"),
+        (lambda data: data, "select one column, e.g. the central column with"),
         (lambda data: data.isel(time=0), "keep 'time' when selecting"),
         (lambda data: data.isel(column=0).drop_vars("time"), "'time' with a coordinate in s"),
         (lambda data: "T4c", "got str"),
     ],
 )
-def test_traces__says_what_is_wrong(responses: xr.Dataset, spoil: Any, message: str) -> None:
+def test_traces__rejects_unsuitable_data(responses: xr.Dataset, change: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        viz.traces(spoil(responses))
+        viz.traces(change(responses))
 
 
 def test_stimulus_response__shows_the_frame_on_display(
@@ -348,11 +347,11 @@ def test_stimulus_response__shows_the_frame_on_display(
     for time, frame in ((0.0, 0), (0.01, 0), (0.02, 1), (0.03, 1), (0.05, 2)):
         drawn = source_of(stimulus[1, time])["image"][0]
         np.testing.assert_array_equal(drawn, movie.luminance.isel(sample=1, time=frame).values)
-    at = {"sample": 1, "time": 3}
+    position = {"sample": 1, "time": 3}
     drawn = columns[1, 0.03].dimension_values("luminance", expanded=False)
-    np.testing.assert_array_equal(drawn, rendering.luminance.isel(at).values)
+    np.testing.assert_array_equal(drawn, rendering.luminance.isel(position).values)
     drawn = shown[1, 0.03].dimension_values("response", expanded=False)
-    np.testing.assert_array_equal(drawn, responses.response.sel(model=1, cell_type="T4c").isel(at).values)
+    np.testing.assert_array_equal(drawn, responses.response.sel(model=1, cell_type="T4c").isel(position).values)
 
 
 def test_stimulus_response__thins_time(movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset) -> None:
@@ -370,10 +369,10 @@ def test_stimulus_response__does_not_link_pixels_with_columns(
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("change", "message"),
     [
-        (lambda m, r, v: (r, m, v), r"expected a movie with dims .*mind the order"),
-        (lambda m, r, v: (m, r, r), r"expected a responses with 'response'.*mind the order"),
+        (lambda m, r, v: (r, m, v), r"expected a movie with dims .*check the order"),
+        (lambda m, r, v: (m, r, r), r"expected responses with 'response'.*check the order"),
         (lambda m, r, v: (m, r, v.drop_sel(cell_type="T4c")), r"'T4c', got \['L1', 'Mi1', 'Lawf1'\]: choose"),
         (lambda m, r, v: (m.isel(sample=[0]), r, v), r"got one without \[1\]"),
         (lambda m, r, v: (m, r.isel(sample=[0, 1, 1]), v), r"a rendering with each 'sample' once, got more than one"),
@@ -381,14 +380,14 @@ def test_stimulus_response__does_not_link_pixels_with_columns(
         (lambda m, r, v: (m, r, v.isel(time=0)), r"responses with dims .* 'time' coordinate"),
     ],
 )
-def test_stimulus_response__says_what_is_wrong(
-    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, spoil: Any, message: str
+def test_stimulus_response__rejects_unsuitable_data(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, change: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        viz.stimulus_response(*spoil(movie, rendering, responses))
+        viz.stimulus_response(*change(movie, rendering, responses))
 
 
-def test_stimulus_response__says_that_a_model_is_not_there(
+def test_stimulus_response__rejects_an_unknown_model(
     movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
 ) -> None:
     with pytest.raises(ValueError, match=r"model 7, got \[0, 1, 2\]"):
@@ -429,7 +428,7 @@ def test_report__needs_no_network(page: str) -> None:
     assert not re.findall(r"@import|url\(|https?:", markup(page))
 
 
-def test_report__says_what_was_simulated(page: str) -> None:
+def test_report__summarizes_the_simulation(page: str) -> None:
     text = markup(page)
     assert "2 samples of 3 frames of 4 × 5 pixels, seen by 37 columns" in text
     assert "simulated for 6 steps of 10 ms in 3 untrained models" in text
@@ -503,12 +502,12 @@ def test_report__computes_once_and_only_what_it_draws(
     with dask.config.set(scheduler=schedule):
         viz.report(movie.chunk(), rendering.assign(luminance=rendering.luminance.chunk()), lazy, tmp_path / "r.html")
     assert calls == 1
-    models_of = {cell_type: {where[0] for where in touched if where[3] == cell_type} for cell_type in range(4)}
-    assert models_of == {0: {0, 1, 2}, 1: {0, 1, 2}, 2: {0, 1, 2}, 3: set()}  # of Lawf1 nothing is drawn
+    models_computed = {cell_type: {chunk[0] for chunk in touched if chunk[3] == cell_type} for cell_type in range(4)}
+    assert models_computed == {0: {0, 1, 2}, 1: {0, 1, 2}, 2: {0, 1, 2}, 3: set()}  # Lawf1 is not drawn
     assert len(touched) == 9
 
 
-def test_report__says_what_was_left_out(
+def test_report__lists_what_is_left_out(
     movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
 ) -> None:
     many = np.zeros(10, dtype=int)
@@ -516,7 +515,7 @@ def test_report__says_what_was_left_out(
     long = small.isel(time=np.zeros(161, dtype=int)).assign_coords(time=np.arange(161) / 1000)
     data = [d.isel(sample=many).assign_coords(sample=np.arange(10)) for d in (movie, rendering, long)]
     text = viz.report(*data, tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "Drawn are the first 8 of 10 samples." in markup(text)
+    assert "The page shows the first 8 of 10 samples." in markup(text)
     assert "Pictures are 3 steps apart." in markup(text)
     assert "10 samples of 3 frames" in markup(text)
     assert "for 161 steps of 1 ms" in markup(text)
@@ -538,7 +537,7 @@ def test_report__keeps_the_old_page_if_writing_fails(
     assert os.listdir(tmp_path) == ["r.html"]
 
 
-def test_report__says_what_is_wrong(
+def test_report__rejects_unsuitable_data(
     movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="expected a movie with dims"):
@@ -549,16 +548,16 @@ def test_report__says_what_is_wrong(
 
 
 def test_report__strips_hold_each_frame_beside_the_other(responses: xr.Dataset) -> None:
-    module = importlib.import_module("flyxr.viz.report")
     shown = responses.response.sel(cell_type="T4c", model=0, sample=0)
-    where = base.lattice(shown)
-    base.load_backend()
-    figure = module._strip_of_columns(shown.values, where, base.colours(shown))
+    lattice = elements.read_lattice(shown)
+    elements.load_backend()
+    figure = figures.column_strip(shown.values, lattice, colours.colour_scale(shown))
     data = figure.renderers[0].data_source.data
     np.testing.assert_array_equal(data["color"].reshape(shown.shape), shown.values)
     middles = np.array(data["xs"]).squeeze().mean(axis=1).reshape(shown.shape)
-    slot = (figure.x_range.end - figure.x_range.start) / module.STRIP_FRAMES
-    np.testing.assert_allclose(middles - where.x, np.arange(N_TIMES)[:, None] * slot * np.ones(where.x.size), atol=2e-3)
+    slot = (figure.x_range.end - figure.x_range.start) / figures.N_STRIP_FRAMES
+    shifts = np.arange(N_TIMES)[:, None] * slot * np.ones(lattice.x.size)
+    np.testing.assert_allclose(middles - lattice.x, shifts, atol=2e-3)
     assert figure.frame_width / figure.frame_height == pytest.approx(
         (figure.x_range.end - figure.x_range.start) / (figure.y_range.end - figure.y_range.start), rel=0.01
     )
@@ -592,16 +591,16 @@ def test_report__moves_in_a_browser(
     command = [browser, "--headless", "--no-sandbox", "--virtual-time-budget=10000", f"--user-data-dir={tmp_path}/b"]
     done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
     seen = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])  # type: ignore[index]
-    at = {"sample": 1, "time": 3}
-    expected = responses.response.sel(model=0, cell_type="T4c").isel(at)
+    position = {"sample": 1, "time": 3}
+    expected = responses.response.sel(model=0, cell_type="T4c").isel(position)
     np.testing.assert_allclose(seen["response"], expected.values, rtol=1e-5)
-    np.testing.assert_allclose(seen["luminance"], rendering.luminance.isel(at).values, rtol=1e-5)
+    np.testing.assert_allclose(seen["luminance"], rendering.luminance.isel(position).values, rtol=1e-5)
     frame = movie.luminance.isel(sample=1, time=1).values
     np.testing.assert_array_equal(seen["image"], np.rint(frame * 255).ravel())
     assert seen["clock"] == "0.030 s"
 
 
-def test_load_backend__selects_bokeh_where_none_is_loaded() -> None:
+def test_load_backend__selects_bokeh_if_none_is_loaded() -> None:
     code = """
 import holoviews as hv, numpy as np, xarray as xr
 from flyxr import hexgrid, viz
@@ -613,21 +612,21 @@ assert hv.Store.current_backend == "bokeh"
 
 
 def test_load_backend__keeps_the_current_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    base.load_backend()
+    elements.load_backend()
     monkeypatch.setattr(hv.Store, "loaded_backends", lambda: ["bokeh", "other"])
     monkeypatch.setattr(hv.Store, "current_backend", "other")
-    base.load_backend()
+    elements.load_backend()
     assert hv.Store.current_backend == "other"
 
 
-def test_shown_at__takes_the_last_frame_that_began() -> None:
+def test_displayed_frames__takes_the_last_frame_that_has_begun() -> None:
     frames, times = np.array([0.0, 0.1, 0.2]), np.array([-0.5, 0.0, 0.05, 0.1 - 1e-9, 0.19, 7.0])
-    assert base.shown_at(frames, times).tolist() == [0, 0, 0, 1, 1, 2]
+    assert selecting.displayed_frames(frames, times).tolist() == [0, 0, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(6, 6, 6), (7, 6, 4), (67, 25, 23), (1, 6, 1)])
 def test_thin__is_even_and_bounded(count: int, most: int, expected: int) -> None:
-    positions = base.thin(count, most)
+    positions = selecting.thin(count, most)
     assert positions[0] == 0
     assert len(positions) == expected <= most
     assert len(set(np.diff(positions))) <= 1

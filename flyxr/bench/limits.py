@@ -1,4 +1,4 @@
-"""What the hardware allows: the least seconds that a case could take, from its bytes and operations."""
+"""Hardware limits: the minimum time of a case, from its bytes and operations."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ import math
 from typing import Any
 
 N_EDGES, N_CELLS, N_RECORDED = 1_513_231, 45_669, 65 * 721
-"""Edges and cells of the network at extent 15, and values of a recorded frame, absent cells among them."""
+"""Edges and cells of the network at extent 15, and values per recorded frame, including absent cells."""
 
 
-def of_simulation(
+def simulation_limits(
     hardware: dict[str, Any], n_models: int, n_samples: int, n_steps: int, n_frames: int
 ) -> dict[str, float]:
-    """Limits of a simulation of which all cells are recorded.
+    """Limits of a simulation that records all cells.
 
     Parameters
     ----------
     hardware
-        ``bandwidth``, byte/s, and ``flops``, 1/s, as measured; ``csr_step``, s, by number of samples.
+        Measured ``bandwidth``, bytes/s, and ``flops``, 1/s; ``csr_step``, s, by number of samples.
     n_models, n_samples
-        What is simulated.
+        Number of models and samples.
     n_steps, n_frames
-        Integration steps, and how many of them are recorded.
+        Number of integration steps, and of recorded frames.
 
     Returns
     -------
     dict
-        ``operations`` and ``output_bytes`` with the seconds they take at least; ``least``, the larger of the two,
-        which a stencil could reach, since its weights stay in the cache; ``least_csr``, where a sparse matrix of
-        the network is read at each step instead; and ``csr_products``, what torch's products with that matrix took
-        when nothing else was done.
+        ``operations`` and ``output_bytes`` with their minimum seconds; ``least``, the larger of the two, which a
+        stencil could reach since its weights stay in the cache; ``least_csr``, the minimum if each step reads a sparse
+        matrix of the network; and ``csr_products``, the measured time of torch's products with that matrix alone.
 
     Examples
     --------
-    >>> limits = of_simulation({"bandwidth": 20e9, "flops": 200e9, "csr_step": {"1": 0.002}}, 50, 1, 120, 20)
+    >>> limits = simulation_limits({"bandwidth": 20e9, "flops": 200e9, "csr_step": {"1": 0.002}}, 50, 1, 120, 20)
     >>> {name: round(value, 3) for name, value in limits.items() if not name.endswith(("bytes", "operations"))}
     {'operations_s': 0.091, 'output_s': 0.009, 'least': 0.091, 'csr_s': 3.687, 'least_csr': 3.696, 'csr_products': 12.0}
     """
@@ -55,12 +54,14 @@ def of_simulation(
     }
 
 
-def of_rendering(hardware: dict[str, Any], shape: tuple[int, int, int, int], n_columns: int = 721) -> dict[str, float]:
-    """Limit of a rendering: frames (sample, frame, y, x) are read once, columns written once.
+def rendering_limits(
+    hardware: dict[str, Any], shape: tuple[int, int, int, int], n_columns: int = 721
+) -> dict[str, float]:
+    """Limit of a rendering that reads each frame (sample, frame, y, x) once and writes each column once.
 
     Examples
     --------
-    >>> of_rendering({"bandwidth": 20e9}, (1, 10, 720, 1280))["bytes"]
+    >>> rendering_limits({"bandwidth": 20e9}, (1, 10, 720, 1280))["bytes"]
     36892840
     """
     n_bytes = 4 * shape[0] * shape[1] * (shape[2] * shape[3] + n_columns)

@@ -1,4 +1,4 @@
-"""Tables of a report, and the page of the documentation around them."""
+"""Write the tables of a report, and the page of the documentation that contains them."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PAGE = """\
+TEMPLATE = """\
 # Benchmarks
 
-This page is written by `{command}`, where PYTHON is that of an
-environment with flyvis; anyone can repeat it. `--out FILE.json` keeps all figures.
+`{command}` writes this page, where PYTHON is the interpreter of an
+environment with flyvis. Anyone can repeat it. `--out FILE.json` saves all figures.
 
 ## What is compared
 
-flyxr {flyxr} with {peer}: the same parameters ({models}) and the same stimuli (drifting gratings,
-float32), given to both as arrays, on the CPU with all cores. Each case of each side runs in a fresh process, flyxr and
-flyvis in turn. Before repeats are timed, one model and one sequence, or one frame, are computed, which warms caches and
-compiles code. Python's files, and what a side keeps on disk between processes, are warm too.
+flyxr {flyxr} is compared with {peer}. Both get the same parameters ({models}) and the same stimuli (drifting
+gratings, float32) as arrays, and run on the CPU with all cores. Each case of each side runs in a fresh process, and the
+two sides take turns. Before repeats are timed, one model and one sequence, or one frame, are computed to warm up caches
+and compile code. Python's files, and whatever a side keeps on disk between processes, are warm too.
 
-- **import**: the statement alone. flyxr loads what it needs when it is needed, so *start of the process to first
-  response*, from starting Python to the responses of one model to one sequence, is the fairer comparison.
-- **compile**: cells and edges of the connectome on the lattice; for flyvis `Network()` in an empty root folder. The
-  first response of flyvis uses a folder in which that has been done.
-- **render**: movies in memory to 721 columns, `BoxEye(15, 13)`, mean.
-- **simulate**: a fade-in of 1 s and then 20 frames with a step of 10 ms, that is 120 steps; the 20 frames of all cells
-  end up in memory. flyvis computes its models one by one and, since it keeps all states of the fade-in, sequences in
-  the batches that it was fastest with. Where the whole case would take it minutes, a part is timed and scaled up; the
+- **import**: the import statement alone. flyxr imports its dependencies on first use, so the fairer comparison is
+  *start of the process to first response*: from starting Python to the responses of one model to one sequence.
+- **compile**: cells and edges of the connectome on the lattice. For flyvis this is `Network()` in an empty root folder.
+  The first response of flyvis uses a folder in which the network is already compiled.
+- **render**: movies in memory to 721 columns, with `BoxEye(15, 13)` and the mean of each box.
+- **simulate**: a fade-in of 1 s and then 20 frames with a step of 10 ms, 120 steps in all. The 20 frames of all cells
+  end up in memory. flyvis computes models one by one. It keeps all states of the fade-in, so sequences are computed in
+  the batch size that was fastest. If the whole case would take flyvis minutes, only a part is timed and scaled up; the
   table says which.
-- **gradient**: responses of the central cells over the same 120 steps, and the gradient of their mean square in all
-  parameters; flyvis is not timed.
-- **read**: responses on disk as `fx.save` writes them, opened and selected; flyvis has nothing alike.
+- **gradient**: responses of the central cells over the same 120 steps, and the gradient of their mean square with
+  respect to all parameters. flyvis is not timed.
+- **read**: open responses on disk as written by `fx.save`, and select one cell type. flyvis has no counterpart.
 
-Peak memory is the largest resident set of the process, imports included (of flyvis for the part that was timed). The
-ratio is that of the best times, flyvis over flyxr. The difference is the largest absolute one: of all columns for
-renderings; for responses of the central cell of each type in all frames and of all cells in the last one, on the part
-that both computed.
+Peak memory is the largest resident set of the process, including imports (for flyvis, while computing the part that was
+timed). The ratio is the best time of flyvis over the best time of flyxr. The difference is the largest absolute
+difference on the part that both computed: over all columns for renderings; for responses over the central cell of each
+type in all frames and over all cells in the last frame.
 
 ## Figures
 
@@ -45,52 +45,53 @@ that both computed.
 
 {table}
 {notes}
-## How near to the physical limit
+## Comparison with the hardware limits
 
-Measured on the same machine in the same run: a copy of {copy} in memory by all cores moves **{bandwidth}** (read
-plus written), and a product of float32 matrices makes **{flops}** (a multiply-add counts as two).
+Measured on the same machine in the same run: copying {copy} in memory with all cores moves **{bandwidth}** (read
+plus write), and multiplying float32 matrices reaches **{flops}** (a multiply-add counts as two operations).
 
-A step of one model and one sequence is {n_edges:,} multiply-adds, one an edge. The responses of a recorded frame are
-65 x 721 float32 numbers, 187 kB. What else a step must move depends on how the weights are kept:
+A step of one model and one sequence takes {n_edges:,} multiply-adds, one per edge. The responses of a recorded frame
+are 65 x 721 float32 numbers, 187 kB. How much more data a step must move depends on how the weights are stored:
 
-- as a sparse matrix (CSR) of int32 indices and float32 weights, 8 byte an edge and 4 a row, 12.3 MB are read at each
-  step of a model, whatever the number of sequences;
-- as a stencil over the lattice, a model has {n_synapses:,} weights, 9.4 kB, and the state of a sequence is 183 kB:
-  both stay in the caches.
+- As a sparse matrix (CSR) of int32 indices and float32 weights, with 8 bytes per edge and 4 per row, each step of a
+  model reads 12.3 MB, for any number of sequences.
+- As a stencil over the lattice, a model has {n_synapses:,} weights, 9.4 kB, and the state of a sequence is 183 kB.
+  Both stay in the caches.
 
-So, with *S* steps, *F* recorded frames, *M* models and *N* sequences:
+With *S* steps, *F* recorded frames, *M* models and *N* sequences, the minimum times are:
 
-    operations    = 2 x {n_edges:,} x S x N x M / (operations a second)
-    output        = 187,460 byte x F x N x M / bandwidth
+    operations    = 2 x {n_edges:,} x S x N x M / (operations per second)
+    output        = 187,460 bytes x F x N x M / bandwidth
     matrix        = 12.3 MB x S x M / bandwidth
-    least         = max(operations, output)               no implementation can be faster
-    least as CSR  = max(operations, matrix + output)      none that reads the matrix from memory can
+    least         = max(operations, output)               for any implementation
+    least as CSR  = max(operations, matrix + output)      for one that reads the matrix from memory
 
 {limits}
 
-*torch CSR* is what the bare products of torch's int32 CSR matrix with the states would take for these steps; measured
-on their own they take
+*torch CSR* is the time that torch's products of an int32 CSR matrix with the states would take for these steps.
+Measured on their own, they take
 {csr}.
-*reached* is the least over the best time of flyxr. The peak of a matrix product is out of reach for a stencil, which
-loads a value for each multiply-add where a matrix product uses each many times. A cache that holds the whole matrix
-lets CSR go below its limit from memory.
 
-For rendering, the limit is that of reading the frames once:
+*reached* is the least time over the best time of flyxr. A stencil cannot reach the peak rate of a matrix product: it
+loads a value for each multiply-add, where a matrix product uses each value many times. If a cache holds the whole
+matrix, CSR can be faster than its limit from memory.
+
+The limit of rendering is the time to read the frames once:
 
 {rendering_limits}
 
-## Forward and back
+## Gradients
 
-`flyxr.engine.sparse.respond` and the gradient in all parameters, as a multiple of the responses alone, in turns in one
-process: by the stencil, as `respond` and `fx.simulate` compute them on the CPU, and by sparse products, as on a GPU.
-*checkpointed* keeps every tenth state, and integrates again from there.
+`flyxr.engine.sparse.respond` with the gradient with respect to all parameters, compared with the responses alone. The
+calls take turns in one process, by the stencil, as `respond` and `fx.simulate` use it on the CPU, and by sparse
+products, as on a GPU. *checkpointed* stores every tenth state and recomputes the others.
 
 {gradients}
 """
 
 
 def table(report: dict[str, Any]) -> str:
-    """Table of all cases, in Markdown that is aligned for reading as it is.
+    """Table of all cases in Markdown, aligned for reading as plain text.
 
     Examples
     --------
@@ -119,7 +120,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def text(report: dict[str, Any]) -> str:
-    """The whole page."""
+    """The whole page of the documentation in Markdown."""
     hardware, versions = report["hardware"], report["versions"]
     peer = versions.get("flyvis")
     failed = [
@@ -127,18 +128,18 @@ def text(report: dict[str, Any]) -> str:
         for case in report["cases"]
         if "error" in (case.get("flyvis") or {})
     ]
-    quick = ["Of small cases (`--quick`): these figures compare nothing."] if report["size"] == "quick" else []
+    quick = ["These figures are for small cases (`--quick`) and compare nothing."] if report["size"] == "quick" else []
     simulations = [case for case in report["cases"] if "csr_products" in case.get("limit", {})]
     renderings = [case for case in report["cases"] if "bytes" in case.get("limit", {})]
     limits = [["case", "operations", "output", "least", "least as CSR", "torch CSR", "flyxr", "reached"]]
     for case in simulations:
         limit, best = case["limit"], case["flyxr"]["best"]
-        of_parts = [limit[name] for name in ("operations_s", "output_s", "least", "least_csr", "csr_products")]
-        limits.append([case["name"], *map(_seconds, of_parts), _seconds(best), f"{limit['least'] / best:.1%}"])
-    of_bytes = [["case", "bytes", "least", "flyxr", "reached"]]
+        seconds = [limit[name] for name in ("operations_s", "output_s", "least", "least_csr", "csr_products")]
+        limits.append([case["name"], *map(_seconds, seconds), _seconds(best), f"{limit['least'] / best:.1%}"])
+    rendering_limits = [["case", "bytes", "least", "flyxr", "reached"]]
     for case in renderings:
         limit, best = case["limit"], case["flyxr"]["best"]
-        of_bytes.append(
+        rendering_limits.append(
             [
                 case["name"],
                 _size(limit["bytes"]),
@@ -147,19 +148,19 @@ def text(report: dict[str, Any]) -> str:
                 f"{limit['least'] / best:.1%}",
             ]
         )
-    of_gradients = [["case", "and back", "checkpointed", "forward", "ratio", "sparse forward", "ratio"]]
+    gradients = [["case", "gradient", "checkpointed", "forward", "ratio", "sparse forward", "ratio"]]
     for case in report["cases"]:
         if "forward" in case["flyxr"]:
             side = case["flyxr"]
             names = ("best", "checkpointed", "forward")
-            of_gradients.append([case["name"], *(_seconds(side[name]) for name in names)])
-            of_gradients[-1] += [f"{side['best'] / side['forward']:.2f}", _seconds(side["forward_products"])]
-            of_gradients[-1].append(f"{side['best'] / side['forward_products']:.2f}")
-    csr = ", ".join(f"{_seconds(taken)} a step for {count}" for count, taken in hardware["csr_step"].items())
-    return _PAGE.format(
+            gradients.append([case["name"], *(_seconds(side[name]) for name in names)])
+            gradients[-1] += [f"{side['best'] / side['forward']:.2f}", _seconds(side["forward_products"])]
+            gradients[-1].append(f"{side['best'] / side['forward_products']:.2f}")
+    csr = ", ".join(f"{_seconds(seconds)} per step for {count}" for count, seconds in hardware["csr_step"].items())
+    return TEMPLATE.format(
         command="flyxr bench --peer PYTHON --page docs/benchmarks.md",
         flyxr=versions["flyxr"].get("flyxr", ""),
-        peer=f"flyvis {peer['flyvis']}" if peer else "nothing: no peer was given",
+        peer=f"flyvis {peer['flyvis']}" if peer else "nothing, since no peer was given",
         models=report["models"],
         machine=_machine(report),
         table=table(report),
@@ -171,8 +172,8 @@ def text(report: dict[str, Any]) -> str:
         n_synapses=hardware["n_synapses"],
         limits=_markdown(limits),
         csr=f"{csr} sequences",
-        rendering_limits=_markdown(of_bytes),
-        gradients=_markdown(of_gradients),
+        rendering_limits=_markdown(rendering_limits),
+        gradients=_markdown(gradients),
     )
 
 
@@ -180,19 +181,19 @@ def _machine(report: dict[str, Any]) -> str:
     machine = report["machine"]
     memory = _size(machine["memory"]) if machine["memory"] else "unknown"
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores ({report['hardware']['threads']} threads of torch), "
+        f"{machine['cpu']}, {machine['cores']} cores ({report['hardware']['threads']} torch threads), "
         f"{memory} of memory, {machine['system']}; {report['date']}."
     ]
     for side, versions in report["versions"].items():
-        named = ", ".join(f"{name} {version}" for name, version in versions.items() if name != side)
-        lines.append(f"{side} {versions.get(side, '')}: {named}.")
+        packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name != side)
+        lines.append(f"{side} {versions.get(side, '')}: {packages}.")
     load = report["load_average"]
     if load["start"] is not None:
         start, end = (", ".join(f"{value:.2f}" for value in load[when]) for when in ("start", "end"))
         lines.append(f"Load average over 1, 5 and 15 minutes: {start} at the start, {end} at the end.")
-    taken = [f"{share:.0%} while {side} ran" for side, share in report["taken_by_others"].items() if share is not None]
-    if taken:
-        lines.append(f"Other programs took of the cores: {', '.join(taken)}.")
+    shares = [f"{share:.0%} while {side} ran" for side, share in report["taken_by_others"].items() if share is not None]
+    if shares:
+        lines.append(f"Share of the cores used by other programs: {', '.join(shares)}.")
     return "  \n".join(lines)
 
 

@@ -1,7 +1,7 @@
-"""One case of the benchmark, timed in a process of its own: ``python worker.py REQUEST.json``.
+"""Time one case of the benchmark in a process of its own: ``python worker.py REQUEST.json``.
 
-The file stands alone: flyvis's Python runs it as well, where there is no flyxr. What is timed is imported by the
-tasks and not by the file, and the same code measures both sides.
+The file does not import flyxr at the top, because the Python with flyvis runs it too. The tasks import what they time,
+and the same code measures both sides.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Found = tuple[list[float], dict[str, Any]]
-"""Seconds of the repeats, and arrays to compare."""
+Timing = tuple[list[float], dict[str, Any]]
+"""Seconds of the repeats, and functions that return the arrays to compare."""
 
 T_FADE_IN = 1.0
 READ_CELL_TYPE = "T4c"
-_kept: list[Any] = []
+_torch_libraries: list[Any] = []
+"""References that keep registered operators alive."""
 
 
 def main(path: str) -> None:
-    """Answer the request in a file, into the file that it names."""
+    """Read a request from a file, and write the answer to the file that it names."""
     request = json.loads(Path(path).read_text())
     Path(request["answer"]).write_text(json.dumps(answer(request)))
 
@@ -39,19 +40,18 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     ----------
     request
         ``side`` (``"flyxr"`` or ``"flyvis"``) and ``task``; ``inputs`` and ``results``, paths of npz files;
-        ``spawned``, the time at which the process was started; ``repeats``; and what the task needs.
+        ``spawned``, the start time of the process; ``repeats``; and the arguments of the task.
 
     Returns
     -------
     dict
-        ``seconds`` of the repeats, ``peak_memory`` of the process, byte, and what else the task finds out; or that
-        alone.
+        Results of the task, usually ``seconds`` of the repeats and ``peak_memory`` of the process, bytes.
     """
     task = TASKS[request["side"], request["task"]]
-    found = task(request)
-    if isinstance(found, dict):
-        return found | ({"peak_memory": peak_memory()} if "seconds" in found else {})
-    seconds, arrays = found
+    result = task(request)
+    if isinstance(result, dict):
+        return result | ({"peak_memory": peak_memory()} if "seconds" in result else {})
+    seconds, arrays = result
     peak = peak_memory()
     if arrays:
         np = importlib.import_module("numpy")
@@ -60,9 +60,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """Largest memory that this process ever had, byte."""
+    """Largest resident set of this process so far, bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # unlike ru_maxrss it is not inherited from the process that started this one
+    if status.exists():  # unlike ru_maxrss, it is not inherited from the parent process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     import resource
@@ -78,7 +78,7 @@ def _inputs(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _timed(call: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
-    """Seconds of each repeat, and the last result; no two results are held at once."""
+    """Seconds of each repeat, and the last result; only one result is in memory at a time."""
     seconds, result = [], None
     for _ in range(repeats):
         result = None
@@ -91,13 +91,13 @@ def _timed(call: Callable[[], Any], repeats: int) -> tuple[list[float], Any]:
 def _versions(names: list[str]) -> dict[str, str]:
     from importlib import metadata
 
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 # ------------------------------------------------------------------------------------------------------------ flyxr
@@ -108,20 +108,20 @@ def flyxr_about(request: dict[str, Any]) -> dict[str, Any]:
     return {"versions": _versions(["flyxr", "torch", "numpy", "numba", "dask", "xarray", "zarr"])}
 
 
-def flyxr_import(request: dict[str, Any]) -> Found:
+def flyxr_import(request: dict[str, Any]) -> Timing:
     """Import the package."""
     return _timed(lambda: importlib.import_module("flyxr"), 1)[0], {}
 
 
-def flyxr_compile(request: dict[str, Any]) -> Found:
-    """Lay the connectome out on the lattice."""
+def flyxr_compile(request: dict[str, Any]) -> Timing:
+    """Compile the connectome on the lattice."""
     from flyxr.connectome import compile_network, open_connectome
 
     return _timed(lambda: compile_network(open_connectome(extent=15)), 1)[0], {}
 
 
-def flyxr_first_response(request: dict[str, Any]) -> Found:
-    """From the start of the process to the responses of one model to one sequence."""
+def flyxr_first_response(request: dict[str, Any]) -> Timing:
+    """Time from the start of the process to the responses of one model to one sequence."""
     from flyxr.simulation import simulate
 
     rendering, ensemble = _labelled(_inputs(request), 1, 1)
@@ -129,8 +129,8 @@ def flyxr_first_response(request: dict[str, Any]) -> Found:
     return [time.time() - request["spawned"]], {}
 
 
-def flyxr_render(request: dict[str, Any]) -> Found:
-    """Frames to columns."""
+def flyxr_render(request: dict[str, Any]) -> Timing:
+    """Render frames onto columns."""
     from flyxr.eye import BoxEye
     from flyxr.stimuli import from_array
 
@@ -141,8 +141,8 @@ def flyxr_render(request: dict[str, Any]) -> Found:
     return seconds, {"columns": lambda: rendering["luminance"].values}
 
 
-def flyxr_simulate(request: dict[str, Any]) -> Found:
-    """Responses of all cells, in memory."""
+def flyxr_simulate(request: dict[str, Any]) -> Timing:
+    """Simulate the responses of all cells, in memory."""
     from flyxr.selection import central, to_neurons
     from flyxr.simulation import simulate
 
@@ -157,7 +157,7 @@ def flyxr_simulate(request: dict[str, Any]) -> Found:
 
 
 def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
-    """Responses and their gradients, in turn with responses alone, by the stencil and by sparse products."""
+    """Compute responses with gradients, in turn with responses alone, by the stencil and by sparse products."""
     import numpy as np
     import torch
 
@@ -174,29 +174,29 @@ def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
     def forward(engine: Any) -> None:
         engine.integrate(network, parameters, stimulus, dt, cells=central)
 
-    def and_back(checkpoint: int) -> None:
+    def forward_and_backward(checkpoint: int) -> None:
         tensors = sparse.TorchParameters(*(torch.tensor(values, requires_grad=True) for values in parameters))
-        given = torch.from_numpy(stimulus)
-        got = sparse.respond(network, tensors, given, dt, cells=central, checkpoint=checkpoint)
-        got.responses.square().mean().backward()  # type: ignore[no-untyped-call]
+        tensor = torch.from_numpy(stimulus)
+        result = sparse.respond(network, tensors, tensor, dt, cells=central, checkpoint=checkpoint)
+        result.responses.square().mean().backward()  # type: ignore[no-untyped-call]
 
     calls: dict[str, Callable[[], None]] = {
-        "seconds": lambda: and_back(1),
-        "checkpointed": lambda: and_back(10),
+        "seconds": lambda: forward_and_backward(1),
+        "checkpointed": lambda: forward_and_backward(10),
         "forward": lambda: forward(stencil),
         "forward_products": lambda: forward(sparse),
     }
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(request["repeats"]):
         for name, call in calls.items():
-            found[name] += _timed(call, 1)[0]
-    return found
+            seconds[name] += _timed(call, 1)[0]
+    return seconds
 
 
 def flyxr_store(request: dict[str, Any]) -> dict[str, Any]:
-    """Write responses to a store; this is not timed."""
+    """Write responses to a store, untimed."""
     from flyxr.simulation import simulate
     from flyxr.store import save
 
@@ -204,19 +204,19 @@ def flyxr_store(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def flyxr_read(request: dict[str, Any]) -> Found:
-    """One cell type of the responses that lie on disk."""
-    from flyxr.store import open_store
+def flyxr_read(request: dict[str, Any]) -> Timing:
+    """Read one cell type of the responses on disk."""
+    from flyxr import store
 
     def read() -> Any:
-        return open_store(request["store"])["response"].sel(cell_type=READ_CELL_TYPE).load()
+        return store.open(request["store"])["response"].sel(cell_type=READ_CELL_TYPE).load()
 
     read()
     return _timed(read, request["repeats"])[0], {}
 
 
 def _labelled(inputs: dict[str, Any], n_models: int, n_samples: int) -> tuple[Any, Any]:
-    """Rendering and ensemble of the inputs."""
+    """Rendering and ensemble from the inputs."""
     import xarray as xr
 
     from flyxr import hexgrid, schema
@@ -238,7 +238,7 @@ def _labelled(inputs: dict[str, Any], n_models: int, n_samples: int) -> tuple[An
 
 
 def machine(request: dict[str, Any]) -> dict[str, Any]:
-    """Bandwidth of memory, floating-point operations a second, and seconds of the product with the sparse matrix."""
+    """Measure memory bandwidth, floating-point operations per second, and products with the sparse matrix."""
     import warnings
 
     import numpy as np
@@ -274,7 +274,7 @@ def machine(request: dict[str, Any]) -> dict[str, Any]:
         states = torch.ones((network.n_cells, n_samples))
         product = torch.empty_like(states)
         call = functools.partial(torch.addmm, product, matrix, states, beta=0, out=product)
-        products[str(n_samples)] = best(call, repeats=50)  # short, so that a busy machine disturbs most of them
+        products[str(n_samples)] = best(call, repeats=50)  # many, since each is short and easily disturbed
     return {
         "bandwidth": bandwidth,
         "flops": flops,
@@ -290,50 +290,50 @@ def machine(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flyvis(request: dict[str, Any]) -> Any:
-    """Import flyvis, where needed beside a torchvision whose compiled operators do not fit torch.
+    """Import flyvis, if necessary with a torchvision whose compiled operators do not match torch.
 
-    Only the resizing of frames is used of torchvision, which is written in Python; but importing it fails if
-    operators that it describes were never registered.
+    flyvis uses only torchvision's resizing of frames, which is written in Python. Importing torchvision fails, however,
+    if the operators that it describes are not registered.
     """
     if request.get("define_operators"):
         torch = importlib.import_module("torch")
         library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(library)  # what it registers goes with it
+        _torch_libraries.append(library)
     module = importlib.import_module("flyvis")
     importlib.import_module("logging").getLogger().setLevel("ERROR")
     return module
 
 
 def flyvis_about(request: dict[str, Any]) -> dict[str, Any]:
-    """Versions, once the import has worked and the connectome is compiled into the root folder."""
+    """Versions, after importing flyvis and compiling its connectome into the root folder."""
     _flyvis(request).Network()
     return {"versions": _versions(["flyvis", "torch", "torchvision", "numpy"])}
 
 
-def flyvis_import(request: dict[str, Any]) -> Found:
+def flyvis_import(request: dict[str, Any]) -> Timing:
     """Import the package."""
     return _timed(lambda: _flyvis(request), 1)[0], {}
 
 
-def flyvis_compile(request: dict[str, Any]) -> Found:
-    """Build the network in a root folder where nothing is compiled yet."""
+def flyvis_compile(request: dict[str, Any]) -> Timing:
+    """Build the network in an empty root folder."""
     flyvis = _flyvis(request)
     root = Path(os.environ["FLYVIS_ROOT_DIR"])
     assert not any(root.rglob("*")), f"expected an empty root folder, got {root}"
     return _timed(flyvis.Network, 1)[0], {}
 
 
-def flyvis_first_response(request: dict[str, Any]) -> Found:
-    """From the start of the process to the responses of one model to one sequence."""
+def flyvis_first_response(request: dict[str, Any]) -> Timing:
+    """Time from the start of the process to the responses of one model to one sequence."""
     flyvis = _flyvis(request)
     _responses(flyvis.Network(), _inputs(request), 1, 1, 1)
     return [time.time() - request["spawned"]], {}
 
 
-def flyvis_render(request: dict[str, Any]) -> Found:
-    """Frames to columns."""
+def flyvis_render(request: dict[str, Any]) -> Timing:
+    """Render frames onto columns."""
     _flyvis(request)
     torch = importlib.import_module("torch")
     eye = importlib.import_module("flyvis.datasets.rendering").BoxEye(15, 13)
@@ -343,8 +343,8 @@ def flyvis_render(request: dict[str, Any]) -> Found:
     return seconds, {"columns": lambda: columns[:, :, 0].numpy()}
 
 
-def flyvis_simulate(request: dict[str, Any]) -> Found:
-    """Responses of all cells, in memory."""
+def flyvis_simulate(request: dict[str, Any]) -> Timing:
+    """Simulate the responses of all cells, in memory."""
     np = importlib.import_module("numpy")
     network, inputs = _flyvis(request).Network(), _inputs(request)
     _responses(network, inputs, 1, 1, 1)
@@ -358,7 +358,7 @@ def flyvis_simulate(request: dict[str, Any]) -> Found:
 
 
 def _responses(network: Any, inputs: dict[str, Any], n_models: int, n_samples: int, batch: int) -> list[list[Any]]:
-    """(sample, frame, cell) of each batch of samples of each model."""
+    """Responses (sample, frame, cell) of each batch of samples, for each model."""
     torch = importlib.import_module("torch")
     movie, dt = torch.from_numpy(inputs["luminance"][:n_samples, :, None]), float(inputs["dt"])
     responses = []
@@ -367,11 +367,11 @@ def _responses(network: Any, inputs: dict[str, Any], n_models: int, n_samples: i
             network.nodes_bias.data[:] = torch.from_numpy(inputs["bias"][model])
             network.nodes_time_const.data[:] = torch.from_numpy(inputs["time_constant"][model])
             network.edges_syn_strength.data[:] = torch.from_numpy(inputs["synapse_strength"][model])
-        of_model = []
+        batches = []
         for part in torch.split(movie, batch):
             state = network.fade_in_state(T_FADE_IN, dt, part[:, 0])
-            of_model.append(network.simulate(part, dt, initial_state=state).numpy())
-        responses.append(of_model)
+            batches.append(network.simulate(part, dt, initial_state=state).numpy())
+        responses.append(batches)
     return responses
 
 
@@ -396,5 +396,5 @@ TASKS: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of this file, whose other files would hide modules of the same names
+    sys.path.pop(0)  # the folder of this file, whose files would hide modules of the same names
     main(sys.argv[1])

@@ -1,4 +1,4 @@
-"""What is computed: sizes of the cases, and the numbers that both sides are given."""
+"""Sizes of the cases, and the inputs of both sides."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 DT = 1 / 100
 STRENGTH = 0.08
-"""Summed weight of a pair of types before it is varied: small enough that no network runs away."""
+"""Mean summed weight of a pair of cell types, small enough that no network diverges."""
 
 
 class Simulation(NamedTuple):
-    """Models × samples of a case, and the part of them that the peer computes, in batches of samples."""
+    """Models × samples of a case, and the part that the peer computes, in batches of samples."""
 
     n_models: int
     n_samples: int
@@ -33,7 +33,7 @@ class Simulation(NamedTuple):
 
     @property
     def peer_scale(self) -> float:
-        """Whole case over the part of the peer.
+        """Ratio of the whole case to the part that the peer computes.
 
         Examples
         --------
@@ -45,11 +45,12 @@ class Simulation(NamedTuple):
 
 @dataclass(frozen=True)
 class Size:
-    """How much is computed and how often.
+    """Sizes of all cases.
 
-    ``processes`` counts fresh processes of the start-up cases, ``repeats`` runs of the others in one process.
-    ``movies`` are (sample, frame, y, x). ``stored`` is (models, samples) of the responses on disk, ``gradients`` the
-    samples that are differentiated.
+    ``processes`` is the number of fresh processes for the start-up cases, ``repeats`` the number of runs of the others
+    in one process. ``movies`` have shapes (sample, frame, y, x). ``stored`` is (models, samples) of the responses on
+    disk, ``gradients`` the numbers of samples to differentiate, and ``csr_samples`` those to multiply with the sparse
+    matrix.
     """
 
     processes: int
@@ -64,8 +65,8 @@ class Size:
     matmul_size: int = 4096
 
 
-# Flyvis keeps all states of the fade-in: batches of 4 sequences took 3 GB and the least time for a sequence,
-# batches of 16 took 12 GB and four times as long.
+# flyvis keeps all states of the fade-in. Batches of 4 sequences took 3 GB and were fastest per sequence; batches of 16
+# took 12 GB and four times as long.
 FULL = Size(
     processes=3,
     repeats=3,
@@ -89,14 +90,14 @@ QUICK = Size(
 
 
 def inputs(size: Size, ensemble: str | Path | None = None) -> dict[str, NDArray[np.generic]]:
-    """Parameters, luminance and movies of all cases.
+    """Parameters, luminance and movies for all cases.
 
     Parameters
     ----------
     size
-        What is needed.
+        Sizes of the cases.
     ensemble
-        Models to take parameters from, again from the first where they are too few; without it they are drawn.
+        Models to take parameters from, repeated if there are too few. None draws random parameters.
 
     Returns
     -------
@@ -107,45 +108,45 @@ def inputs(size: Size, ensemble: str | Path | None = None) -> dict[str, NDArray[
     Raises
     ------
     ValueError
-        If the ensemble is not one of the connectome in the package.
+        If the ensemble belongs to another connectome than the one in the package.
     """
     n_models = max(case.n_models for case in size.simulations)
     n_samples = max(*(case.n_samples for case in size.simulations), *size.gradients)
-    drawn = _drawn(n_models) if ensemble is None else _of_ensemble(ensemble, n_models)
+    parameters = _random_parameters(n_models) if ensemble is None else _ensemble_parameters(ensemble, n_models)
     x, y = hexgrid.positions(*hexgrid.columns(15))
     movies = {
         name: _gratings(*shape[:2], *np.meshgrid(np.arange(shape[3]), np.arange(shape[2])), wavelength=shape[2] / 4)
         for name, shape in size.movies.items()
     }
     luminance = _gratings(n_samples, size.n_frames, x, y, wavelength=8)
-    return {**drawn, **movies, "luminance": luminance, "dt": np.array(DT)}
+    return {**parameters, **movies, "luminance": luminance, "dt": np.array(DT)}
 
 
-def _drawn(n_models: int) -> dict[str, NDArray[np.generic]]:
-    """Parameters as varied as those of trained models, of networks that stay bounded."""
+def _random_parameters(n_models: int) -> dict[str, NDArray[np.generic]]:
+    """Parameters that vary as much as those of trained models, in networks that stay bounded."""
     connectome = open_connectome(extent=15)
     network = compile_network(connectome)
     pair = connectome["synapse_pair"].values[network.synapses]
     synapses = np.bincount(pair, connectome["n_synapses"].values[network.synapses])[network.pairs]
     rng = np.random.default_rng(0)
     n_types = connectome.sizes["cell_type"]
-    drawn = {
+    parameters = {
         "bias": rng.normal(0.5, 0.3, (n_models, n_types)),
         "time_constant": rng.uniform(0.004, 0.12, (n_models, n_types)),
         "synapse_strength": STRENGTH / synapses * rng.lognormal(0, 0.8, (n_models, synapses.size)),
     }
-    return {name: values.astype(np.float32) for name, values in drawn.items()}
+    return {name: values.astype(np.float32) for name, values in parameters.items()}
 
 
-def _of_ensemble(path: str | Path, n_models: int) -> dict[str, NDArray[np.generic]]:
-    ensemble, ours = open_ensemble(path), sample_ensemble(1, seed=0)
+def _ensemble_parameters(path: str | Path, n_models: int) -> dict[str, NDArray[np.generic]]:
+    ensemble, reference = open_ensemble(path), sample_ensemble(1, seed=0)
     for name in ("cell_type", "source", "target"):
-        if not np.array_equal(ensemble[name].values, ours[name].values):
+        if not np.array_equal(ensemble[name].values, reference[name].values):
             raise InputError(
                 Problem(
                     "expected an ensemble with all cell types and pairs of the connectome in flyxr, got another "
                     f"{name} in {path}",
-                    "give one as fx.open_ensemble or fx.sample_ensemble make it",
+                    "pass one as fx.open_ensemble or fx.sample_ensemble return it",
                 )
             )
     model = np.arange(n_models) % ensemble.sizes["model"]
@@ -156,11 +157,11 @@ def _of_ensemble(path: str | Path, n_models: int) -> dict[str, NDArray[np.generi
 def _gratings(
     n_samples: int, n_frames: int, x: NDArray[np.generic], y: NDArray[np.generic], wavelength: float
 ) -> NDArray[np.float32]:
-    """Drifting gratings from 0 to 1, (sample, frame, ...), each in another direction."""
+    """Drifting gratings (sample, frame, ...) from 0 to 1, each in its own direction."""
     frame = np.arange(n_frames).reshape(-1, *[1] * x.ndim)
     movie = np.empty((n_samples, n_frames, *x.shape), dtype=np.float32)
     for sample in range(n_samples):
-        angle = 0.4 + 2 * np.pi * sample / n_samples  # along no axis of the pixels
-        across = (x * np.cos(angle) + y * np.sin(angle)) / wavelength
-        movie[sample] = 0.5 + 0.5 * np.sin(2 * np.pi * (across - frame / 10))
+        angle = 0.4 + 2 * np.pi * sample / n_samples  # not along a pixel axis
+        phase = (x * np.cos(angle) + y * np.sin(angle)) / wavelength
+        movie[sample] = 0.5 + 0.5 * np.sin(2 * np.pi * (phase - frame / 10))
     return movie

@@ -17,7 +17,7 @@ from flyxr.store.files import (
     sync,
     write_attrs,
 )
-from flyxr.store.reading import labels_of, open_store
+from flyxr.store.reading import labels_of, open
 from flyxr.store.writing import save, write_region, write_template
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "listing",
     "missing",
     "nearest_folder",
-    "open_store",
+    "open",
     "round_mantissa",
     "save",
     "scratch_directory",

@@ -39,7 +39,7 @@ _MEND = (
 )
 
 
-def open_store(path: str | Path) -> xr.Dataset:
+def open(path: str | Path) -> xr.Dataset:
     """Open a store lazily; coordinates are loaded.
 
     Parameters

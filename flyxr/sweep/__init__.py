@@ -154,7 +154,7 @@ def sweep(
             found.grow(inputs)
         return plans.make(run, found, at_once, team)
     if found is not None and _is_finished(found, run) and not stream.broken(path, found, verify=verify):
-        return stores.open_store(path)
+        return stores.open(path)
     if found is None:
         stores.check_target(path, overwrite=overwrite)
         try:
@@ -172,7 +172,7 @@ def sweep(
             if isinstance(error, FlyxrError) or found is None or not error.errno:
                 raise
             raise stream.stopped(error, path, found) from error
-    return stores.open_store(path)
+    return stores.open(path)
 
 
 def _is_finished(found: Ledger, run: Run) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from flyxr import provenance, schema
+from flyxr import lazy, provenance, schema
 from flyxr.errors import FlyxrError, Problem
 from flyxr.tuning.base import take, unknown
 from flyxr.tuning.flashes import flash_response_index
@@ -30,6 +31,9 @@ __all__ = [
     "temporal_receptive_field",
     "tuning_curves",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for public
+    __getattr__, __dir__ = lazy.public_names(__name__, __all__)
 
 
 def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:

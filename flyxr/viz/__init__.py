@@ -1,15 +1,10 @@
 """Pictures of movies, renderings and responses, built with HoloViews on Bokeh.
 
-Every function takes labelled data, leaves it untouched and gives a HoloViews object (or, for :func:`report`, a
-page). Elements are styled for the Bokeh backend. A notebook starts with ``hv.extension("bokeh")`` as always with
-HoloViews; where no backend is loaded yet, the first call loads Bokeh in the same way, and where another backend is
-current it stays so.
+Every function takes labelled data, leaves it unchanged and returns a HoloViews object (or, for :func:`report`, the path
+of a page). Elements are styled for the Bokeh backend. In a notebook, start with ``hv.extension("bokeh")`` as usual with
+HoloViews. If no backend is loaded yet, the first call loads Bokeh; a backend that is already current stays current.
 """
 
-from flyxr.viz.frames import frames
-from flyxr.viz.hexmap import hexmap
-from flyxr.viz.report import report
-from flyxr.viz.stimulus import stimulus_response
-from flyxr.viz.traces import traces
+from flyxr import lazy
 
-__all__ = ["frames", "hexmap", "report", "stimulus_response", "traces"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

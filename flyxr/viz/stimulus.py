@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flyxr import schema
 from flyxr.errors import InputError, Problem
 from flyxr.selection import align_labels
-from flyxr.viz import base
+from flyxr.viz import elements, pictures, selecting
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
 
 def stimulus_response(
@@ -21,10 +23,10 @@ def stimulus_response(
     model: int | None = None,
     n_times: int = 25,
 ) -> Any:
-    """Draw frames, what the columns receive, and the responses in the columns, with one time slider for all.
+    """Draw the frames of a movie, its rendering and the responses side by side, with a common time slider.
 
-    The times are those of the responses, thinned evenly. Movie and rendering may have steps of their own: drawn is
-    the frame on display at each time, the last that began.
+    The times are those of the responses, thinned evenly. Movie and rendering may have other time steps: the frame on
+    display at each time is drawn, which is the last that has begun.
 
     Parameters
     ----------
@@ -37,20 +39,20 @@ def stimulus_response(
     cell_type
         The cell type to draw.
     model
-        Label of the model to draw. None takes the first.
+        Label of the model to draw. None draws the first.
     n_times
-        Draw at most so many times.
+        Maximum number of times to draw.
 
     Returns
     -------
     holoviews.Layout
-        Three HoloMaps over ``time`` and, if there are several, ``sample``.
+        Three HoloMaps over ``time`` and, if there are several samples, ``sample``.
 
     Raises
     ------
     ValueError
-        If an argument is of another kind, or the responses lack the cell type, the model or the columns, or movie
-        or rendering lack samples of the responses.
+        If an argument is of another kind, if the responses lack the cell type or the model or have a single column, or
+        if the movie or the rendering lacks samples of the responses.
 
     Examples
     --------
@@ -64,7 +66,7 @@ def stimulus_response(
     >>> [str(part.kdims[0]) for part in stimulus_response(movie, rendering, responses)]
     ['time', 'time', 'time']
     """
-    response = base.of_kind(responses, "responses")
+    response = selecting.main_array(responses, "responses")
     if cell_type not in response.indexes["cell_type"]:
         raise InputError(
             Problem(
@@ -85,15 +87,23 @@ def stimulus_response(
                 "simulate with record='all' or record=[cell types], or draw time courses with fx.viz.traces",
             )
         )
-    base.load_backend()
+    elements.load_backend()
     response = response.sel(cell_type=cell_type, model=response["model"][0] if model is None else model)
-    response = response.isel(time=base.thin(response.sizes["time"], n_times)).rename("response").compute()
+    response = response.isel(time=selecting.thin(response.sizes["time"], n_times)).rename("response").compute()
     times = response["time"].values
-    shown = []
-    for data, kind in ((movie, "movie"), (rendering, "rendering")):
-        luminance = align_labels(base.of_kind(data, kind), response["sample"], f"a {kind}")
-        at = base.shown_at(luminance["time"].values, times)
-        shown.append(luminance.isel(time=at).assign_coords(time=times).rename("luminance").compute())
-    frames, columns = shown
-    left = base.frame_pictures(frames, title="stimulus")
-    return left + base.column_pictures(columns, title="columns") + base.column_pictures(response)
+    frames = _luminance_at(times, movie, "movie", response["sample"])
+    columns = _luminance_at(times, rendering, "rendering", response["sample"])
+    return (
+        pictures.frame_pictures(frames, title="stimulus")
+        + pictures.column_pictures(columns, title="columns")
+        + pictures.column_pictures(response)
+    )
+
+
+def _luminance_at(
+    times: NDArray[Any], data: xr.DataArray | xr.Dataset, kind: str, samples: xr.DataArray
+) -> xr.DataArray:
+    """Luminance of a movie or rendering on display at some times, computed."""
+    luminance = align_labels(selecting.main_array(data, kind), samples, schema.kind_with_article(kind))
+    displayed = selecting.displayed_frames(luminance["time"].values, times)
+    return luminance.isel(time=displayed).assign_coords(time=times).rename("luminance").compute()

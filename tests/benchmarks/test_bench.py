@@ -1,4 +1,4 @@
-"""The benchmark runs, compares what it says, and ends with a sentence where it cannot; no test holds a time."""
+"""The benchmark runs, compares both sides, and explains failures. No test checks a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,9 +15,7 @@ import pytest
 import flyxr as fx
 from flyxr import bench, cli
 from flyxr.bench import limits, page, worker, workload
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from flyxr.bench.sides import Sides, largest_difference
 
 TINY = workload.Size(
     processes=1,
@@ -33,44 +32,42 @@ TINY = workload.Size(
 SHARED_ROWS = {"import", "compile", "first_response", "render tiny", "simulate 2 x 1"}
 
 
-Asked = list[dict[str, Any]]
+Requests = list[dict[str, Any]]
 
 
-def play(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """Have tiny cases run in this process, flyxr playing the peer as well; returns what is asked for."""
-    asked: Asked = []
+class InProcess(Sides):
+    """Run tasks in this process, with flyxr in the place of flyvis, and record the requests."""
 
-    def ask(self: Any, side: str, request: dict[str, Any]) -> dict[str, Any]:
-        asked.append({"side": side, **request})
+    requests: ClassVar[Requests] = []
+
+    def ask(self, side: str, request: dict[str, Any]) -> dict[str, Any]:
+        self.requests.append({"side": side, **request})
         if request["task"] == "about":
             return {"versions": {"flyvis": "1.2.0", "python": "3.11"}}
         paths = {"inputs": str(self.inputs), "results": str(self.folder / f"{side}.npz"), "spawned": 0.0}
         return worker.answer({"side": "flyxr", **paths, **request})
 
-    monkeypatch.setattr(bench._Bench, "ask", ask)
-    monkeypatch.setattr(workload, "QUICK", TINY)
-    return asked
+
+class FailingPeer(InProcess):
+    """A peer that cannot render."""
+
+    def ask(self, side: str, request: dict[str, Any]) -> dict[str, Any]:
+        if side == "flyvis" and request["task"] == "render":
+            raise bench.BenchmarkError("out of memory")
+        return super().ask(side, request)
 
 
 @pytest.fixture(scope="module")
-def both() -> tuple[dict[str, Any], Asked, list[str]]:
-    """Report of a run with a peer, what was asked for, and what was told."""
-    told: list[str] = []
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        asked = play(monkeypatch)
-        return bench.run(sys.executable, quick=True, progress=told.append), asked, told
+def both() -> tuple[dict[str, Any], Requests, list[str]]:
+    """Report of a run with a peer, the requests, and the lines of progress."""
+    lines: list[str] = []
+    InProcess.requests.clear()
+    report = bench.run(sys.executable, quick=True, size=TINY, sides=InProcess, progress=lines.append)
+    return report, list(InProcess.requests), lines
 
 
-@pytest.fixture
-def only_render(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run with a single case."""
-    play(monkeypatch)
-    every = bench._cases
-    monkeypatch.setattr(bench, "_cases", lambda *args: [case for case in every(*args) if case.task == "render"])
-
-
-def test_run__gives_every_figure(both: tuple[dict[str, Any], Asked, list[str]]) -> None:
-    report, _, told = both
+def test_run__reports_every_figure(both: tuple[dict[str, Any], Requests, list[str]]) -> None:
+    report, _, lines = both
     assert json.loads(json.dumps(report)) == report
     assert {case["name"] for case in report["cases"]} == SHARED_ROWS | {"gradient 1", "read"}
     for case in report["cases"]:
@@ -85,12 +82,14 @@ def test_run__gives_every_figure(both: tuple[dict[str, Any], Asked, list[str]]) 
     assert report["versions"]["flyxr"]["flyxr"] == fx.__version__
     gradient = next(case["flyxr"] for case in report["cases"] if case["name"] == "gradient 1")
     assert min(gradient[name] for name in ("checkpointed", "forward", "forward_products")) > 0
-    assert len(told) == 3 + 2 * len(SHARED_ROWS) + 2
+    assert len(lines) == 3 + 2 * len(SHARED_ROWS) + 2
 
 
-def test_run__takes_turns_scales_a_part_and_compares(both: tuple[dict[str, Any], Asked, list[str]]) -> None:
-    report, asked, _ = both
-    sides = [each["side"] for each in asked if each["task"] in ("import", "compile", "first_response", "render")]
+def test_run__takes_turns_scales_and_compares(both: tuple[dict[str, Any], Requests, list[str]]) -> None:
+    report, requests, _ = both
+    sides = [
+        request["side"] for request in requests if request["task"] in ("import", "compile", "first_response", "render")
+    ]
     assert sides == ["flyxr", "flyvis"] * 4
     rows = {case["name"]: case for case in report["cases"]}
     assert {name for name, row in rows.items() if row["flyvis"]} == SHARED_ROWS
@@ -102,7 +101,7 @@ def test_run__takes_turns_scales_a_part_and_compares(both: tuple[dict[str, Any],
     assert rows["compile"]["flyvis"]["measured"] == "all"
 
 
-def test_page__has_the_tables_and_the_machine(both: tuple[dict[str, Any], Asked, list[str]], tmp_path: Path) -> None:
+def test_page__contains_tables_and_machine(both: tuple[dict[str, Any], Requests, list[str]], tmp_path: Path) -> None:
     report = both[0]
     bench.write(report, out=tmp_path / "bench.json", to_page=tmp_path / "benchmarks.md")
     text = (tmp_path / "benchmarks.md").read_text()
@@ -110,30 +109,20 @@ def test_page__has_the_tables_and_the_machine(both: tuple[dict[str, Any], Asked,
     assert report["machine"]["cpu"] in text
     assert "--quick" in text
     assert json.loads((tmp_path / "bench.json").read_text()) == report
-    assert bench.table(report).count("none") == 2  # the peer stores nothing, and is not asked for gradients
-    assert "| gradient 1 |" in text.split("## Forward and back")[1]
+    assert bench.table(report).count("none") == 2  # neither reading nor gradients are compared
+    assert "| gradient 1 |" in text.split("## Gradients")[1]
 
 
-@pytest.mark.usefixtures("only_render")
 def test_run__without_a_peer_has_one_side() -> None:
-    report = bench.run(quick=True)
+    report = bench.run(quick=True, size=TINY, tasks=["render"], sides=InProcess)
     (case,) = report["cases"]
     assert set(case) == {"name", "title", "flyxr", "limit"}
     assert "flyvis" not in bench.table(report)
-    assert "nothing: no peer was given" in page.text(report)
+    assert "nothing, since no peer was given" in page.text(report)
 
 
-@pytest.mark.usefixtures("only_render")
-def test_run__a_peer_that_fails_in_a_case_keeps_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    well = bench._Bench.ask
-
-    def ask(self: Any, side: str, request: dict[str, Any]) -> dict[str, Any]:
-        if side == "flyvis" and request["task"] == "render":
-            raise bench.BenchmarkError("out of memory")
-        return well(self, side, request)
-
-    monkeypatch.setattr(bench._Bench, "ask", ask)
-    report = bench.run(sys.executable, quick=True)
+def test_run__keeps_the_row_of_a_failing_peer() -> None:
+    report = bench.run(sys.executable, quick=True, size=TINY, tasks=["render"], sides=FailingPeer)
     (case,) = report["cases"]
     assert case["flyvis"] == {"error": "out of memory"}
     assert "ratio" not in case
@@ -141,51 +130,50 @@ def test_run__a_peer_that_fails_in_a_case_keeps_the_row(monkeypatch: pytest.Monk
     assert "flyvis failed at *render 1 x 2 frames of 8 x 8*: out of memory" in page.text(report)
 
 
-def test_difference__is_of_the_part_that_both_have_and_shows_nan(tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "ours.npz", tmp_path / "theirs.npz"
-    np.savez(ours, last=np.arange(6.0).reshape(2, 3))
-    np.savez(theirs, last=np.array([[0.0, 1.5]]))
-    assert bench._difference(ours, theirs) == 0.5
-    np.savez(theirs, last=np.array([[0.0, np.nan]]))
-    assert math.isnan(bench._difference(ours, theirs))
+def test_page__in_the_documentation_has_the_current_text() -> None:
+    text = (Path(__file__).parents[2] / "docs/benchmarks.md").read_text()
+    for paragraph in page.TEMPLATE.split("\n\n"):
+        if "{" not in paragraph:
+            assert paragraph in text
 
 
-def test_bench__as_a_command_in_processes_of_their_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(workload, "QUICK", TINY)
-    monkeypatch.setattr(bench, "_cases", lambda size, store: [bench.Case("import", "import", "import")])
-    monkeypatch.setattr(bench._Bench, "ask", _only_imports(bench._Bench.ask))
-    assert cli.main(["bench", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
-    printed = capsys.readouterr()
-    assert printed.out.splitlines()[2].startswith("| import")
-    assert "import: flyxr" in printed.err
-    report = json.loads((tmp_path / "bench.json").read_text())
+def test_largest_difference__compares_the_shared_part_and_shows_nan(tmp_path: Path) -> None:
+    path, peer_path = tmp_path / "flyxr.npz", tmp_path / "flyvis.npz"
+    np.savez(path, last=np.arange(6.0).reshape(2, 3))
+    np.savez(peer_path, last=np.array([[0.0, 1.5]]))
+    assert largest_difference(path, peer_path) == 0.5
+    np.savez(peer_path, last=np.array([[0.0, np.nan]]))
+    assert math.isnan(largest_difference(path, peer_path))
+
+
+def test_run__measures_in_processes_of_their_own() -> None:
+    lines: list[str] = []
+    report = bench.run(size=TINY, tasks=["import"], progress=lines.append)
+    assert lines[-1] == "import: flyxr"
     assert (report["taken_by_others"]["flyxr"] or 0) >= 0
     (case,) = report["cases"]
     assert case["flyxr"]["seconds"][0] > 0
     assert case["flyxr"]["peak_memory"] > 10e6
 
 
-def _only_imports(ask: Any) -> Any:
-    def chosen(self: Any, side: str, request: dict[str, Any]) -> dict[str, Any]:
-        if request["task"] == "import":
-            return ask(self, side, request)  # type: ignore[no-any-return]
-        return {"bandwidth": 1.0, "flops": 1.0, "csr_step": {}}
-
-    return chosen
+def test_bench__as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[2].startswith("| import")
+    assert "import: flyxr" in printed.err
+    assert json.loads((tmp_path / "bench.json").read_text())["size"] == "quick"
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "reason"),
     [
         (None, "no program"),
         ("#!/bin/sh\nexit 0\n", "no answer"),
         (f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', "No module named 'flyvis'"),
     ],
 )
-def test_run__a_peer_without_flyvis_is_told_the_way_out(
-    program: str | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_run__explains_how_to_install_a_peer(
+    program: str | None, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     python = tmp_path / "python"
     if program is not None:
@@ -194,20 +182,20 @@ def test_run__a_peer_without_flyvis_is_told_the_way_out(
     assert cli.main(["bench", "--quick", "--peer", str(python)]) == 2
     error = capsys.readouterr().err
     assert str(python) in error
-    assert said in error
+    assert reason in error
     assert "pip install flyvis" in error
     assert "Traceback" not in error
 
 
-def test_bench__says_at_once_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench__checks_folders_before_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--out", str(tmp_path / "nowhere" / "bench.json")]) == 2
-    assert "no folder" in capsys.readouterr().err
+    assert "expected a folder at" in capsys.readouterr().err
 
 
-def test_run__a_case_of_flyxr_that_fails_ends_it(tmp_path: Path) -> None:
+def test_ask__raises_if_a_task_of_flyxr_fails(tmp_path: Path) -> None:
     (tmp_path / "inputs.npz").write_bytes(b"")
     with pytest.raises(bench.BenchmarkError, match="flyxr failed at first_response"):
-        bench._Bench(tmp_path, None, print).ask("flyxr", {"task": "first_response"})
+        Sides(tmp_path, None, print).ask("flyxr", {"task": "first_response"})
 
 
 def test_inputs__are_bounded_and_repeatable() -> None:
@@ -221,22 +209,22 @@ def test_inputs__are_bounded_and_repeatable() -> None:
         assert 0 <= first[name].min() < first[name].max() <= 1
 
 
-def test_inputs__take_the_models_of_an_ensemble_in_turn(tmp_path: Path) -> None:
+def test_inputs__repeat_the_models_of_an_ensemble(tmp_path: Path) -> None:
     ensemble = fx.sample_ensemble(1, seed=3)
     fx.save(ensemble, tmp_path / "ensemble.zarr")
     inputs = workload.inputs(TINY, tmp_path / "ensemble.zarr")
     assert np.array_equal(inputs["bias"], np.repeat(ensemble.bias.values, 2, axis=0))
 
 
-def test_inputs__of_other_pairs_raise(tmp_path: Path) -> None:
+def test_inputs__reject_other_pairs(tmp_path: Path) -> None:
     fx.save(fx.sample_ensemble(1, seed=0).isel(pair=slice(None, None, -1)), tmp_path / "ensemble.zarr")
     with pytest.raises(ValueError, match="all cell types and pairs"):
         workload.inputs(TINY, tmp_path / "ensemble.zarr")
 
 
-def test_of_simulation__grows_with_work_and_matrix_only_with_models() -> None:
+def test_simulation_limits__grow_with_work_and_for_the_matrix_only_with_models() -> None:
     hardware = {"bandwidth": 10e9, "flops": 1e15, "csr_step": {"1": 0.5}}
-    one, many = (limits.of_simulation(hardware, 1, n, 100, 10) for n in (1, 8))
+    one, many = (limits.simulation_limits(hardware, 1, n_samples, 100, 10) for n_samples in (1, 8))
     assert many["operations"] == 8 * one["operations"]
     assert many["output_bytes"] == 8 * one["output_bytes"]
     assert many["csr_bytes"] == one["csr_bytes"]
@@ -247,7 +235,7 @@ def test_of_simulation__grows_with_work_and_matrix_only_with_models() -> None:
 
 @pytest.mark.peer
 @pytest.mark.timeout(3600)
-def test_run__of_both_sides_agree() -> None:
+def test_run__results_of_both_sides_agree() -> None:
     python = os.environ.get("FLYXR_PEER")
     if python is None:
         pytest.skip("set FLYXR_PEER to a Python that has flyvis")

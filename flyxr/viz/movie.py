@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from flyxr.viz import base
+from flyxr.viz import elements, pictures, selecting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,21 +13,21 @@ if TYPE_CHECKING:
 
 
 def frames(movie: xr.DataArray | xr.Dataset, *, time: float | Sequence[float] | None = None, height: int = 300) -> Any:
-    """Draw the frames of a movie in greys, 0 black to 1 white, with y downward.
+    """Draw the frames of a movie in grey, black at 0 and white at 1, with y downward.
 
     Parameters
     ----------
     movie
         ``luminance`` (..., y, x), 0 to 1, or uint8. Dims of length one count as selected.
     time
-        Draw the frames nearest to these times, s. None draws all.
+        Times to draw, s; the nearest frame is taken for each. None draws all frames.
     height
-        Height of the picture, screen pixel.
+        Height of a picture, screen pixels.
 
     Returns
     -------
     holoviews.Image or holoviews.HoloMap
-        An Image if only ``y`` and ``x`` are left, otherwise a HoloMap over the other dims, ``time`` last.
+        An Image if the data has no dims but ``y`` and ``x``, otherwise a HoloMap over the other dims, ``time`` last.
 
     Raises
     ------
@@ -46,8 +44,6 @@ def frames(movie: xr.DataArray | xr.Dataset, *, time: float | Sequence[float] | 
     >>> frames(movie, time=0.4).bounds.lbrt()
     (-0.5, -0.5, 3.5, 3.5)
     """
-    array = base.pick_times(base.variable(movie, "y", "x"), time).compute()
-    if array.dtype == np.uint8:
-        array = array.astype(np.float32) / np.float32(255)
-    base.load_backend()
-    return base.frame_pictures(array, height)
+    array = selecting.select_times(selecting.drawable_array(movie, "y", "x"), time).compute()
+    elements.load_backend()
+    return pictures.frame_pictures(selecting.scale_bytes(array), height)

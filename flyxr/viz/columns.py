@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from flyxr.errors import InputError, Problem
-from flyxr.viz import base
+from flyxr.viz import elements, pictures, selecting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,30 +20,30 @@ def hexmap(
     center: float | None = None,
     height: int = 300,
 ) -> Any:
-    """Draw values in their columns, one hexagon a column.
+    """Draw values in their columns, one hexagon per column.
 
-    Luminance is drawn in greys from 0 to 1. Other values of both signs are drawn blue, white, red about 0 (or
-    about ``center``), values of one sign from dark to bright. All pictures of one call have the same colours for
-    the same values. A column without a value, where a cell type has no cell, is light grey.
+    Luminance is grey, from 0 to 1. Other values of both signs run from blue through white at 0 (or at ``center``) to
+    red; values of one sign run from dark to bright. All pictures of one call share one colour scale. A column without
+    a value, where a cell type has no cell, is light grey.
 
     Parameters
     ----------
     data
-        (..., column), with the coordinates of columns. A Dataset stands for its ``response``, of a single cell
-        type, or else its ``luminance``. Dims of length one count as selected.
+        (..., column), with the coordinates of columns. Of a Dataset, the ``response`` of a single cell type is drawn,
+        or else the ``luminance``. Dims of length one count as selected.
     time
-        Draw the frames nearest to these times, s. None draws all.
+        Times to draw, s; the nearest frame is taken for each. None draws all frames.
     center
-        Value at the middle of a diverging colour map, in units of the data.
+        Value at the middle of a diverging colour map, in the units of the data.
     height
-        Height of the picture, screen pixel.
+        Height of a picture, screen pixels.
 
     Returns
     -------
     holoviews.Polygons or holoviews.HoloMap
-        Polygons if only ``column`` is left, otherwise a HoloMap over the other dims, ``time`` last. HoloViews takes
-        about a second for each picture of 721 columns that it shows or saves; :func:`flyxr.viz.report` writes pages
-        of many pictures much faster.
+        Polygons if the data has no dim but ``column``, otherwise a HoloMap over the other dims, ``time`` last.
+        HoloViews takes about a second to show or save a picture of 721 columns. To write a page of many pictures,
+        :func:`flyxr.viz.report` is much faster.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def hexmap(
     >>> len(picture), picture.vdims
     (7, [Dimension('response'), Dimension('column'), Dimension('u'), Dimension('v')])
     """
-    array = base.variable(data, "column")
+    array = selecting.drawable_array(data, "column")
     if isinstance(data, xr.Dataset) and array.sizes.get("cell_type", 1) > 1:
         raise InputError(
             Problem(
@@ -67,5 +67,5 @@ def hexmap(
                 "select one with responses.sel(cell_type='T4c'), or pass responses.response to choose among all",
             )
         )
-    base.load_backend()
-    return base.column_pictures(base.pick_times(array, time).compute(), center, height)
+    elements.load_backend()
+    return pictures.column_pictures(selecting.select_times(array, time).compute(), center, height)

@@ -1,0 +1,28 @@
+# The public names of flyxr. Type checkers read this table, and ``flyxr.lazy`` loads from it; see SPEC 1.
+from . import accessor as accessor
+from . import stimuli as stimuli
+from . import tuning as tuning
+from . import viz as viz
+from .cluster import cluster as cluster
+from .cluster import cluster_stability as cluster_stability
+from .connectome import open_connectome as open_connectome
+from .ensemble import open_ensemble as open_ensemble
+from .ensemble import sample_ensemble as sample_ensemble
+from .eye import BoxEye as BoxEye
+from .eye import resample as resample
+from .hexeye import HexEye as HexEye
+from .optimal import optimal_stimulus as optimal_stimulus
+from .perturb import clamp as clamp
+from .perturb import perturbation_effect as perturbation_effect
+from .perturb import scale as scale
+from .perturb import silence as silence
+from .selection import from_neurons as from_neurons
+from .selection import to_neurons as to_neurons
+from .simulation import Record as Record
+from .simulation import simulate as simulate
+from .store import open as open
+from .store import save as save
+from .sweep import sweep as sweep
+from .sweep import sweep_status as sweep_status
+
+__version__: str

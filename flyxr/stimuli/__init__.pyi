@@ -1,0 +1,11 @@
+from .arrays import from_array as from_array
+from .blocks import random_walk_of_blocks as random_walk_of_blocks
+from .digits import moving_digits as moving_digits
+from .discs import flashes as flashes
+from .discs import impulses as impulses
+from .drifting import gratings as gratings
+from .mnist import moving_mnist as moving_mnist
+from .moving import moving_bars as moving_bars
+from .moving import moving_edges as moving_edges
+from .natural import natural_motion as natural_motion
+from .video import from_video as from_video

@@ -1,0 +1,256 @@
+"""The report: one simulation from stimulus to response on a page, in one file that needs no network."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bokeh.embed import components
+from bokeh.resources import Resources
+from dask.base import compute
+
+from flyxr.selection import align_labels
+from flyxr.viz import colours, elements, figures, selecting
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+TRACED_TYPES = ("L1", "L2", "Mi1", "Tm3", "Mi9", "T4a", "T4b", "T4c", "T4d", "T5c")
+"""Cell types whose time courses are drawn, if they were recorded."""
+
+MAX_SAMPLES, MAX_MODELS, MAX_FRAMES, MAX_CURVE_POINTS, MAX_FRAME_PIXELS = 8, 50, 80, 300, 100
+"""Limits of a page: samples, models, times of pictures, times of curves, and pixels along an edge of a frame."""
+
+BANNER = '<p class="banner">untrained: initial parameters, not the published models</p>'
+
+
+def report(
+    movie: xr.DataArray | xr.Dataset,
+    rendering: xr.DataArray | xr.Dataset,
+    responses: xr.DataArray | xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "From stimulus to response in the fly visual system",
+    notes: str = "",
+    cell_type: str = "T4c",
+) -> Path:
+    """Write an HTML page with the stimulus, its rendering and the responses of the models.
+
+    The page starts with a strip of frames. Below, the same pictures have a time slider and a choice of samples, beside
+    the time courses of some cell types in the central column, for all models. The file is self-contained and opens
+    without a network. Long runs are thinned to at most 8 samples, 50 models and 80 times of pictures, and the page says
+    so.
+
+    Parameters
+    ----------
+    movie
+        ``luminance`` (sample, time, y, x).
+    rendering
+        ``luminance`` (sample, time, column).
+    responses
+        ``response`` (model, sample, time, cell_type, column). Only what is drawn is computed, in one pass. If the
+        attribute ``trained`` is False, a banner says that these are not the published models.
+    path
+        HTML file to write; its folder is created if necessary. An existing file is replaced only once the new page is
+        complete.
+    title, notes
+        Heading of the page, and a paragraph below its summary; plain text.
+    cell_type
+        Cell type to draw in the columns, for the first model. If it was not recorded, the first recorded type is drawn
+        and the page says so.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another kind, or if the movie or the rendering lacks samples of the responses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> import xarray as xr
+    >>> from flyxr import hexgrid
+    >>> time, columns = [0.0, 0.01], hexgrid.column_coords(1)
+    >>> movie = xr.DataArray(np.ones((2, 4, 4)), dims=("time", "y", "x"), coords={"time": time})
+    >>> rendering = xr.DataArray(np.ones((2, 7)), dims=("time", "column"), coords={"time": time, **columns})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report(movie, rendering, rendering.assign_coords(cell_type="T4c"), f"{folder}/report.html").name
+    'report.html'
+    """
+    content = _collect(movie, rendering, responses, cell_type)
+    elements.load_backend()
+    page = _page(content, title, notes)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Computed data of a page; ``displayed`` (time) is the position of the frame on display at each time."""
+
+    frames: xr.DataArray  # (sample, frame, y, x)
+    displayed: NDArray[np.int64]
+    columns: xr.DataArray  # (sample, time, column)
+    responses: xr.DataArray | None  # (sample, time, column)
+    central: xr.DataArray | None  # (cell_type, sample, model, time)
+    summary: str
+    remarks: tuple[str, ...]
+    is_trained: bool | None
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Times of the pictures, s."""
+        times: NDArray[np.float64] = self.columns["time"].values
+        return times
+
+
+def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str) -> _Content:
+    response = selecting.main_array(responses, "responses").rename("response")
+    lattice, types = elements.read_lattice(response), response["cell_type"].values.tolist()
+    trained = responses.attrs.get("trained")
+    is_trained = None if trained is None else bool(trained)
+    sizes, remarks = dict(response.sizes), []
+    response = response.isel(sample=slice(MAX_SAMPLES), model=slice(MAX_MODELS))
+    for dim in ("sample", "model"):
+        if response.sizes[dim] < sizes[dim]:
+            remarks.append(f"The page shows the first {response.sizes[dim]} of {sizes[dim]} {dim}s.")
+
+    thinned = selecting.thin(sizes["time"], MAX_FRAMES)
+    times = response["time"].values[thinned]
+    if len(thinned) < sizes["time"]:
+        remarks.append(f"Pictures are {thinned[1]} steps apart.")
+    frames = align_labels(selecting.main_array(movie, "movie"), response["sample"], "a movie")
+    columns = align_labels(selecting.main_array(rendering, "rendering"), response["sample"], "a rendering")
+    summary = _summary(response, sizes, frames, columns, is_trained)
+    kept, displayed = np.unique(selecting.displayed_frames(frames["time"].values, times), return_inverse=True)
+    frames = frames.isel(time=kept)
+    factor = -(-max(frames.sizes["y"], frames.sizes["x"]) // MAX_FRAME_PIXELS)
+    frames = frames.coarsen({dim: min(factor, frames.sizes[dim]) for dim in ("y", "x")}, boundary="trim").mean()
+    columns = columns.isel(time=selecting.displayed_frames(columns["time"].values, times)).assign_coords(time=times)
+
+    shown, central = None, None
+    if lattice.u.size > 1:
+        if cell_type not in types:
+            remarks.append(f"{cell_type} was not recorded; {types[0]} is shown instead.")
+            cell_type = types[0]
+        shown = response.isel(model=0, time=thinned).sel(cell_type=cell_type)
+    else:
+        remarks.append("One column was recorded, so there is no picture of the responses in the columns.")
+    central_column = np.flatnonzero((lattice.u == 0) & (lattice.v == 0))
+    if central_column.size:
+        traced = [name for name in TRACED_TYPES if name in types] or types[: len(TRACED_TYPES)]
+        curve_times = selecting.thin(sizes["time"], MAX_CURVE_POINTS)
+        central = response.sel(cell_type=traced).isel(column=central_column[0], time=curve_times)
+        central = central.transpose("cell_type", "sample", "model", "time")
+    else:
+        remarks.append("The central column was not recorded, so there are no time courses.")
+    frames, columns, shown, central = compute(frames, columns, shown, central)
+    return _Content(frames, displayed, columns, shown, central, summary, tuple(remarks), is_trained)
+
+
+def _summary(
+    response: xr.DataArray,
+    sizes: dict[Any, int],
+    frames: xr.DataArray,
+    columns: xr.DataArray,
+    is_trained: bool | None,
+) -> str:
+    time = response["time"].values
+    step = f" of {np.diff(time).mean() * 1000:.3g} ms" if time.size > 1 else ""
+    model = {True: "trained model", False: "untrained model", None: "model"}[is_trained]
+    return (
+        f"{_count(sizes['sample'], 'sample')} of {_count(frames.sizes['time'], 'frame')} of {frames.sizes['x']} × "
+        f"{frames.sizes['y']} pixels, seen by {_count(columns.sizes['column'], 'column')} and simulated for "
+        f"{_count(time.size, 'step')}{step} in {_count(sizes['model'], model)}. Recorded: "
+        f"{_count(sizes['cell_type'], 'cell type')} in {_count(sizes['column'], 'column')}."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _sample_labels(data: xr.DataArray) -> list[str]:
+    """Name each sample by its label and up to three of its stimulus parameters."""
+    names = [str(name) for name, coord in data.coords.items() if coord.dims == ("sample",) and name != "sample"][:3]
+    labels = []
+    for sample in data["sample"]:
+        values = {name: sample[name].item() for name in names}
+        parameters = ", ".join(f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in values.items())
+        labels.append(f"sample {sample.item()}" + (f" ({parameters})" if parameters else ""))
+    return labels
+
+
+def _page(content: _Content, title: str, notes: str) -> str:
+    responses = content.responses
+    in_strip = np.unique(np.linspace(0, len(content.times) - 1, figures.N_STRIP_FRAMES).round().astype(int))
+    player = figures.Player(content.times, _sample_labels(content.columns))
+    lattice = elements.read_lattice(content.columns)
+    models: dict[str, Any] = {
+        "strip_movie": figures.frame_strip(content.frames.values[0, content.displayed[in_strip]]),
+        "strip_columns": figures.column_strip(content.columns.values[0, in_strip], lattice, colours.LUMINANCE),
+        "movie": figures.movie_figure(player, content.frames.values, content.displayed),
+        "columns": figures.column_figure(player, content.columns, colours.LUMINANCE, "luminance"),
+    }
+    bar = cell_type = model = ""
+    if responses is not None:
+        scale, cell_type = colours.colour_scale(responses), html.escape(selecting.selected_cell_type(responses))
+        model = html.escape(str(responses["model"].item()))
+        bar = _colour_bar(scale, selecting.value_label(responses))
+        lattice = elements.read_lattice(responses)
+        models["strip_responses"] = figures.column_strip(responses.values[0, in_strip], lattice, scale)
+        models["responses"] = figures.column_figure(player, responses, scale, "response")
+    n_models, traces = 0, []
+    if content.central is not None:
+        n_models = content.central.sizes["model"]
+        traces = figures.trace_figures(player, content.central)
+    models |= {f"trace{number}": figure for number, figure in enumerate(traces)} | player.widgets()
+    script, divs = components(models)
+    library = Resources(mode="inline", components=["bokeh", "bokeh-widgets"])
+    template = files("flyxr.viz").joinpath("report.html").read_text(encoding="utf-8")
+    parts = {
+        **{name: "" for name in ("strip_responses", "responses")},
+        **divs,
+        "title": html.escape(title),
+        "bokeh": "\n".join(f"<script>{code}</script>" for code in library.js_raw),
+        "script": script,
+        "banner": BANNER if content.is_trained is False else "",
+        "summary": html.escape(content.summary),
+        "notes": "".join(f"<p>{html.escape(text)}</p>" for text in (notes, *content.remarks) if text),
+        "times": "".join(f"<span>{time:.3f} s</span>" for time in content.times[in_strip]),
+        "sample_label": html.escape(player.sample_labels[0]),
+        "traces": "".join(divs[f"trace{number}"] for number in range(len(traces))),
+        "lines": f"Thin lines are the {n_models} models, the thick line is their mean." if n_models > 1 else "",
+        "bar": bar,
+        "grey": _colour_bar(colours.LUMINANCE, "luminance"),
+        "cell_type": cell_type,
+        "model": model,
+        "if_responses": "" if responses is not None else "hidden",
+        "if_traces": "" if traces else "hidden",
+    }
+    return Template(template).substitute(parts)
+
+
+def _colour_bar(scale: colours.ColourScale, label: str) -> str:
+    low, high = (f"{value:.3g}".replace("-", "−") for value in scale.clim)
+    gradient = f"background: linear-gradient(to right, {', '.join(scale.palette(16))})"
+    return f'<span class="bar">{html.escape(label)} {low} <i style="{gradient}"></i> {high}</span>'
