@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyxr import accessor  # registers ``.fly`` on Datasets and DataArrays
 from flyxr.cluster import cluster  # at once, since a later import of the module would take the function's name
-from flyxr.sweep import sweep, sweep_status  # likewise
+from flyxr.sweeping import sweep, sweep_status
 
 if TYPE_CHECKING:
     from flyxr import stimuli, tuning, viz

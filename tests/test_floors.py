@@ -18,7 +18,6 @@ FLOORS = {
     "engine": 0,
     "mixture": 0,
     "store": 1,
-    "workers": 1,
     "connectome": 1,
     "stimuli": 1,
     "eye": 1,
@@ -27,7 +26,7 @@ FLOORS = {
     "selection": 2,
     "testing": 2,
     "simulation": 3,
-    "sweep": 4,
+    "sweeping": 4,
     "tuning": 5,
     "cluster": 5,
     "perturb": 5,
@@ -48,8 +47,8 @@ SHARED: dict[str, tuple[str, ...]] = {
     "stimuli": ("arrays", "columns"),
     "schema": ("records",),
     "simulation": ("record", "block", "checks"),
-    "store": ("journal", "files", "labels", "encoding", "ledger"),
-    "sweep": ("base",),
+    "store": ("journal", "files", "labels", "encoding", "ledger", "reading"),
+    "sweeping": ("workers", "base"),
     "tuning": ("base",),
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -50,9 +50,9 @@ def describe(path: str | Path) -> str:
     ...     print(describe(fx.save(fx.sample_ensemble(n_models=2, seed=0), folder + "/ensemble.zarr")))
     /.../ensemble.zarr: ensemble, 2 model x 65 cell_type x 604 pair, ... on disk
       models are not trained: initial parameters
-      bias  2 model x 65 cell_type  float32
+      bias  2 model x 65 cell_type  float32  a.u.
       time_constant  2 model x 65 cell_type  float32  s
-      synapse_strength  2 model x 604 pair  float32
+      synapse_strength  2 model x 604 pair  float32  a.u.
       made by sample_ensemble(n_models=2, seed=0)
         connectome ...
     """

@@ -84,7 +84,7 @@ def _crc32c(path: Path) -> int:
 
 
 def list_files(folder: Path, *, exclude: Container[str] = ()) -> dict[str, tuple[int, int]]:
-    """Size in bytes and mtime in ns of all files below a folder, by relative path; ``exclude`` names folders to skip."""
+    """Size in bytes and mtime in ns of all files below a folder, by relative path, outside of ``exclude``d folders."""
     stats: dict[str, tuple[int, int]] = {}
     folders = [""]
     while folders:

@@ -50,9 +50,7 @@ def differences(stored: xr.Dataset, given: xr.Dataset) -> list[str]:
     >>> differences(stored, stored.assign_coords(angle=("sample", [0, 60])))
     ['angle (sample): the store has 30 at position 1, this call 60']
     """
-    given = given.isel(
-        {dim: slice(length) for dim, length in stored.sizes.items() if given.sizes.get(dim, 0) > length}
-    )
+    given = given.isel({dim: slice(length) for dim, length in stored.sizes.items() if given.sizes.get(dim, 0) > length})
     lines = []
     for name in dict.fromkeys([*stored.coords, *given.coords]):
         if name not in given.coords:

@@ -31,10 +31,10 @@ _RECOMPUTE_HINTS = (
     "run the same `flyxr simulate` again to recompute them",
 )
 _VERIFY_HINTS = (
-    "if a sweep wrote the store, call fx.sweep with the same inputs and verify=True to recompute it; otherwise restore "
-    "it from a copy",
-    "if a sweep wrote the store, run the same `flyxr simulate` with --verify to recompute it; otherwise restore it from "
-    "a copy",
+    "if a sweep wrote the store, call fx.sweep with the same inputs and verify=True to recompute it; otherwise "
+    "restore it from a copy",
+    "if a sweep wrote the store, run the same `flyxr simulate` with --verify to recompute it; otherwise restore it "
+    "from a copy",
 )
 
 

@@ -1,4 +1,4 @@
-"""Long runs: planned, streamed to zarr block after block, and taken up again where they stopped."""
+"""Long runs: planned, streamed to zarr block by block, and resumable."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import xarray as xr
 
-from flyxr import identity, workers
+from flyxr import identity
 from flyxr import store as stores
 from flyxr.errors import ExistsError, FlyxrError, InputError, Problem, UnwritableError
 from flyxr.simulation import Record, prepare
-from flyxr.store import labels, ledger
-from flyxr.sweep import plan as plans
-from flyxr.sweep import stream
-from flyxr.sweep.base import (
-    REPLACE,
+from flyxr.store import labels
+from flyxr.store.ledger import LEDGER_FILE, read_ledger
+from flyxr.sweeping import stream
+from flyxr.sweeping.base import (
+    REPLACE_HINT,
     LabelMismatchError,
     Run,
     SweepError,
     SweepMismatchError,
+    check_inputs,
+    check_labels,
     check_precision,
-    check_same,
-    inputs_of,
     label_differences,
-    raise_labels,
+    sweep_inputs,
 )
-from flyxr.sweep.plan import Plan
+from flyxr.sweeping.plan import WORKER_MEMORY_FRACTION, Plan, choose_blocks, make_plan
+from flyxr.sweeping.workers import ClusterPool, ThreadPool, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from flyxr.store.ledger import Ledger
-
-    Team = workers.Threads | workers.Cluster
+    from flyxr.sweeping.workers import Pool
 
 __all__ = ["LabelMismatchError", "Plan", "SweepError", "SweepMismatchError", "sweep", "sweep_status"]
 
-_LOCK = ledger.PLACE.with_suffix(".lock")
+_LOCK_FILE = LEDGER_FILE.with_suffix(".lock")
 
 
 def sweep(
@@ -56,6 +56,7 @@ def sweep(
     device: str = "auto",
     client: Any = None,
     memory_limit: str | float = "2 GB",
+    block_samples: int | None = None,
     precision: str | int = "float32",
     plan_only: bool = False,
     verify: bool = False,
@@ -63,62 +64,65 @@ def sweep(
     overwrite: bool = False,
     progress: bool = True,
 ) -> xr.Dataset | Plan:
-    """Simulate models × samples into a store, block after block, and go on where an earlier call stopped.
+    """Simulate models × samples into a store, block by block, and resume where an earlier call left off.
 
-    The same call again finishes what was interrupted, or opens what is finished. With more models or samples after
-    those of before, only the new ones are computed. Memory is bounded by blocks; a lazy rendering streams through.
-    Labels, the coordinates of samples and models among them, are part of what a sweep is: other ones are refused unless
-    ``relabel`` says that they replace those of the store.
+    Repeating a call resumes an interrupted sweep, or opens a finished one. If models or samples are appended, only the
+    new ones are computed. Blocks bound the memory; a lazy rendering is streamed. Labels, such as the coordinates of
+    samples and models, must match those of the store, unless ``relabel`` replaces them.
 
     Parameters
     ----------
     rendering, ensemble, record, initial_state, connectome, engine, device
         As in :func:`flyxr.simulate`. ``engine`` and ``device`` may differ from those of an earlier call.
     store
-        Path of the zarr store; with a client on a file system that its workers see too.
+        Path of the zarr store; with a client, on a file system that its workers share.
     client
-        A ``dask.distributed.Client``, whose workers compute and write; without it the threads of this process.
+        A ``dask.distributed.Client``, whose workers compute and write; by default the threads of this process.
     memory_limit
         Memory of a worker, or of this process, in bytes or as text such as ``"2 GB"``; blocks are chosen to fit.
+    block_samples
+        Largest number of samples per block, and so per file; by default 64. Smaller blocks lose less when a process
+        dies. An existing store keeps its block size.
     precision
-        ``"float32"``; ``"float16"``; or a number of bits of the mantissa, from 1 to 22, to which float32 is rounded, so
-        that it compresses well: 10 keeps a relative error of 2^-11. The largest error that it made is stated in
-        ``response.attrs``.
+        ``"float32"``, ``"float16"``, or a number of mantissa bits from 1 to 22. Float32 is rounded to that many bits
+        and compresses better; 10 bits have a relative error of up to 2^-11. ``response.attrs`` states the largest
+        error.
     plan_only
-        Only say what would be done, with a time estimate from blocks that are timed; nothing is kept on disk. The
-        folder of the store need not exist.
+        Return a plan, with a time estimate from blocks that are timed. Nothing is kept on disk, and the folder of the
+        store need not exist.
     verify
-        Read all files that are there and compare their checksums. Without it only those are read which were touched
-        since they were written. Files that are corrupted are computed anew.
+        Compare the digests of all files, not only of those that were modified since they were written. Corrupted files
+        are recomputed.
     relabel
-        Write the coordinates and attributes of this call in place of those of the store. Nothing is computed anew.
+        Replace the coordinates and attributes of the store with those of this call, without recomputing.
     overwrite
-        Replace the store that is there.
+        Replace an existing store.
     progress
         Show a progress bar, after a second.
 
     Returns
     -------
     Dataset
-        The responses as :func:`flyxr.open` gives them; a :class:`Plan` with ``plan_only``.
+        The responses, as from :func:`flyxr.open`; with ``plan_only`` a :class:`Plan`.
 
     Raises
     ------
     SweepMismatchError
-        A ValueError. If the store is of another stimulus, other parameters, connectome, step, initial state, record or
-        precision; each difference is named, and nothing is touched.
+        A ValueError. If the store has another stimulus, connectome, step, initial state, record or precision, or other
+        parameters. The message names each difference, and the store is not changed.
     LabelMismatchError
-        A SweepMismatchError. If the store has other labels; each difference is named, and nothing is touched.
+        A SweepMismatchError. If the store has other labels. The message names each difference, and the store is not
+        changed.
     SweepError
-        If another sweep writes to the store, or the scheduler or all that it knows is lost. What is done is kept.
+        If another sweep is writing to the store, or the scheduler is lost. Finished blocks are kept.
     ValueError
-        If one sample does not fit the memory limit, the client is closed, or an argument is none of those above.
+        If one sample does not fit the memory limit, the client is closed, or an argument is invalid.
     OSError
-        If the disk is full or the store cannot be written. What is done is kept.
+        If the disk is full or the store cannot be written. Finished blocks are kept.
     DivergedError
-        If responses grow without bound; all other models are computed before it is raised.
+        If responses grow without bound; raised after all other models are computed.
     FileExistsError
-        If something else lies at the path.
+        If the path exists and is not a sweep.
 
     Examples
     --------
@@ -134,76 +138,81 @@ def sweep(
     path = Path(store).absolute()
     record = Record.take(record)  # once, since it may be an iterator
     check_precision(precision)
-    limit = _memory(memory_limit)
-    team: Team = workers.Threads() if client is None else workers.Cluster(client)
+    memory = _parse_memory(memory_limit)
+    _check_block_samples(block_samples)
+    pool: Pool = ThreadPool() if client is None else ClusterPool(client)
     options: dict[str, Any] = {"initial_state": initial_state, "record": record, "connectome": connectome}
     options |= {"engine": engine, "device": device}
     prepared = prepare(rendering, ensemble, **options, stacklevel=3)
-    inputs = inputs_of(prepared, precision)
-    found = _find(path, overwrite)
-    if found is not None:
-        check_same(found, inputs, path)
-    limit = min(limit, plans.OF_A_WORKER * team.memory)
-    size, at_once = plans.choose_blocks(prepared, limit, team, None if found is None else found.inputs["block_samples"])
-    inputs["block_samples"] = size
+    inputs = sweep_inputs(prepared, precision)
+    ledger = _existing_ledger(path, overwrite)
+    if ledger is not None:
+        check_inputs(ledger, inputs, path)
+    inputs["block_samples"], at_once = choose_blocks(
+        prepared,
+        min(memory, WORKER_MEMORY_FRACTION * pool.memory),
+        pool,
+        stored_samples=None if ledger is None else ledger.inputs["block_samples"],
+        max_samples=block_samples,
+    )
     run = Run(prepared, path, inputs, labels.encode(prepared.labels), progress)
-    if found is not None:
-        _check_content(run, found, relabel)
+    if ledger is not None:
+        _check_content(run, ledger, relabel)
     if plan_only:
-        if found is not None:
-            found.grow(inputs)
-        return plans.make(run, found, at_once, team)
-    if found is not None and _is_finished(found, run) and not stream.broken(path, found, verify=verify):
+        if ledger is not None:
+            ledger.extend(inputs)
+        return make_plan(run, ledger, at_once, pool)
+    if ledger is not None and _is_finished(ledger, run) and not stream.damaged_shards(path, ledger, verify=verify):
         return stores.open_store(path)
-    if found is None:
+    if ledger is None:
         stores.check_target(path, overwrite=overwrite)
         try:
             _create(run, overwrite)
-        except ExistsError:  # another process has made it meanwhile: with that one, and the blocks that it chose
+        except ExistsError:  # another process has created it meanwhile: continue with that store and its block size
             options |= {"client": client, "memory_limit": memory_limit, "precision": precision, "progress": progress}
             return sweep(rendering, ensemble, store, **options, verify=verify, relabel=relabel)
     else:
         _check_writable(path)
     with _exclusive_lock(path):
         try:
-            stream.write_missing(run, team, at_once, verify=verify, relabel=relabel)
+            stream.write_missing(run, pool, at_once, verify=verify, relabel=relabel)
         except OSError as error:
-            found = ledger.read(path)
-            if isinstance(error, FlyxrError) or found is None or not error.errno:
+            ledger = read_ledger(path)
+            if isinstance(error, FlyxrError) or ledger is None or not error.errno:
                 raise
-            raise stream.stopped(error, path, found) from error
+            raise stream.stopped_error(error, path, ledger) from error
     return stores.open_store(path)
 
 
-def _is_finished(found: Ledger, run: Run) -> bool:
-    """Whether the store is all that the call asks for, in its ledger and in its zarr files."""
-    is_same = found.inputs == run.inputs and not label_differences(run, found)
-    return is_same and found.is_complete and not found.lose(stores.sizes_and_times(run.path, found.files))
+def _is_finished(ledger: Ledger, run: Run) -> bool:
+    """Whether the store has the inputs and labels of the call, and nothing is missing."""
+    is_same = ledger.inputs == run.inputs and not label_differences(run, ledger)
+    return is_same and ledger.is_complete and not ledger.drop_missing_files(stores.stat_files(run.path, ledger.files))
 
 
 def sweep_status(store: str | Path) -> xr.Dataset:
-    """What is done of a sweep, what is missing, and what it took.
+    """Progress of a sweep.
 
     Parameters
     ----------
     store
-        Path of a store that :func:`sweep` made, or is making.
+        Path of a store that :func:`sweep` has written, or is writing.
 
     Returns
     -------
     Dataset
-        ``done`` (model, sample), bool, and ``seconds`` (model, sample), s, what computing and writing took, NaN where
-        it is not done or its file is missing. Attributes: ``complete``; ``n_done`` and ``n_all`` responses of a model
-        to a sample; ``n_missing_files``, that were written and are not there or have another size; ``bytes_on_disk``;
-        ``seconds``, of all blocks together; ``runs``, who wrote, when, and with which engine, device and versions, as
-        JSON; and ``inputs``, what the store is of, as JSON.
+        ``done`` (model, sample), bool, and ``seconds`` (model, sample), the time for computing and writing, s, NaN
+        where it is not done or its file is missing. Attributes: ``complete``; ``n_done`` and ``n_all``, the number of
+        responses of a model to a sample; ``n_missing_files``, the number of written files that are missing or have
+        another size; ``bytes_on_disk``; ``seconds``, the total of all blocks, s; ``runs``, as JSON, with the process,
+        start, engine, device and versions of each; and ``inputs``, as JSON.
 
     Raises
     ------
     FileNotFoundError
-        If there is nothing at the path.
+        If the path does not exist.
     StoreError
-        If no sweep made what is there.
+        If the path is not the store of a sweep.
 
     Examples
     --------
@@ -217,103 +226,109 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     """
     path = Path(store)
     if not path.exists():
-        raise stores.missing(path, "one that fx.sweep or `flyxr simulate` made")
-    found = ledger.read(path)
-    if found is None:
-        raise stores.StoreError(Problem(f"{path} was made by no sweep", "see fx.open(path)", "see `flyxr info`"))
-    missing = found.lose(stores.sizes_and_times(path, found.files))
-    known = stores.labels_of(path, found)
+        raise stores.missing_error(path, "the store of fx.sweep or `flyxr simulate`")
+    ledger = read_ledger(path)
+    if ledger is None:
+        raise stores.StoreError(Problem(f"{path} is not the store of a sweep", "see fx.open(path)", "see `flyxr info`"))
+    missing = ledger.drop_missing_files(stores.stat_files(path, ledger.files))
+    coords = stores.read_labels(path, ledger).coords
     return xr.Dataset(
-        {"done": (("model", "sample"), found.done), "seconds": (("model", "sample"), found.seconds, {"units": "s"})},
-        {name: coord for name, coord in known.coords.items() if coord.dims in (("model",), ("sample",))},
+        {"done": (("model", "sample"), ledger.done), "seconds": (("model", "sample"), ledger.seconds, {"units": "s"})},
+        {name: coord for name, coord in coords.items() if coord.dims in (("model",), ("sample",))},
         {
-            "complete": found.is_complete,
+            "complete": ledger.is_complete,
             "n_missing_files": len(missing),
-            "n_done": int(found.done.sum()),
-            "n_all": found.done.size,
-            "bytes_on_disk": sum(shard.n_bytes for shard in found.shards.values()),
-            "seconds": float(np.nansum(found.seconds)),
-            "runs": json.dumps(found.runs),
-            "inputs": json.dumps(found.inputs),
+            "n_done": ledger.n_done,
+            "n_all": ledger.done.size,
+            "bytes_on_disk": sum(shard.n_bytes for shard in ledger.shards.values()),
+            "seconds": float(np.nansum(ledger.seconds)),
+            "runs": json.dumps(ledger.runs),
+            "inputs": json.dumps(ledger.inputs),
         },
     )
 
 
-def _memory(memory_limit: str | float) -> float:
+def _parse_memory(memory_limit: str | float) -> float:
     from dask.utils import parse_bytes
 
     try:
-        limit = float(parse_bytes(memory_limit))
+        n_bytes = float(parse_bytes(memory_limit))
     except (ValueError, TypeError, AttributeError):
-        limit = math.nan
-    if not limit > 0:
+        n_bytes = math.nan
+    if not n_bytes > 0:
         raise InputError(f"expected memory_limit in bytes or as text such as '2 GB', got {memory_limit!r}")
-    return limit
+    return n_bytes
 
 
-def _find(path: Path, overwrite: bool) -> Ledger | None:
-    """Ledger of the sweep at the path; None where there is nothing, or it is to be replaced."""
+def _check_block_samples(block_samples: int | None) -> None:
+    if block_samples is not None and not (isinstance(block_samples, int | np.integer) and block_samples >= 1):
+        raise InputError(f"expected block_samples from 1 up, got {block_samples!r}")
+
+
+def _existing_ledger(path: Path, overwrite: bool) -> Ledger | None:
+    """Ledger of the sweep at the path; None if the path does not exist or will be replaced."""
     if not (path.exists() or path.is_symlink()):
         return None
     if overwrite:
         stores.check_target(path, overwrite=True)
         return None
-    found = ledger.read(path)
-    if found is None:
-        way = "choose another path, or, if it is a store,"
+    ledger = read_ledger(path)
+    if ledger is None:
+        choice = "choose another path, or, if it is a store,"
         raise ExistsError(
             Problem(
-                f"{path} exists and no sweep made it",
-                f"{way} pass overwrite=True to replace it",
-                f"{way} add --overwrite to replace it",
+                f"{path} exists and is not the store of a sweep",
+                f"{choice} pass overwrite=True to replace it",
+                f"{choice} add --overwrite to replace it",
             )
         )
-    return found
+    return ledger
 
 
-def _check_content(run: Run, found: Ledger, relabel: bool) -> None:
-    """Compare the samples that were used, by content, and the labels with those given."""
+def _check_content(run: Run, ledger: Ledger, relabel: bool) -> None:
+    """Compare the luminance of the stored samples and the labels with those of the call."""
     from tqdm import tqdm
 
-    firsts = dict.fromkeys(sample // run.block_samples * run.block_samples for sample in sorted(found.hashes))
+    stored = ledger.sample_hashes
+    firsts = dict.fromkeys(sample // run.block_samples * run.block_samples for sample in sorted(stored))
     changed: list[int] = []
     for first in tqdm(firsts, desc="compare the stimulus", delay=1, disable=not run.progress, leave=False):
         samples = slice(first, first + run.block_samples)
-        hashes = identity.sample_hashes(workers.load(run.prepared.luminance[samples]), run.n_frames(samples))
-        changed += [sample for sample, given in enumerate(hashes, first) if found.hashes.get(sample, given) != given]
-    differences = [] if relabel else label_differences(run, found)
+        hashes = identity.sample_hashes(load(run.prepared.luminance[samples]), run.n_frames(samples))
+        changed += [sample for sample, given in enumerate(hashes, first) if stored.get(sample, given) != given]
+    differences = [] if relabel else label_differences(run, ledger)
     if changed:
         raise SweepMismatchError(
             f"stimulus: the luminance of {len(changed)} samples differs, first at position {changed[0]}",
             *differences,
-            REPLACE,
-            heading=f"{run.path} is of another sweep",
+            REPLACE_HINT,
+            heading=f"{run.path} holds another sweep",
         )
-    raise_labels(run.path, differences)
+    check_labels(run.path, differences)
 
 
 def _check_writable(path: Path) -> None:
     try:
-        with (path / _LOCK).open("ab"):
+        with (path / _LOCK_FILE).open("ab"):
             pass
     except OSError as error:
-        text = f"{path}: {error.strerror}: make it writable, or copy it, as it is unfinished or to be extended"
-        raise UnwritableError(text, code=error.errno) from error
+        text = f"{path} is unfinished or to be extended, but cannot be written: {error.strerror}"
+        raise UnwritableError(Problem(text, "make it writable, or copy it"), code=error.errno) from error
 
 
 @contextmanager
 def _exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the store for this process; the system lets go of it when the process ends, however it does."""
+    """Lock the store for this process; the operating system releases the lock when the process ends or dies."""
     import filelock
 
-    lock = filelock.FileLock(path / _LOCK)
+    lock = filelock.FileLock(path / _LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        found = ledger.read(path)
-        last = found.runs[-1] if found is not None and found.runs else {}
-        who = "process {pid} on {host}, since {started}".format_map({"pid": "?", "host": "?", "started": "?"} | last)
-        raise SweepError(f"another sweep writes to {path} ({who}): wait for it, or stop it") from None
+        ledger = read_ledger(path)
+        last = ledger.runs[-1] if ledger is not None and ledger.runs else {}
+        owner = "process {pid} on {host}, since {started}".format_map({"pid": "?", "host": "?", "started": "?"} | last)
+        raise SweepError(Problem(f"another sweep is writing to {path} ({owner})", "wait for it, or stop it")) from None
     try:
         yield
     finally:
@@ -321,9 +336,9 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def _create(run: Run, overwrite: bool) -> None:
-    """Make the store with all its labels and no responses; it appears at its path at once."""
-    replaced = overwrite and (run.path / ledger.PLACE).exists()
-    # Nobody may be writing to what is replaced.
-    with _exclusive_lock(run.path) if replaced else nullcontext():
-        with stores.atomic_directory(run.path, replace=overwrite) as aside:
-            stream.write_new(aside, run)
+    """Create the store atomically, with all labels and no responses."""
+    is_replaced = overwrite and (run.path / LEDGER_FILE).exists()
+    # A store that another process writes to must not be replaced.
+    with _exclusive_lock(run.path) if is_replaced else nullcontext():
+        with stores.atomic_directory(run.path, replace=overwrite) as scratch:
+            stream.write_new(scratch, run)

@@ -1,4 +1,4 @@
-"""The stream of a sweep: what is missing is submitted, and what comes back is entered into the ledger."""
+"""The stream of a sweep: submit missing blocks, and record finished ones in the ledger."""
 
 from __future__ import annotations
 
@@ -13,148 +13,158 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flyxr import identity, provenance, schema, workers
+from flyxr import identity, provenance, schema
 from flyxr import store as stores
 from flyxr.errors import FlyxrWarning, Problem, UnwritableError
 from flyxr.simulation import PACKAGES, DivergedError, parameters_of, state_of, steady_state
-from flyxr.store import labels, ledger
-from flyxr.sweep.base import (
+from flyxr.store import labels
+from flyxr.store.ledger import LEDGER_FILE, Ledger, read_ledger, repair_ledger
+from flyxr.sweeping.base import (
     Run,
     SweepError,
-    check_same,
+    check_inputs,
+    check_labels,
     label_differences,
-    raise_labels,
     relative_error,
     template,
     write_block,
     write_stimulus,
 )
+from flyxr.sweeping.workers import LostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from flyxr.store import StoredFile
-    from flyxr.store.ledger import Ledger
-    from flyxr.workers import Cluster, Threads
+    from flyxr.sweeping.workers import Pool
 
-CHUNKS = ("response/c/", "luminance/c/")
-"""Where the files of blocks lie."""
-
-
-def broken(path: Path, found: Ledger, *, verify: bool) -> list[StoredFile]:
-    """Files of a store that are not as they were written."""
-    return [shard for shard in found.shards.values() if not stores.is_intact(path, shard, verify=verify)]
+CHUNK_FOLDERS = ("response/c/", "luminance/c/")
+"""Folders with the files of blocks."""
 
 
-def write_labels(path: Path, run: Run, found: Ledger) -> None:
-    """Write a store with the labels and shapes of its ledger, and no values, at a path where there is nothing."""
-    n_models, n_samples = found.done.shape
-    bare = template(run, n_models, n_samples)
-    made = found.made or {}
-    bare["response"].attrs.update(made.get("response", {}))
-    known = labels.decode(found.labels or {})
-    labelled = bare.assign_coords(known.coords).assign_attrs({**known.attrs, **made.get("attrs", {})})
-    stores.write_template(schema.annotate(labelled, "responses"), path, run.block_samples)
+def damaged_shards(path: Path, ledger: Ledger, *, verify: bool) -> list[StoredFile]:
+    """Files of blocks that are missing or not as they were written."""
+    return [shard for shard in ledger.shards.values() if not stores.is_intact(path, shard, verify=verify)]
+
+
+def write_labels(path: Path, run: Run, ledger: Ledger) -> None:
+    """Write a store with the labels and shapes of its ledger, without values, to a new path."""
+    dataset = template(run, *ledger.done.shape)
+    final_attrs = ledger.final_attrs or {}
+    dataset["response"].attrs.update(final_attrs.get("response", {}))
+    decoded = labels.decode(ledger.labels or {})
+    dataset = dataset.assign_coords(decoded.coords).assign_attrs({**decoded.attrs, **final_attrs.get("attrs", {})})
+    stores.write_template(schema.annotate(dataset, "responses"), path, run.block_samples)
 
 
 def write_new(path: Path, run: Run) -> None:
-    """Write a store with its labels and its ledger, and no responses, at a path where there is nothing."""
-    first = {"id": secrets.token_hex(8), "inputs": run.inputs, "labels": run.labels}
-    found = ledger.Ledger()
-    found.enter(first)
-    write_labels(path, run, found)
+    """Write a store with its labels and its ledger, without responses, to a new path."""
+    entry = {"id": secrets.token_hex(8), "inputs": run.inputs, "labels": run.labels}
+    ledger = Ledger()
+    ledger.apply(entry)
+    write_labels(path, run, ledger)
     for file in path.rglob("*"):
         stores.sync(file)
-    note(path, found, **first)
-    _note_labels(path, found)
+    ledger.record(path, **entry)
+    _record_label_files(path, ledger)
 
 
-def refresh_labels(run: Run, found: Ledger) -> None:
-    """Let the zarr files say what the ledger says, file by file, and again after a crash."""
+def refresh_labels(run: Run, ledger: Ledger) -> None:
+    """Bring the zarr files of labels and shapes up to date with the ledger; safe to repeat after a crash."""
     with stores.scratch_directory(run.path) as folder:
-        write_labels(folder / "store", run, found)
-        fresh = sorted(file.relative_to(folder / "store") for file in (folder / "store").rglob("*") if file.is_file())
-        for file in fresh:
+        scratch = folder / "store"
+        write_labels(scratch, run, ledger)
+        new_files = sorted(file.relative_to(scratch) for file in scratch.rglob("*") if file.is_file())
+        for file in new_files:
             target = run.path / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            stores.sync(folder / "store" / file)
-            os.replace(folder / "store" / file, target)
-    for name in found.coords - {file.parts[0] for file in fresh}:
+            stores.sync(scratch / file)
+            os.replace(scratch / file, target)
+    for name in ledger.coords - {file.parts[0] for file in new_files}:
         shutil.rmtree(run.path / name, ignore_errors=True)
-    _note_labels(run.path, found)
+    _record_label_files(run.path, ledger)
 
 
-def _note_labels(path: Path, found: Ledger) -> None:
-    """Enter that the zarr files say what the ledger says, and their sizes; attributes of the store may be added to."""
-    other = ("zarr.json", ledger.PLACE.as_posix())
+def _record_label_files(path: Path, ledger: Ledger) -> None:
+    """Record that the zarr files have the labels of the ledger, and their sizes.
+
+    The metadata of the group is left out, since users may add attributes.
+    """
+    excluded = ("zarr.json", LEDGER_FILE.as_posix())
     sizes = {
         file: n_bytes
-        for file, (n_bytes, _) in stores.listing(path, without=CHUNKS).items()
-        if file not in other and not file.endswith((".lock", ".partial"))
+        for file, (n_bytes, _) in stores.list_files(path, exclude=CHUNK_FOLDERS).items()
+        if file not in excluded and not file.endswith((".lock", ".partial"))
     }
-    note(path, found, files_say=found.says, files=sizes)
+    ledger.record(path, files_say=ledger.labels_digest, files=sizes)
 
 
-def note(path: Path, found: Ledger, **line: Any) -> None:
-    """Enter a line in the ledger, on disk and in memory."""
-    ledger.append(path, **line)
-    found.enter(line)
-
-
-def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bool, relabel: bool) -> None:
-    """Compute and write what is missing; the store is held by this process."""
-    from tqdm import tqdm
-
+def write_missing(run: Run, pool: Pool, at_once: int, *, verify: bool, relabel: bool) -> None:
+    """Compute and write the missing blocks, while this process holds the lock of the store."""
     path = run.path
-    diverged: dict[str, None] = {}
-    ledger.mend(path)
-    found = ledger.read(path)
-    assert found is not None
-    there = stores.listing(path)
-    for file in there:
-        if file.endswith(".partial") or (file.startswith(CHUNKS) and file not in found.shards):
-            (path / file).unlink()  # nobody knows whether it is whole, and zarr would read it to write beside it
-    check_same(found, run.inputs, path)
-    if found.inputs["block_samples"] != run.block_samples:
-        raise SweepError(Problem(f"{path} was replaced by another sweep meanwhile", "call again", "run it again"))
-    differences = label_differences(run, found)
-    if not relabel:
-        raise_labels(path, differences)
-    for shard in broken(path, found, verify=verify):
-        warnings.warn(
-            FlyxrWarning(f"{path / shard.path} is missing or corrupted and is computed anew"),
-            stacklevel=3,
-        )
-        found.forget(shard)
-        (path / shard.path).unlink(missing_ok=True)
-    found.lose(there)  # files of labels, which are written anew below
-    # Entered before any file changes: the ledger says what the store is of, and the files follow.
-    if found.inputs != run.inputs:
-        note(path, found, inputs=run.inputs, labels=run.labels)
-    elif differences or found.labels is None:
-        note(path, found, labels=run.labels)
-    if found.files_say != found.says:
-        refresh_labels(run, found)
-    if found.is_complete:
+    ledger = _repair(run, verify=verify, relabel=relabel)
+    if ledger.is_complete:
         return
     block = run.prepared.block
-    note(
+    ledger.record(
         path,
-        found,
         run={
             "host": platform.node(),
             "pid": os.getpid(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "engine": block.engine,
             "device": block.device,
-            "workers": str(team),
+            "workers": str(pool),
             "versions": provenance.versions(PACKAGES),
         },
     )
+    diverged = _run_blocks(run, pool, at_once, ledger)
+    if diverged:
+        raise DivergedError("\n".join([*diverged, str(_progress_problem("", path, ledger))]))
+    _finish(run, ledger)
 
-    n_missing = sum(1 for _ in found.missing(run.block_samples))
-    bar = tqdm(
+
+def _repair(run: Run, *, verify: bool, relabel: bool) -> Ledger:
+    """Remove what a crash left, drop damaged files, and record the inputs and labels of the call."""
+    path = run.path
+    repair_ledger(path)
+    ledger = read_ledger(path)
+    assert ledger is not None
+    stats = stores.list_files(path)
+    for file in stats:
+        if file.endswith(".partial") or (file.startswith(CHUNK_FOLDERS) and file not in ledger.shards):
+            (path / file).unlink()  # may be incomplete, and zarr would read it to update it
+    check_inputs(ledger, run.inputs, path)
+    if ledger.inputs["block_samples"] != run.block_samples:
+        raise SweepError(Problem(f"another sweep has replaced {path} meanwhile", "call again", "run it again"))
+    differences = label_differences(run, ledger)
+    if not relabel:
+        check_labels(path, differences)
+    for shard in damaged_shards(path, ledger, verify=verify):
+        warning = FlyxrWarning(f"{path / shard.path} is missing or corrupted and will be recomputed")
+        warnings.warn(warning, stacklevel=4)
+        ledger.drop_shard(shard)
+        (path / shard.path).unlink(missing_ok=True)
+    ledger.drop_missing_files(stats)  # files of labels, which are rewritten below
+    # The ledger changes before the files, so that it is right if the process dies in between.
+    if ledger.inputs != run.inputs:
+        ledger.record(path, inputs=run.inputs, labels=run.labels)
+    elif differences or ledger.labels is None:
+        ledger.record(path, labels=run.labels)
+    if ledger.written_digest != ledger.labels_digest:
+        refresh_labels(run, ledger)
+    return ledger
+
+
+def _run_blocks(run: Run, pool: Pool, at_once: int, ledger: Ledger) -> list[str]:
+    """Compute, write and record the missing blocks; return the messages of models that diverge."""
+    from tqdm import tqdm
+
+    path = run.path
+    n_missing = sum(1 for _ in ledger.missing_blocks(run.block_samples))
+    diverged: dict[str, None] = {}
+    progress = tqdm(
         total=run.n_blocks,
         initial=run.n_blocks - n_missing,
         desc=path.name,
@@ -162,79 +172,85 @@ def write_missing(run: Run, team: Threads | Cluster, at_once: int, *, verify: bo
         delay=1,
         disable=not run.progress,
     )
-    with bar:
+    with progress:
         try:
-            for future in team.stream(_calls(run, team, found), at_once):
+            for future in pool.completed(_submit_missing(run, pool, ledger), at_once):
                 try:
-                    line = future.result()
+                    entry = future.result()
                 except DivergedError as error:
                     diverged[str(error)] = None
                     continue
-                _enter(path, found, line)
-                bar.update("block" in line)
+                _record_result(path, ledger, entry)
+                progress.update("block" in entry)
         except BaseException as error:
-            for future in team.stop():
-                _enter(path, found, future.result())
-            if isinstance(error, OSError | CancelledError | SweepError | workers.LostError):
-                raise stopped(error, path, found) from error
+            for future in pool.stop():
+                _record_result(path, ledger, future.result())
+            if isinstance(error, OSError | CancelledError | SweepError | LostError):
+                raise stopped_error(error, path, ledger) from error
             raise
-        team.stop()
-    if diverged:
-        raise DivergedError("\n".join([*diverged, str(_progress("", path, found))]))
-    _finish(run, found)
+        pool.stop()
+    return list(diverged)
 
 
-def _calls(run: Run, team: Threads | Cluster, found: Ledger) -> Iterator[Any]:
-    """Submit what is missing, one call after the other, as futures are asked for."""
+def _submit_missing(run: Run, pool: Pool, ledger: Ledger) -> Iterator[Any]:
+    """Submit the tasks of missing blocks one by one, as their futures are requested."""
     prepared, path, size = run.prepared, str(run.path), run.block_samples
-    block, device = team.share(prepared.block), prepared.block.device
+    block, device = pool.share(prepared.block), prepared.block.device
     missing: dict[int, list[tuple[int, int, int]]] = {}
-    for place in found.missing(size):
-        missing.setdefault(place[1] // size * size, []).append(place)
-    starts: dict[int, Any] = {}
+    for model, start, stop in ledger.missing_blocks(size):
+        missing.setdefault(start // size * size, []).append((model, start, stop))
+    steady_states: dict[int, Any] = {}
     for first in range(0, run.inputs["n_samples"], size):
-        of_block = missing.get(first, [])
+        blocks = missing.get(first, [])
         samples = slice(first, min(first + size, run.inputs["n_samples"]))
-        unseen = not found.seen[samples].all()
-        if not (of_block or unseen):
+        needs_luminance = not ledger.has_luminance[samples].all()
+        if not (blocks or needs_luminance):
             continue
-        stimulus = team.load(prepared.luminance[samples])
-        if unseen:
-            yield team.submit(write_stimulus, path, stimulus, first, prepared.block.recorded, run.n_frames(samples))
-        for model, start, stop in of_block:
+        stimulus = pool.load(prepared.luminance[samples])
+        if needs_luminance:
+            yield pool.submit(write_stimulus, path, stimulus, first, prepared.block.recorded, run.n_frames(samples))
+        for model, start, stop in blocks:
             parameters = parameters_of(prepared, model)
-            if prepared.block.start == "steady_state" and model not in starts:
-                starts[model] = team.submit(steady_state, block, parameters, device=device)
-            given = state_of(prepared, model, slice(start, stop))
-            state = starts.get(model) if given is None else np.asarray(given)
-            name, n_frames = prepared.model_names[model], run.n_frames(slice(start, stop))
-            within = slice(start - first, stop - first)
-            what = (block, parameters, stimulus, within, state, name, n_frames, (model, start), run.inputs["precision"])
-            yield team.submit(write_block, path, *what, device=device)
+            if prepared.block.start == "steady_state" and model not in steady_states:
+                steady_states[model] = pool.submit(steady_state, block, parameters, device=device)
+            given_state = state_of(prepared, model, slice(start, stop))
+            state = steady_states.get(model) if given_state is None else np.asarray(given_state)
+            arguments = (
+                block,
+                parameters,
+                stimulus,
+                slice(start - first, stop - first),
+                state,
+                prepared.model_names[model],
+                run.n_frames(slice(start, stop)),
+                (model, start),
+                run.inputs["precision"],
+            )
+            yield pool.submit(write_block, path, *arguments, device=device)
 
 
-def _enter(path: Path, found: Ledger, line: dict[str, Any]) -> None:
-    """Note what is done."""
-    if not (path / line["shard"].path).exists():
+def _record_result(path: Path, ledger: Ledger, entry: dict[str, Any]) -> None:
+    """Record a finished task in the ledger."""
+    if not (path / entry["shard"].path).exists():
         raise SweepError(
-            f"{line['shard'].path} was written where this process does not see it: this process and the workers need "
-            f"{path} on one file system"
+            f"a worker wrote {entry['shard'].path}, but this process does not see it: {path} must be on a file system "
+            "that this process and the workers share"
         )
-    for sample, given in enumerate(line.get("hashes", []), line.get("stimulus", 0)):
-        if found.hashes.get(sample, given) != given:
-            raise SweepError("the stimulus is another each time that it is computed: save it with fx.save, and open it")
-    note(path, found, **line)
+    for sample, sample_hash in enumerate(entry.get("hashes", []), entry.get("stimulus", 0)):
+        if ledger.sample_hashes.get(sample, sample_hash) != sample_hash:
+            raise SweepError("the stimulus changes each time it is computed: save it with fx.save, and open it")
+    ledger.record(path, **entry)
 
 
-def _finish(run: Run, found: Ledger) -> None:
-    """Say in the store what made it."""
-    hashes = [found.hashes[sample] for sample in sorted(found.hashes)]
+def _finish(run: Run, ledger: Ledger) -> None:
+    """Write the provenance and the rounding error of a complete sweep."""
+    hashes = [ledger.sample_hashes[sample] for sample in sorted(ledger.sample_hashes)]
     arguments = {
         **{name: run.inputs[name] for name in ("dt", "initial_state", "precision", "block_samples")},
         "record": run.prepared.record,
-        **{name: _distinct(found, name) for name in ("engine", "device")},
+        **{name: _join_distinct(ledger, name) for name in ("engine", "device")},
     }
-    made = provenance.add(
+    annotated = provenance.add(
         run.prepared.labels,
         "sweep",
         arguments,
@@ -244,34 +260,34 @@ def _finish(run: Run, found: Ledger) -> None:
         },
         packages=PACKAGES,
     )
-    of_response: dict[str, float] = {}
+    response_attrs: dict[str, float] = {}
     if relative := relative_error(run.inputs["precision"]):
-        of_response = {"largest_relative_error": relative, "largest_error": found.largest_error}
-    said = {"attrs": {provenance.ATTR: made.attrs[provenance.ATTR]}, "response": of_response}
-    if found.made == said:  # files that decayed were computed anew
+        response_attrs = {"largest_relative_error": relative, "largest_error": ledger.largest_error}
+    final_attrs = {"attrs": {provenance.ATTR: annotated.attrs[provenance.ATTR]}, "response": response_attrs}
+    if ledger.final_attrs == final_attrs:  # damaged files of a complete sweep were recomputed
         return
-    note(run.path, found, made=said)
-    stores.write_attrs(run.path, said["attrs"])
-    stores.write_attrs(run.path / "response", said["response"])
-    _note_labels(run.path, found)
+    ledger.record(run.path, made=final_attrs)
+    stores.write_attrs(run.path, final_attrs["attrs"])
+    stores.write_attrs(run.path / "response", final_attrs["response"])
+    _record_label_files(run.path, ledger)
 
 
-def _distinct(found: Ledger, name: str) -> str:
-    """What the runs of a sweep had, each once."""
-    return ", ".join(dict.fromkeys(str(run[name]) for run in found.runs if name in run))
+def _join_distinct(ledger: Ledger, name: str) -> str:
+    """Distinct values of a field of the runs, such as their engines."""
+    return ", ".join(dict.fromkeys(str(run[name]) for run in ledger.runs if name in run))
 
 
-def stopped(error: BaseException, path: Path, found: Ledger) -> Exception:
-    """The error, with what is done and the way on."""
+def stopped_error(error: BaseException, path: Path, ledger: Ledger) -> Exception:
+    """Error of a sweep that stopped, with its progress and a hint to resume."""
     if isinstance(error, OSError) and error.errno:
-        return UnwritableError(_progress(f"the sweep stopped: {error.strerror}. ", path, found), code=error.errno)
-    return SweepError(_progress(f"the sweep stopped: {error or type(error).__name__}. ", path, found))
+        problem = _progress_problem(f"the sweep stopped: {error.strerror}. ", path, ledger)
+        return UnwritableError(problem, code=error.errno)
+    return SweepError(_progress_problem(f"the sweep stopped: {error or type(error).__name__}. ", path, ledger))
 
 
-def _progress(text: str, path: Path, found: Ledger) -> Problem:
-    done, of_all = int(found.done.sum()), found.done.size
+def _progress_problem(text: str, path: Path, ledger: Ledger) -> Problem:
     return Problem(
-        f"{text}{done} of {of_all} responses of a model to a sample are in {path}",
-        "the same call again goes on from there",
-        "the same command again goes on from there",
+        f"{text}{ledger.n_done} of {ledger.done.size} responses of a model to a sample are in {path}",
+        "repeat the call to resume",
+        "repeat the command to resume",
     )

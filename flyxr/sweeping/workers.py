@@ -137,13 +137,17 @@ class ClusterPool(Pool):
         if not isinstance(client, distributed.Client) or client.asynchronous:
             raise InputError(f"expected a synchronous dask.distributed.Client, got {client!r}")
         if client.status != "running":
-            raise InputError(Problem(f"expected a connected client, got one that is {client.status}", "make a new Client"))
+            raise InputError(
+                Problem(f"expected a connected client, got one that is {client.status}", "make a new Client")
+            )
         threads = client.nthreads()
         self.address = str(client.scheduler_info()["address"])
         if not threads:
             hint = f"start some with `dask worker {self.address}`, or wait for them"
             raise InputError(
-                Problem(f"expected workers, got none at {self.address}", f"{hint} with client.wait_for_workers(1)", hint)
+                Problem(
+                    f"expected workers, got none at {self.address}", f"{hint} with client.wait_for_workers(1)", hint
+                )
             )
         self.client, self.patience = client, patience
         self.n_workers, self.threads_per_worker = len(threads), max(threads.values())
