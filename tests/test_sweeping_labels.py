@@ -1,4 +1,4 @@
-"""What a sweep says of itself: labels, runs, old versions, and who else writes; the rest is in test_sweep."""
+"""Labels, runs, versions and concurrent changes of the stores of sweeps."""
 
 from __future__ import annotations
 
@@ -15,88 +15,122 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_sweep import CONNECTOME, computed, ensemble, lines_of, rendering, simulate, small_blocks, sweep
 
 import flyxr as fx
 from flyxr import provenance, schema
 from flyxr.errors import FlyxrWarning
 from flyxr.identity import ChangedError
-from flyxr.store import StoreError, ledger
-from flyxr.sweep import LabelMismatchError, SweepError, SweepMismatchError
+from flyxr.store import StoreError, files
+from flyxr.store.ledger import LEDGER_FILE
+from flyxr.sweeping import LabelMismatchError, SweepError, SweepMismatchError
+from flyxr.testing import corrupt_file, failing_engine, noise_rendering, observed_engine, tiny_connectome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["computed", "small_blocks"]  # fixtures
+CONNECTOME = tiny_connectome(extent=2)
 
-N = 5
+
+def make_ensemble(n_models: int = 3) -> xr.Dataset:
+    return fx.sample_ensemble(n_models, seed=0, connectome=CONNECTOME)
+
+
+def sweep(
+    path: Path, rendering: xr.Dataset | None = None, ensemble: xr.Dataset | None = None, **options: Any
+) -> xr.Dataset:
+    rendering = noise_rendering() if rendering is None else rendering
+    ensemble = make_ensemble() if ensemble is None else ensemble
+    options = {"connectome": CONNECTOME, "device": "cpu", "progress": False} | options
+    responses = fx.sweep(rendering, ensemble, path, **options)
+    assert isinstance(responses, xr.Dataset)
+    return responses
+
+
+def sweep_in_pairs(path: Path, *arguments: Any, **options: Any) -> xr.Dataset:
+    """Sweep in blocks of two samples."""
+    return sweep(path, *arguments, block_samples=2, **options)
+
+
+def simulate(rendering: xr.Dataset | None = None, ensemble: xr.Dataset | None = None, **options: Any) -> xr.Dataset:
+    rendering = noise_rendering() if rendering is None else rendering
+    ensemble = make_ensemble() if ensemble is None else ensemble
+    return fx.simulate(rendering, ensemble, **{"connectome": CONNECTOME, "device": "cpu"} | options)
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / LEDGER_FILE).read_text().splitlines()]
+
+
+N_SAMPLES = 5
 CORRECTED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "angle": (
-        lambda: {"data": rendering().assign_coords(angle=("sample", np.arange(N) * 7.0))},
+        lambda: {"rendering": noise_rendering().assign_coords(angle=("sample", np.arange(N_SAMPLES) * 7.0))},
         r"angle \(sample\): the store has 30.0 at position 1, this call 7.0, and 3 others differ",
     ),
     "t_stim": (
-        lambda: {"data": rendering().assign_coords(t_stim=("sample", np.full(N, 0.05)))},
+        lambda: {"rendering": noise_rendering().assign_coords(t_stim=("sample", np.full(N_SAMPLES, 0.05)))},
         r"t_stim: the store has no such coordinate, this call has it along \(sample\)",
     ),
     "no angle": (
-        lambda: {"data": rendering().drop_vars("angle")},
+        lambda: {"rendering": noise_rendering().drop_vars("angle")},
         "angle: the store has it along .*, this call has no such coordinate",
     ),
     "sample": (
-        lambda: {"data": rendering().assign_coords(sample=np.arange(N) + 1)},
+        lambda: {"rendering": noise_rendering().assign_coords(sample=np.arange(N_SAMPLES) + 1)},
         r"sample \(sample\): the store has 0 at position 0, this call 1",
     ),
     "on time": (
-        lambda: {"data": rendering().assign_coords(phase=("time", np.arange(6) % 2))},
+        lambda: {"rendering": noise_rendering().assign_coords(phase=("time", np.arange(6) % 2))},
         r"phase: the store has no such coordinate, this call has it along \(time\)",
     ),
     "of all": (
-        lambda: {"data": rendering().assign_coords(experiment="second")},
+        lambda: {"rendering": noise_rendering().assign_coords(experiment="second")},
         "experiment: the store has no such coordinate",
     ),
     "model_name": (
-        lambda: {"models": ensemble().assign_coords(model_name=("model", np.array(list("abc"), dtype=object)))},
+        lambda: {"ensemble": make_ensemble().assign_coords(model_name=("model", np.array(list("abc"), dtype=object)))},
         r"model_name \(model\): the store has 'sample-0/000' at position 0, this call 'a'",
     ),
     "task_error": (
-        lambda: {"models": ensemble().assign_coords(task_error=("model", [1.0, 2.0, 3.0]))},
+        lambda: {"ensemble": make_ensemble().assign_coords(task_error=("model", [1.0, 2.0, 3.0]))},
         r"task_error \(model\): the store has nan at position 0, this call 1.0",
     ),
     "perturbation": (
-        lambda: {"models": ensemble().assign_coords(perturbation=("model", np.array(["none"] * 3, dtype=object)))},
+        lambda: {
+            "ensemble": make_ensemble().assign_coords(perturbation=("model", np.array(["none"] * 3, dtype=object)))
+        },
         "perturbation: the store has no such coordinate",
     ),
     "units": (
-        lambda: {"data": with_units()},
+        lambda: {"rendering": rendering_in_turns()},
         r"angle: the store has the attributes \{.*\}, this call \{.*turn.*\}",
     ),
     "attribute": (
-        lambda: {"models": ensemble().assign_attrs(trained=True)},
+        lambda: {"ensemble": make_ensemble().assign_attrs(trained=True)},
         "attribute trained: the store has False, this call True",
     ),
 }
 
 
-def with_units() -> xr.Dataset:
-    data = rendering()
-    data["angle"].attrs["units"] = "turn"
-    return data
+def rendering_in_turns() -> xr.Dataset:
+    rendering = noise_rendering()
+    rendering["angle"].attrs["units"] = "turn"
+    return rendering
 
 
 @pytest.mark.parametrize(("options", "message"), CORRECTED.values(), ids=CORRECTED)
-def test_sweep__other_labels_are_named_and_written_when_asked(
-    tmp_path: Path, options: Callable[[], dict[str, Any]], message: str, computed: list[Any]
+def test_sweep__names_other_labels_and_relabels_on_request(
+    tmp_path: Path, options: Callable[[], dict[str, Any]], message: str, computed_blocks: list[Any]
 ) -> None:
     path = tmp_path / "r.zarr"
     before = sweep(path).load()
-    n_computed = len(computed)
+    computed_blocks.clear()
     with pytest.raises(LabelMismatchError, match=rf"(?s)has other labels:\n- {message}.*with relabel=True") as error:
         sweep(path, **options())
     assert "--relabel" in error.value.message(command_line=True)
     xr.testing.assert_identical(fx.open(path).load(), before)
     got = sweep(path, **options(), relabel=True).load()
-    assert len(computed) == n_computed
+    assert computed_blocks == []
     xr.testing.assert_identical(got, sweep(tmp_path / "other.zarr", **options()).load())
     np.testing.assert_array_equal(got.response, before.response)
     plain = xr.open_zarr(path, consolidated=False)
@@ -108,9 +142,13 @@ def test_sweep__other_labels_are_named_and_written_when_asked(
         sweep(path)
 
 
-def test_sweep__all_that_differs_is_said_at_once(tmp_path: Path) -> None:
+def test_sweep__names_stimulus_and_labels_at_once(tmp_path: Path) -> None:
     sweep(tmp_path / "r.zarr")
-    other = rendering().assign(luminance=rendering().luminance * 0.5).assign_coords(angle=("sample", np.arange(N)))
+    other = (
+        noise_rendering()
+        .assign(luminance=noise_rendering().luminance * 0.5)
+        .assign_coords(angle=("sample", np.arange(N_SAMPLES)))
+    )
     with pytest.raises(SweepMismatchError, match=r"(?s)luminance of 5 samples.*\n- angle \(sample\)"):
         sweep(tmp_path / "r.zarr", other)
 
@@ -129,38 +167,34 @@ def test_sweep__resumed_and_extended_equals_an_undisturbed_one(
     n_done: int,
     has_labels: bool,
 ) -> None:
-    """In values, in every label and every attribute."""
-    import test_sweep
-
+    """In values, labels and attributes."""
     folder = tmp_path_factory.mktemp("sweep")
 
     def inputs(n_models: int, n_samples: int) -> dict[str, Any]:
-        data, models = rendering(n_samples), ensemble(n_models)
+        rendering, ensemble = noise_rendering(n_samples), make_ensemble(n_models)
         if has_labels:
-            data = data.assign_coords(t_stim=("sample", np.arange(n_samples) / 100), kind="moving")
-            models = models.assign_coords(perturbation=("model", np.array(["none"] * n_models, dtype=object)))
-        return {"data": data, "models": models}
+            rendering = rendering.assign_coords(t_stim=("sample", np.arange(n_samples) / 100), kind="moving")
+            perturbation = np.array(["none"] * n_models, dtype=object)
+            ensemble = ensemble.assign_coords(perturbation=("model", perturbation))
+        return {"rendering": rendering, "ensemble": ensemble}
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(test_sweep.plan, "BLOCK_SAMPLES", 2)
-        with patch.context() as failing:
-            test_sweep.failing_after(failing, n_done, OSError(28, "No space left on device"))
-            try:
-                sweep(folder / "r.zarr", **inputs(*first))
-            except OSError:
-                assert not fx.sweep_status(folder / "r.zarr").attrs["complete"]
-        last = inputs(first[0] + more[0], first[1] + more[1])
-        got = sweep(folder / "r.zarr", **last).load()
-        expected = sweep(folder / "u.zarr", **last).load()
+    with failing_engine(n_done, OSError(28, "No space left on device")):
+        try:
+            sweep_in_pairs(folder / "r.zarr", **inputs(*first))
+        except OSError:
+            assert not fx.sweep_status(folder / "r.zarr").attrs["complete"]
+    extended = inputs(first[0] + more[0], first[1] + more[1])
+    got = sweep_in_pairs(folder / "r.zarr", **extended).load()
+    expected = sweep_in_pairs(folder / "u.zarr", **extended).load()
     xr.testing.assert_identical(got, expected)
     assert [variable.attrs for variable in got.variables.values()] == [v.attrs for v in expected.variables.values()]
     schema.validate(got, "responses")
 
 
-def test_sweep__what_ran_is_noted_with_each_run(tmp_path: Path) -> None:
+def test_sweep__records_each_run(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
-    sweep(path, rendering(3), engine="reference")
-    got = sweep(path, rendering(5), ensemble(4))
+    sweep(path, noise_rendering(3), engine="reference")
+    got = sweep(path, noise_rendering(5), make_ensemble(4))
     runs = json.loads(fx.sweep_status(path).attrs["runs"])
     assert [(run["engine"], run["device"]) for run in runs] == [("reference", "cpu"), ("stencil", "cpu")]
     for run in runs:
@@ -170,18 +204,18 @@ def test_sweep__what_ran_is_noted_with_each_run(tmp_path: Path) -> None:
     assert arguments["record"] == {"cell_type": "all", "column": "all", "time": "all"}
 
 
-def test_sweep__relabelling_is_no_run(tmp_path: Path) -> None:
+def test_sweep__relabelling_is_not_a_run(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
     sweep(path)
-    sweep(path, rendering().drop_vars("angle"), relabel=True)
+    sweep(path, noise_rendering().drop_vars("angle"), relabel=True)
     assert len(json.loads(fx.sweep_status(path).attrs["runs"])) == 1
     assert fx.sweep_status(path).attrs["complete"]
 
 
-def test_sweep__labels_of_a_store_that_grows_are_those_of_the_call(tmp_path: Path) -> None:
+def test_sweep__relabels_a_store_that_it_extends(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
-    sweep(path, rendering(3))
-    wrong = rendering(5).assign_coords(angle=("sample", np.arange(5) * 7.0))
+    sweep(path, noise_rendering(3))
+    wrong = noise_rendering(5).assign_coords(angle=("sample", np.arange(5) * 7.0))
     with pytest.raises(LabelMismatchError, match=r"angle \(sample\): the store has 30.0 at position 1"):
         sweep(path, wrong)
     got = sweep(path, wrong, relabel=True)
@@ -189,73 +223,57 @@ def test_sweep__labels_of_a_store_that_grows_are_those_of_the_call(tmp_path: Pat
     xr.testing.assert_identical(got.load().drop_attrs(), simulate(wrong).load().drop_attrs())
 
 
-def test_sweep__the_plan_needs_no_folder(tmp_path: Path) -> None:
-    plan = fx.sweep(rendering(), ensemble(), tmp_path / "no/such/dir/r.zarr", plan_only=True)
-    assert plan.seconds > 0
-    assert plan.free_bytes > 0
-    assert os.listdir(tmp_path) == []
+def test_sweep__refuses_a_store_that_another_process_creates_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other sweep starts, and creates the store, while this one is creating it in its scratch directory."""
+    path, is_running, may_finish = tmp_path / "r.zarr", threading.Event(), threading.Event()
+    other, fsync = threading.Thread(target=sweep, args=(path,)), os.fsync
 
+    def wait(*_: Any) -> None:
+        is_running.set()
+        assert may_finish.wait(60)
 
-def test_sweep__a_plan_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OSError, match=r"cannot write /proc/none/r.zarr: .*choose another path"):
-        fx.sweep(rendering(), ensemble(), "/proc/none/r.zarr", plan_only=True)
-
-
-def test_sweep__two_that_create_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other has made it by the time that this one is to appear: it is refused while that one writes."""
-    from flyxr import store
-
-    path, entered, go_on = tmp_path / "r.zarr", threading.Event(), threading.Event()
-    import test_sweep
-
-    original, create = test_sweep.base.run_block, store.atomic_directory
-    other = threading.Thread(target=sweep, args=(path,))
-
-    def waiting(*given: Any) -> Any:
-        entered.set()
-        assert go_on.wait(60)
-        return original(*given)
-
-    def overtaken(*given: Any, **options: Any) -> Any:
-        monkeypatch.setattr(store, "atomic_directory", create)
+    def start_other(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
         other.start()
-        assert entered.wait(60)
-        return create(*given, **options)
+        assert is_running.wait(60)
+        fsync(descriptor)
 
-    monkeypatch.setattr(test_sweep.base, "run_block", waiting)
-    monkeypatch.setattr(store, "atomic_directory", overtaken)
-    try:
-        with pytest.raises(SweepError, match="another sweep writes to"):
-            sweep(path)
-    finally:
-        go_on.set()
-        other.join()
+    monkeypatch.setattr(os, "fsync", start_other)
+    with observed_engine(wait):
+        try:
+            with pytest.raises(SweepError, match="another sweep is writing to"):
+                sweep(path)
+        finally:
+            may_finish.set()
+            other.join()
     assert fx.sweep_status(path).attrs["complete"]
 
 
-def test_sweep__open_data_of_a_store_that_is_replaced(tmp_path: Path) -> None:
+def test_open__refuses_to_read_a_sweep_that_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
     old = sweep(path)
     old.response[0].load()
     sweep(path, initial_state="rest", overwrite=True)
     for model in range(3):
-        with pytest.raises(ChangedError, match="r.zarr has changed since it was opened"):
+        with pytest.raises(ChangedError, match="of .*r.zarr has changed since it was opened"):
             old.response[model].load()
     shutil.rmtree(path)
-    with pytest.raises(ChangedError, match="r.zarr has changed since it was opened"):
+    with pytest.raises(ChangedError, match="of .*r.zarr has changed since it was opened"):
         old.luminance.load()
 
 
-def test_sweep__open_data_of_a_store_that_grows_stay_as_they_are(tmp_path: Path) -> None:
+def test_open__reads_the_same_after_an_extension(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
-    old = sweep(path, rendering(3))
-    sweep(path, rendering(5), ensemble(4))
-    xr.testing.assert_identical(old.load().drop_attrs(), simulate(rendering(3)).load().drop_attrs())
+    old = sweep(path, noise_rendering(3))
+    sweep(path, noise_rendering(5), make_ensemble(4))
+    xr.testing.assert_identical(old.load().drop_attrs(), simulate(noise_rendering(3)).load().drop_attrs())
 
 
-def test_sweep__two_openings_of_what_changed_share_no_graph(tmp_path: Path, small_blocks: int) -> None:
+def test_open__a_modified_sweep_has_another_graph(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
-    first = sweep(path, rendering(3))
+    first = sweep_in_pairs(path, noise_rendering(3))
     assert first.response.data.name == fx.open(path).response.data.name
     shard = path / "response/c/0/0/0/0/0"
     content = shard.read_bytes()
@@ -263,65 +281,58 @@ def test_sweep__two_openings_of_what_changed_share_no_graph(tmp_path: Path, smal
     assert fx.open(path).response.data.name != first.response.data.name
 
 
-def test_sweep__verify_finds_a_file_in_the_place_of_another(tmp_path: Path, small_blocks: int) -> None:
-    """Of the same size and time, and whole as a file of zarr."""
+def test_sweep__verify_finds_a_swapped_file(tmp_path: Path) -> None:
+    """With the same size and time, and intact for zarr."""
     path = tmp_path / "r.zarr"
-    expected = sweep(path).load()
-    constant = rendering().assign(luminance=rendering().luminance * 0 + 0.5)
-    sweep(tmp_path / "o.zarr", constant, initial_state="rest")
+    expected = sweep_in_pairs(path).load()
+    constant = noise_rendering().assign(luminance=noise_rendering().luminance * 0 + 0.5)
+    sweep_in_pairs(tmp_path / "o.zarr", constant, initial_state="rest")
     sizes = {file.stat().st_size: file for file in (tmp_path / "o.zarr/response/c").rglob("*") if file.is_file()}
-    place = "response/c/0/1/0/0/0"
-    stat = (path / place).stat()
+    name = "response/c/0/1/0/0/0"
+    stat = (path / name).stat()
     other = next(iter(sizes.values())).read_bytes()
-    (path / place).write_bytes(other)
-    lines = (path / ledger.PLACE).read_text().splitlines(keepends=True)
-    patched = []
-    for line in lines:
-        entry = json.loads(line)
-        if entry.get("shard", [""])[0] == place:
+    (path / name).write_bytes(other)
+    entries = read_entries(path)
+    for entry in entries:
+        if entry.get("shard", [""])[0] == name:
             entry["shard"][1] = len(other)
-            line = json.dumps(entry) + "\n"
-        patched.append(line)
-    (path / ledger.PLACE).write_text("".join(patched))
-    os.utime(path / place, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.warns(UserWarning, match=rf"{place} is missing or corrupted and is computed anew"):
-        xr.testing.assert_identical(sweep(path, verify=True).load(), expected)
+    (path / LEDGER_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    os.utime(path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.warns(UserWarning, match=rf"{name} is missing or corrupted and will be recomputed"):
+        xr.testing.assert_identical(sweep_in_pairs(path, verify=True).load(), expected)
 
 
-def test_ledger__has_the_separator_of_no_system(tmp_path: Path) -> None:
+def test_ledger__has_posix_paths(tmp_path: Path) -> None:
     path = tmp_path / "r.zarr"
     sweep(path)
-    shards = [line["shard"][0] for line in lines_of(path) if "shard" in line]
+    entries = read_entries(path)
+    shards = [entry["shard"] for entry in entries if "shard" in entry]
     assert shards
-    assert not any("\\" in shard for shard in shards)
-    file = path / ledger.PLACE
-    on_windows = []
-    for line in lines_of(path):
-        if "shard" in line:
-            line["shard"][0] = line["shard"][0].replace("/", "\\")
-        on_windows.append(json.dumps(line))
-    file.write_text("\n".join(on_windows) + "\n")
+    for shard in shards:
+        assert "\\" not in shard[0]
+        shard[0] = shard[0].replace("/", "\\")  # as version 0.1 did on Windows
+    (path / LEDGER_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     assert fx.sweep_status(path).attrs["complete"]
     assert fx.open(path).response.notnull().all()
 
 
 @pytest.fixture
 def first_version(tmp_path: Path) -> Path:
-    """Stores that flyxr 0.1.0 wrote: of ``rendering()`` and ``ensemble()``, a finished and an unfinished sweep."""
+    """Stores of version 0.1: ``noise_rendering()``, ``make_ensemble()``, a finished and an unfinished sweep of them."""
     with zipfile.ZipFile(Path(__file__).parent / "data" / "v0.1.zip") as archive:
         archive.extractall(tmp_path)
     return tmp_path
 
 
 def test_first_version__opens(first_version: Path) -> None:
-    expected = simulate(models=ensemble(2)).load()
+    expected = simulate(ensemble=make_ensemble(2)).load()
     xr.testing.assert_identical(fx.open(first_version / "finished.zarr").load().drop_attrs(), expected.drop_attrs())
     xr.testing.assert_identical(fx.open(first_version / "responses.zarr").load().drop_attrs(), expected.drop_attrs())
     back = fx.open(first_version / "rendering.zarr").load()
-    xr.testing.assert_identical(back.drop_attrs(), rendering().drop_attrs())
-    models = fx.open_ensemble(first_version / "ensemble.zarr")
-    xr.testing.assert_identical(models.drop_attrs(), ensemble(3).drop_attrs())
-    assert models.attrs["connectome"] == CONNECTOME.attrs["connectome"]
+    xr.testing.assert_identical(back.drop_attrs(), noise_rendering().drop_attrs())
+    ensemble = fx.open_ensemble(first_version / "ensemble.zarr")
+    xr.testing.assert_identical(ensemble.drop_attrs(), make_ensemble(3).drop_attrs())
+    assert ensemble.attrs["connectome"] == CONNECTOME.attrs["connectome"]
     xr.testing.assert_identical(fx.open(first_version / "connectome.zarr").load(), CONNECTOME)
     with pytest.warns(FlyxrWarning, match=r"unfinished sweep: \d+ of 15"):
         unfinished = fx.open(first_version / "unfinished.zarr")
@@ -329,53 +340,49 @@ def test_first_version__opens(first_version: Path) -> None:
     np.testing.assert_array_equal(unfinished.response.notnull().all(["time", "cell_type", "column"]), done)
 
 
-def test_first_version__goes_on(first_version: Path, small_blocks: int, computed: list[Any]) -> None:
-    data = fx.open(first_version / "rendering.zarr")
-    models = fx.open_ensemble(first_version / "ensemble.zarr")
+def test_first_version__resumes(first_version: Path, computed_blocks: list[Any]) -> None:
+    rendering = fx.open(first_version / "rendering.zarr")
+    ensemble = fx.open_ensemble(first_version / "ensemble.zarr")
     n_done = fx.sweep_status(first_version / "unfinished.zarr").attrs["n_done"]
-    got = sweep(first_version / "unfinished.zarr", data, models)
-    assert sum(n for _, n in computed) == 15 - n_done
+    got = sweep_in_pairs(first_version / "unfinished.zarr", rendering, ensemble)
+    assert sum(n for _, n in computed_blocks) == 15 - n_done
     xr.testing.assert_identical(got.load().drop_attrs(), simulate().load().drop_attrs())
-    before = len(computed)
-    xr.testing.assert_identical(sweep(first_version / "unfinished.zarr", data, models).load(), got.load())
-    assert len(computed) == before
+    before = len(computed_blocks)
+    xr.testing.assert_identical(
+        sweep_in_pairs(first_version / "unfinished.zarr", rendering, ensemble).load(), got.load()
+    )
+    assert len(computed_blocks) == before
 
 
-def test_first_version__finished_just_opens_and_grows(
-    first_version: Path, small_blocks: int, computed: list[Any]
-) -> None:
+def test_first_version__opens_and_extends(first_version: Path, computed_blocks: list[Any]) -> None:
     path = first_version / "finished.zarr"
-    before = (path / ledger.PLACE).read_bytes()
-    sweep(path, models=ensemble(2))
-    assert (path / ledger.PLACE).read_bytes() == before
-    assert computed == []
+    before = (path / LEDGER_FILE).read_bytes()
+    sweep_in_pairs(path, ensemble=make_ensemble(2))
+    assert (path / LEDGER_FILE).read_bytes() == before
+    assert computed_blocks == []
     with pytest.raises(LabelMismatchError, match=r"angle \(sample\)"):
-        sweep(path, rendering().assign_coords(angle=("sample", np.arange(5))), ensemble(2))
-    got = sweep(path)
-    assert len(computed) == 3
+        sweep_in_pairs(path, noise_rendering().assign_coords(angle=("sample", np.arange(5))), make_ensemble(2))
+    got = sweep_in_pairs(path)
+    assert len(computed_blocks) == 3
     xr.testing.assert_identical(got.load().drop_attrs(), simulate().load().drop_attrs())
     with pytest.raises(SweepMismatchError, match="dt: the store has"):
-        sweep(path, rendering(dt=1 / 200))
+        sweep_in_pairs(path, noise_rendering(dt=1 / 200))
 
 
-def test_first_version__corrupted_files_are_found_by_the_checksum_of_that_version(
-    first_version: Path, small_blocks: int
-) -> None:
-    from test_sweep import corrupt
-
+def test_first_version__finds_corrupted_files(first_version: Path) -> None:
     path = first_version / "finished.zarr"
     expected = fx.open(path).load()
-    corrupt(path / "response/c/0/1/0/0/0")
+    corrupt_file(path / "response/c/0/1/0/0/0")
     with pytest.warns(UserWarning, match=r"response/c/0/1/0/0/0 is missing or corrupted"):
-        got = sweep(path, models=ensemble(2))
+        got = sweep_in_pairs(path, ensemble=make_ensemble(2))
     xr.testing.assert_identical(got.load().drop_attrs(), expected.drop_attrs())
 
 
-def test_first_version__an_extension_that_was_interrupted_is_told(first_version: Path) -> None:
+def test_first_version__reports_an_interrupted_extension(first_version: Path) -> None:
     path = first_version / "finished.zarr"
-    inputs = lines_of(path)[0]["inputs"]
-    inputs["models"] = lines_of(first_version / "unfinished.zarr")[0]["inputs"]["models"]
-    with (path / ledger.PLACE).open("a") as file:
+    inputs = read_entries(path)[0]["inputs"]
+    inputs["models"] = read_entries(first_version / "unfinished.zarr")[0]["inputs"]["models"]
+    with (path / LEDGER_FILE).open("a") as file:
         file.write(json.dumps({"inputs": inputs}) + "\n")
     for call in (fx.open, fx.sweep_status):
         with pytest.raises(StoreError, match="was being extended when the process ended: .*call fx.sweep with"):
@@ -383,37 +390,37 @@ def test_first_version__an_extension_that_was_interrupted_is_told(first_version:
     xr.testing.assert_identical(sweep(path).load().drop_attrs(), simulate().load().drop_attrs())
 
 
-def test_open__while_the_files_have_not_grown_yet(
-    tmp_path: Path, small_blocks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The ledger has more models and samples than the zarr files: the rest is missing, and all else is there."""
-    from flyxr.sweep import stream
-
+def test_open__before_an_extension_reaches_the_zarr_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models and samples that only the ledger has are missing."""
     path = tmp_path / "r.zarr"
-    before = sweep(path, rendering(3), ensemble(2)).load()
+    before = sweep_in_pairs(path, noise_rendering(3), make_ensemble(2)).load()
+    replace = os.replace
+
+    def interrupt(source: Any, target: Any) -> None:
+        if Path(target).is_relative_to(path):
+            raise KeyboardInterrupt
+        replace(source, target)
+
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "refresh_labels", lambda run, found: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(os, "replace", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            sweep(path)
+            sweep_in_pairs(path)
     assert xr.open_zarr(path, consolidated=False).sizes["sample"] == 3
     with pytest.warns(FlyxrWarning, match="unfinished sweep: 9 of 15 responses"):
         opened = fx.open(path)
-    found = opened.load()
-    assert found.response.shape[:2] == (3, 5)
-    np.testing.assert_array_equal(found.response[:2, :3], before.response)
-    assert found.response[2].isnull().all()
-    assert found.response[:, 3:].isnull().all()
-    np.testing.assert_array_equal(found.angle, rendering().angle)
+    loaded = opened.load()
+    assert loaded.response.shape[:2] == (3, 5)
+    np.testing.assert_array_equal(loaded.response[:2, :3], before.response)
+    assert loaded.response[2].isnull().all()
+    assert loaded.response[:, 3:].isnull().all()
+    np.testing.assert_array_equal(loaded.angle, noise_rendering().angle)
     assert not fx.sweep_status(path).attrs["complete"]
     with pytest.raises(SweepMismatchError, match=r"models: the store has 3, this call 2"):
-        sweep(path, rendering(3), ensemble(2))
-    xr.testing.assert_identical(sweep(path).load().drop_attrs(), simulate().load().drop_attrs())
+        sweep_in_pairs(path, noise_rendering(3), make_ensemble(2))
+    xr.testing.assert_identical(sweep_in_pairs(path).load().drop_attrs(), simulate().load().drop_attrs())
 
 
-def test_sweep_status__while_files_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is renamed between being listed and being looked at is no error."""
-    from flyxr.store import files
-
+def test_list_files__ignores_a_file_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.zarr"
     sweep(path)
     (path / "response/c/0/0/0/0/x.partial").touch()
@@ -432,50 +439,48 @@ def test_sweep_status__while_files_come_and_go(tmp_path: Path, monkeypatch: pyte
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(files.os, "scandir", Scan)
-    there = files.listing(path)
-    assert not any(file.endswith(".partial") for file in there)
-    assert "response/c/0/0/0/0/0" in there
+    monkeypatch.setattr(os, "scandir", Scan)
+    names = files.list_files(path)
+    assert not any(name.endswith(".partial") for name in names)
+    assert "response/c/0/0/0/0/0" in names
     assert fx.sweep_status(path).attrs["complete"]
 
 
-def test_open__a_sweep_is_not_searched_for_its_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its ledger knows them; a folder for each file takes ten times as long to list."""
-    from flyxr.store import files
-
+def test_open__does_not_list_the_files_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger has their names; listing a folder per file takes ten times as long."""
     path = tmp_path / "r.zarr"
     sweep(path)
 
     def refuse(folder: Any) -> Any:
-        pytest.fail(f"{folder} is listed")
+        pytest.fail(f"{folder} was listed")
 
-    monkeypatch.setattr(files.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert fx.open(path).response.load().notnull().all()
     assert fx.sweep_status(path).attrs["complete"]
     assert sweep(path).sizes["model"] == 3
 
 
-@pytest.mark.parametrize("place", ["angle/c/0", "angle/zarr.json", "time/zarr.json"])
-def test_open__labels_of_a_sweep_are_right_where_files_of_them_are_lost(
-    tmp_path: Path, place: str, computed: list[Any]
+@pytest.mark.parametrize("file", ["angle/c/0", "angle/zarr.json", "time/zarr.json"])
+def test_open__labels_of_a_sweep_are_right_if_their_files_are_missing(
+    tmp_path: Path, file: str, computed_blocks: list[Any]
 ) -> None:
-    """Other tools would read another label: it is told, and mended by the same call."""
+    """Other software would read wrong labels, so opening warns, and repeating the call rewrites them."""
     path = tmp_path / "r.zarr"
     expected = sweep(path).load()
-    (path / place).unlink()
-    with pytest.warns(FlyxrWarning, match=rf"1 files of .* are missing .*, first {place}; .*call fx.sweep"):
+    (path / file).unlink()
+    with pytest.warns(FlyxrWarning, match=rf"1 files of .* are missing .*, first {file}; .*call fx.sweep"):
         xr.testing.assert_identical(fx.open(path).load(), expected)
     status = fx.sweep_status(path)
     assert (status.attrs["complete"], status.attrs["n_missing_files"]) == (False, 1)
-    before = len(computed)
+    computed_blocks.clear()
     xr.testing.assert_identical(sweep(path).load(), expected)
-    assert len(computed) == before
-    assert (path / place).exists()
+    assert computed_blocks == []
+    assert (path / file).exists()
     assert fx.sweep_status(path).attrs["complete"]
 
 
 @pytest.mark.parametrize("array", ["response", "luminance"])
-def test_open__without_the_shape_of_an_array(tmp_path: Path, array: str) -> None:
+def test_open__refuses_a_sweep_without_the_metadata_of_an_array(tmp_path: Path, array: str) -> None:
     path = tmp_path / "r.zarr"
     expected = sweep(path).load()
     (path / array / "zarr.json").unlink()

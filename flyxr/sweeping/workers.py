@@ -138,7 +138,7 @@ class ClusterPool(Pool):
             raise InputError(f"expected a synchronous dask.distributed.Client, got {client!r}")
         if client.status != "running":
             raise InputError(
-                Problem(f"expected a connected client, got one that is {client.status}", "make a new Client")
+                Problem(f"expected a connected client, got one that is {client.status}", "create a new Client")
             )
         threads = client.nthreads()
         self.address = str(client.scheduler_info()["address"])
