@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 import subprocess
@@ -15,9 +14,10 @@ import numpy as np
 import pytest
 
 import flyxr as fx
-from flyxr import cli, provenance
+from flyxr import cli, provenance, store
 from flyxr.errors import FlyxrWarning, InputError, Problem
-from flyxr.sweep import Plan
+from flyxr.sweeping import Plan
+from flyxr.testing import failing_engine
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,9 +100,7 @@ def test_render_simulate_info__from_an_array_to_responses(tmp_path: Path, capsys
     np.testing.assert_array_equal(got.response, expected.response)
 
 
-def test_simulate__a_movie_planned_stopped_and_gone_on_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simulate__a_movie_planned_stopped_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     movie, ensemble, out = (str(tmp_path / name) for name in ("m.zarr", "e.zarr", "o.zarr"))
     fx.save(fx.stimuli.moving_digits(n_samples=2, n_frames=3), movie)
     fx.save(fx.sample_ensemble(3, seed=0), ensemble)
@@ -111,18 +109,9 @@ def test_simulate__a_movie_planned_stopped_and_gone_on_with(
     assert "3 of 1 model x 2 samples" in capsys.readouterr().out
     assert not Path(out).exists()
 
-    base = importlib.import_module("flyxr.sweep.base")
-    original, count = base.run_block, iter(range(100))
-
-    def failing(*given: Any) -> Any:
-        if next(count) > 0:
-            raise OSError(28, "No space left on device")
-        return original(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(base, "run_block", failing)
-        assert cli.main(command) == 2
-    assert re.search(r"of 6 responses .*the same command again goes on from there", capsys.readouterr().err)
+    with failing_engine(1, OSError(28, "No space left on device")):
+        assert cli.main([*command, "--device", "cpu"]) == 2
+    assert re.search(r"of 6 responses .*repeat the command to resume", capsys.readouterr().err)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert cli.main(["info", out]) == 0
@@ -260,7 +249,7 @@ def test_main__a_defect_is_raised(
     def broken(path: object) -> None:
         raise kind("not the user's")
 
-    monkeypatch.setattr(fx, "open", broken)
+    monkeypatch.setattr(store, "describe", broken)
     with pytest.raises(kind, match="not the user's"):
         cli.main(["info", "r.zarr"])
     assert capsys.readouterr().err == (
@@ -274,7 +263,7 @@ def test_main__what_the_system_says_is_told(
     def full(path: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fx, "open", full)
+    monkeypatch.setattr(store, "describe", full)
     assert cli.main(["info", "r.zarr"]) == 2
     assert capsys.readouterr().err == "flyxr info: [Errno 28] No space left on device\n"
 
@@ -288,7 +277,7 @@ def test_main__ways_out_are_those_of_the_command_line(
         warnings.warn(FlyxrWarning(problem), stacklevel=1)
         raise InputError(problem, "and more", heading="no")
 
-    monkeypatch.setattr(fx, "open", warn_and_raise)
+    monkeypatch.setattr(store, "describe", warn_and_raise)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert cli.main(["info", "r.zarr"]) == 2
@@ -299,8 +288,8 @@ def test_main__ways_out_are_those_of_the_command_line(
 
 def test_plan__small_disk_on_the_command_line() -> None:
     small = Plan(1, 0, 1, 1, 10, 10, 1.0, 1e12, 1000)
-    assert str(small).endswith("too small: record less, or store less with precision=10 or 'float16'")
-    assert small.text(command_line=True).endswith("record less, or store less with --precision 10 or float16")
+    assert str(small).endswith("too small: record less, or reduce the precision with precision=10 or 'float16'")
+    assert small.text(command_line=True).endswith("record less, or reduce the precision with --precision 10 or float16")
 
 
 @pytest.mark.parametrize(
@@ -386,7 +375,7 @@ def test_info__of_a_sweep_says_what_ran_and_what_is_missing(tmp_path: Path, caps
     told = capsys.readouterr()
     assert "2 of 4 responses of a model to a sample are done" in told.out
     assert "1 files that were written are missing or have another size" in told.out
-    assert "run the same `flyxr simulate` again, which computes them anew" in told.err
+    assert "run the same `flyxr simulate` again to recompute them" in told.err
 
 
 def test_simulate__other_labels_are_told_and_written_when_asked(
