@@ -142,8 +142,7 @@ def _repair(run: Run, *, verify: bool, relabel: bool) -> Ledger:
     if not relabel:
         check_labels(path, differences)
     for shard in damaged_shards(path, ledger, verify=verify):
-        warning = FlyxrWarning(f"{path / shard.path} is missing or corrupted and will be recomputed")
-        warnings.warn(warning, stacklevel=4)
+        warnings.warn(FlyxrWarning(f"{path / shard.path} is missing or corrupted and will be recomputed"), stacklevel=4)
         ledger.drop_shard(shard)
         (path / shard.path).unlink(missing_ok=True)
     ledger.drop_missing_files(stats)  # files of labels, which are rewritten below

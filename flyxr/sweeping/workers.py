@@ -6,6 +6,7 @@ Both pools submit functions whose arguments may be futures, and yield futures as
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ class LostError(FlyxrError, RuntimeError):
     """The cluster is lost."""
 
 
-class Pool:
+class Pool(ABC):
     """A bounded stream of futures over some workers; the subclasses say who computes.
 
     ``n_workers`` processes of ``threads_per_worker`` threads, each with ``memory`` bytes.
@@ -40,17 +41,17 @@ class Pool:
     def __init__(self) -> None:
         self._running: set[Any] = set()
 
+    @abstractmethod
     def share(self, value: Any) -> Any:
         """Value, or its future, that many tasks take as an argument."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, array: xr.DataArray) -> Any:
         """Future of the values of an array."""
-        raise NotImplementedError
 
+    @abstractmethod
     def submit(self, function: Callable[..., Any], *arguments: Any, device: str = "cpu") -> Any:
         """Future of a call."""
-        raise NotImplementedError
 
     def completed(self, futures: Iterator[Any], limit: int) -> Iterator[Any]:
         """Futures in the order of completion; takes the next one while fewer than ``limit`` are running."""
@@ -66,13 +67,13 @@ class Pool:
             self._running.discard(future)
             yield future
 
+    @abstractmethod
     def _wait(self) -> Collection[Any]:
         """Wait for at least one running future."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> list[Any]:
         """Start no more tasks, and return the futures that succeeded but were not yielded."""
-        raise NotImplementedError
 
 
 class ThreadPool(Pool):
