@@ -211,7 +211,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             if path.exists() and replace:
                 os.rename(path, scratch / "replaced")
             elif path.exists():
-                raise ExistsError(Problem(f"another process has created {path} meanwhile", "choose another path"))
+                raise ExistsError(Problem(f"another process has already created {path}", "choose another path"))
             os.rename(scratch / "store", path)
             sync(path.parent)
         finally:

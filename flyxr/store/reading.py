@@ -63,7 +63,7 @@ def open_store(path: str | Path) -> xr.Dataset:
     ChangedError
         A ValueError. On computing, if the store is no longer the one that was opened.
     SchemaError
-        A ValueError. If the store is not of the kind that it says.
+        A ValueError. If the content does not match the kind of the store.
 
     Warns
     -----

@@ -71,7 +71,7 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, *, type_chunk_bytes: int = TYPE_CHUNK_BYTES) -> None:
-    """Write a Dataset without encodings to a new path, as :func:`encoding_of` says."""
+    """Write a Dataset without encodings to a new path, with the chunks of :func:`encoding_of`."""
     encoding = {
         str(name): encoding_of(variable, type_chunk_bytes=type_chunk_bytes)
         for name, variable in dataset.variables.items()

@@ -168,7 +168,7 @@ def sweep(
         stores.check_target(path, overwrite=overwrite)
         try:
             _create(run, overwrite)
-        except ExistsError:  # another process has created it meanwhile: continue with that store and its block size
+        except ExistsError:  # another process was faster: continue with that store and its block size
             options |= {"client": client, "memory_limit": memory_limit, "precision": precision, "progress": progress}
             return sweep(rendering, ensemble, store, **options, verify=verify, relabel=relabel)
     else:

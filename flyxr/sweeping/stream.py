@@ -137,7 +137,7 @@ def _repair(run: Run, *, verify: bool, relabel: bool) -> Ledger:
             (path / file).unlink()  # may be incomplete, and zarr would read it to update it
     check_inputs(ledger, run.inputs, path)
     if ledger.inputs["block_samples"] != run.block_samples:
-        raise SweepError(Problem(f"another sweep has replaced {path} meanwhile", "call again", "run it again"))
+        raise SweepError(Problem(f"another sweep has replaced {path}", "call again", "run it again"))
     differences = label_differences(run, ledger)
     if not relabel:
         check_labels(path, differences)

@@ -29,7 +29,7 @@ class LostError(FlyxrError, RuntimeError):
 
 
 class Pool(ABC):
-    """A bounded stream of futures over some workers; the subclasses say who computes.
+    """Workers with a bounded stream of tasks; the subclasses define who computes.
 
     ``n_workers`` processes of ``threads_per_worker`` threads, each with ``memory`` bytes.
     """
