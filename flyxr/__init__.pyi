@@ -22,7 +22,7 @@ from .simulation import Record as Record
 from .simulation import simulate as simulate
 from .store import open as open
 from .store import save as save
-from .sweep import sweep as sweep
-from .sweep import sweep_status as sweep_status
+from .sweeping import sweep as sweep
+from .sweeping import sweep_status as sweep_status
 
 __version__: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -12,11 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flyxr as fx
-from flyxr import provenance, schema, store
+from flyxr import schema, store
 from flyxr.engine import ENGINES
 from flyxr.errors import ExistsError, FlyxrError, FlyxrWarning, InputError, MissingError, Problem
-from flyxr.store import ledger
-from flyxr.sweep.plan import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -236,6 +233,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    from dask.utils import format_bytes
+
     started = time.perf_counter()
     out = Path(options.out)
     targets = {name: out / f"{name}.zarr" for name in ("stimulus", "rendering", "responses")}
@@ -266,7 +265,7 @@ def _demo(options: argparse.Namespace) -> None:
 
     responses = fx.simulate(rendering, ensemble)
     kind = "trained" if is_trained else "untrained"
-    print(f"3/4  responses   of {n_models} {kind} models, {size_text(responses.response.nbytes)} before compression")
+    print(f"3/4  responses   of {n_models} {kind} models, {format_bytes(responses.response.nbytes)} before compression")
     fx.save(responses, targets["responses"], overwrite=options.overwrite)
     responses = fx.open(targets["responses"])
 
@@ -281,8 +280,8 @@ def _demo(options: argparse.Namespace) -> None:
             "Simulate trained models with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
         )
     for name, path in targets.items():
-        print(f"  {path!s:32} {size_text(_bytes(path)):>9}  {_dims(fx.open(path))}  ({name})")
-    print(f"  {report!s:32} {size_text(report.stat().st_size):>9}  open it in a browser")
+        print(f"  {path!s:32} {format_bytes(_bytes(path)):>10}  {_dims(fx.open(path))}  ({name})")
+    print(f"  {report!s:32} {format_bytes(report.stat().st_size):>10}  open it in a browser")
     print(
         "\nContinue in Python:\n"
         "  import flyxr as fx\n"
@@ -407,40 +406,8 @@ def _cluster(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    for path in map(Path, options.store):
-        dataset = _print_saved(path)
-        if "trained" in dataset.attrs:
-            print(f"  models are {'trained' if dataset.attrs['trained'] else 'not trained: initial parameters'}")
-        for variable in dataset.data_vars.values():
-            units = variable.attrs.get("units", "")
-            units = "" if units == "1" else units  # "1" says that there is none
-            print(f"  {variable.name}  {_dims(variable)}  {variable.dtype}  {units}".rstrip())
-        for step in provenance.steps(dataset):
-            given = ", ".join(f"{name}={value}" for name, value in step["arguments"].items())
-            print(f"  made by {step['operation']}({given if len(given) < 100 else given[:97] + '...'})")
-            for name, digest in step["hashes"].items():
-                print(f"    {name} {digest}")
-        if ledger.read(path) is not None:
-            _print_sweep(fx.sweep_status(path))
-
-
-def _print_sweep(status: xr.Dataset) -> None:
-    """What is done of a sweep, what is missing, and what it took."""
-    found, done = status.attrs, status["done"]
-    print(f"  {found['n_done']} of {found['n_all']} responses of a model to a sample are done")
-    for dim, other in (("model", "sample"), ("sample", "model")):
-        lacking = status[dim].values[~done.all(other).values].tolist()
-        if lacking:
-            print(f"    missing in {len(lacking)} of {done.sizes[dim]} {dim}s: {_some(lacking)}")
-    if found["n_missing_files"]:
-        print(f"    {found['n_missing_files']} files that were written are missing or have another size")
-    print(f"    in {found['seconds']:.3g} s of its workers together")
-    for run in json.loads(found["runs"]):
-        version = run.get("versions", {}).get("flyxr", "of a version before 0.2")
-        print(
-            f"    begun {run['started']} by process {run['pid']} on {run['host']}, {run['workers']}, "
-            f"{run['engine']} on {run['device']}, flyxr {version}"
-        )
+    for path in options.store:
+        print(store.describe(path))
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -459,18 +426,12 @@ def _bench(options: argparse.Namespace) -> None:
     print(bench.table(report))
 
 
-def _print_saved(path: Path) -> xr.Dataset:
-    dataset = fx.open(path)
-    kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
-    print(f"{path}: {kind}, {_dims(dataset)}, {size_text(_bytes(path))} on disk")
-    return dataset
+def _print_saved(path: Path) -> None:
+    print(store.describe(path).splitlines()[0])
 
 
 def _format_labels(labels: Sequence[Any], limit: int = 8) -> str:
     return ", ".join(map(str, labels[:limit])) + (", …" if len(labels) > limit else "")
-
-
-_some = _format_labels
 
 
 def _dims(data: xr.Dataset | xr.DataArray) -> str:

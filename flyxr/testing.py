@@ -1,17 +1,29 @@
-"""Makers of small data for tests and examples."""
+"""Tiny networks and stimuli for tests and examples, and engines that count, wait or fail."""
 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+import threading
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import xarray as xr
 
 from flyxr import connectome, hexgrid, schema
+from flyxr.engine import ENGINES
 from flyxr.engine.base import Network, Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from flyxr.engine import EngineRecord
+    from flyxr.engine.base import Engine, EngineResult
 
 
 def tiny_connectome(
@@ -88,3 +100,116 @@ def random_rendering(
         {"luminance": (("sample", "time", "column"), luminance)},
         {"sample": np.arange(n_samples), "time": schema.time_coord(n_frames, dt), **hexgrid.column_coords(extent)},
     )
+
+
+def noise_rendering(n_samples: int = 5, n_time: int = 6, dt: float = 1 / 100, extent: int = 2) -> xr.Dataset:
+    """Rendering of up to 40 samples of uniform noise with the coordinate ``angle``; the first are always the same.
+
+    Examples
+    --------
+    >>> dict(noise_rendering().sizes)
+    {'sample': 5, 'time': 6, 'column': 19}
+    """
+    n_columns = hexgrid.n_columns(extent)
+    values = np.random.default_rng(0).random((40, n_time, n_columns), dtype=np.float32)[:n_samples]
+    coords = {"sample": np.arange(n_samples), "time": schema.time_coord(n_time, dt), **hexgrid.column_coords(extent)}
+    rendering = xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+    return rendering.assign_coords(angle=("sample", np.arange(n_samples) * 30.0))
+
+
+class _ObservedEngine:
+    """Record of an engine whose function calls another one first."""
+
+    def __init__(self, record: EngineRecord, callback: Callable[[Parameters, NDArray[np.floating]], None]) -> None:
+        self._record, self._callback = record, callback
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._record, name)
+
+    def load(self) -> Engine:
+        integrate = self._record.load()
+
+        def observed(
+            network: Network, parameters: Parameters, stimulus: Any, dt: float, **options: Any
+        ) -> EngineResult:
+            self._callback(parameters, stimulus)
+            return integrate(network, parameters, stimulus, dt, **options)
+
+        return observed
+
+
+@contextmanager
+def observed_engine(
+    callback: Callable[[Parameters, NDArray[np.floating]], None], name: str = "stencil"
+) -> Iterator[None]:
+    """Call a function before each integration of an engine in this process.
+
+    Parameters
+    ----------
+    callback
+        Function of the parameters and of the stimulus (sample, time, column). It may count, wait or raise.
+    name
+        Name of the engine.
+
+    Examples
+    --------
+    >>> import flyxr as fx
+    >>> n_samples = []
+    >>> ensemble = fx.sample_ensemble(2, seed=0, connectome=tiny_connectome(2))
+    >>> with observed_engine(lambda parameters, stimulus: n_samples.append(len(stimulus))):
+    ...     responses = fx.simulate(noise_rendering(), ensemble, connectome=tiny_connectome(2), device="cpu").compute()
+    >>> n_samples
+    [5, 5]
+    """
+    record = ENGINES[name]
+    ENGINES[name] = cast("EngineRecord", _ObservedEngine(record, callback))
+    try:
+        yield
+    finally:
+        ENGINES[name] = record
+
+
+@contextmanager
+def failing_engine(n_calls: int, error: BaseException, name: str = "stencil") -> Iterator[None]:
+    """Raise an error in all integrations of an engine after the first ``n_calls``.
+
+    Examples
+    --------
+    >>> import flyxr as fx
+    >>> ensemble = fx.sample_ensemble(2, seed=0, connectome=tiny_connectome(2))
+    >>> with failing_engine(1, OSError("full")):
+    ...     fx.simulate(noise_rendering(), ensemble, connectome=tiny_connectome(2), device="cpu").compute()
+    Traceback (most recent call last):
+        ...
+    OSError: full
+    """
+    lock, count = threading.Lock(), 0
+
+    def count_and_raise(parameters: Parameters, stimulus: NDArray[np.floating]) -> None:
+        nonlocal count
+        with lock:
+            count += 1
+            if count > n_calls:
+                raise error
+
+    with observed_engine(count_and_raise, name):
+        yield
+
+
+def corrupt_file(path: Path, *, keep_time: bool = False) -> None:
+    """Flip the bits of one byte of a file; with ``keep_time`` without changing its times.
+
+    Examples
+    --------
+    >>> path = Path(tempfile.mkdtemp()) / "file"
+    >>> _ = path.write_bytes(b"abc")
+    >>> corrupt_file(path)
+    >>> path.read_bytes() == b"abc"
+    False
+    """
+    stat = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+    if keep_time:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

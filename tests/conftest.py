@@ -11,6 +11,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from flyxr.testing import observed_engine
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -83,3 +85,11 @@ def counting_scheduler() -> Iterator[CountingScheduler]:
     scheduler = CountingScheduler()
     with dask.config.set(scheduler=scheduler):
         yield scheduler
+
+
+@pytest.fixture
+def computed_blocks() -> Iterator[list[tuple[float, int]]]:
+    """First bias of the model, and number of samples, of each block that threads of this process integrate."""
+    blocks: list[tuple[float, int]] = []
+    with observed_engine(lambda parameters, stimulus: blocks.append((float(parameters.bias[0, 0]), len(stimulus)))):
+        yield blocks

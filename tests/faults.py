@@ -1,18 +1,15 @@
-"""Let a process die at each file operation of a call in turn, and look at what it leaves.
+"""Kill a call at each of its file operations in turn, and check what it leaves behind.
 
-Run as a program, since what it watches file operations with cannot be taken off again:
-``python tests/faults.py SCENARIO FOLDER [STRIDE]`` prints how many points there were, and how many states of the store
-they left, for each mode; or what went wrong at one.
+It is a program, since audit hooks cannot be removed: ``python tests/faults.py SCENARIO FOLDER [STRIDE]`` prints the
+number of operations, and of distinct states of the store that they leave, for each mode; or the first failure.
 
-An operation is whatever changes files: opening one to write, renaming, removing, making a folder, waiting for the disk.
-At the chosen one, and at all that come after it, ``Death`` is raised instead, so that no clean-up reaches the disk.
-In the mode ``power`` all that was written and not waited for is cut in half, as after a loss of power. A state of the
-store that was looked at before is not looked at again.
+An operation is anything that changes files: opening one to write, renaming, removing, creating a folder, syncing. The
+chosen one and all later ones raise ``Death``, so that no clean-up reaches the disk. In the mode ``power`` all unsynced
+data is cut in half, as after a loss of power. Each state of the store is checked once.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import sys
@@ -26,29 +23,26 @@ import numpy as np
 import pytest
 import xarray as xr
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import test_sweep as tiny
-
 import flyxr as fx
 from flyxr import errors, identity
-from flyxr.store import ledger
-from flyxr.sweep import SweepMismatchError
+from flyxr.store.ledger import store_id
+from flyxr.sweeping import SweepMismatchError
+from flyxr.testing import corrupt_file, failing_engine, noise_rendering, tiny_connectome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}
-plan = importlib.import_module("flyxr.sweep.plan")
+CONNECTOME = tiny_connectome(extent=2)
 
 
 class Death(BaseException):
-    """The process is no more."""
+    """Stands for the death of the process."""
 
 
 class Disk:
-    """Counts operations below a folder, dies at one of them, and knows what is not on the disk yet."""
+    """Counts operations below a folder, raises at one of them, and keeps track of unsynced files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.lock, self.thread = str(folder), threading.RLock(), threading.get_ident()
@@ -74,7 +68,7 @@ class Disk:
         if not isinstance(path, str | os.PathLike):
             return
         path = os.fspath(path)
-        if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:  # as shutil.rmtree names what it removes
+        if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:  # shutil.rmtree passes a descriptor of the folder
             path = f"{os.readlink(f'/proc/self/fd/{arguments[1]}')}/{path}"
         if not path.startswith(self.folder):
             return
@@ -100,10 +94,10 @@ class Disk:
             if self.is_watching and path.startswith(self.folder):
                 self.operation()
                 self.unsynced.pop(path, None)
-        # Waiting for this disk would show nothing.
+        # A real sync would only take time.
 
     def lose_power(self) -> None:
-        """Cut what was not waited for in half."""
+        """Cut unsynced data in half."""
         self.is_watching = False
         for path, kept in self.unsynced.items():
             if os.path.isfile(path):
@@ -111,177 +105,166 @@ class Disk:
                 os.truncate(path, kept + (max(size, kept) - kept) // 2)
 
 
-def data(n_samples: int) -> xr.Dataset:
-    return tiny.rendering(n_samples)
-
-
-def sweep(path: Path, n_models: int, n_samples: int, **options: Any) -> xr.Dataset:
-    rendering = options.pop("rendering", None)
-    return tiny.sweep(path, data(n_samples) if rendering is None else rendering, tiny.ensemble(n_models), **options)
+def sweep(
+    path: Path, n_models: int, n_samples: int, *, rendering: xr.Dataset | None = None, **options: Any
+) -> xr.Dataset:
+    rendering = noise_rendering(n_samples) if rendering is None else rendering
+    ensemble = fx.sample_ensemble(n_models, seed=0, connectome=CONNECTOME)
+    options |= {"connectome": CONNECTOME, "device": "cpu", "block_samples": 2, "progress": False}
+    responses = fx.sweep(rendering, ensemble, path, **options)
+    assert isinstance(responses, xr.Dataset)
+    return responses
 
 
 OTHER_ANGLES = {"angle": ("sample", np.arange(5) * 7.0)}
-BEFORE: dict[str, Callable[[Path], Any] | None] = {
+PREPARE: dict[str, Callable[[Path], Any] | None] = {
     "create": None,
     "extend": lambda path: sweep(path, 2, 3),
-    "go on": lambda path: interrupted(path),
+    "resume": lambda path: interrupt_sweep(path),
     "relabel": lambda path: sweep(path, 3, 5),
     "overwrite": lambda path: sweep(path, 2, 3),
-    "mend": lambda path: damaged(path),
+    "repair": lambda path: damage_sweep(path),
     "save": None,
-    "save over": lambda path: fx.save(data(3), path),
+    "save over": lambda path: fx.save(noise_rendering(3), path),
 }
 CALLS: dict[str, Callable[[Path], Any]] = {
     "create": lambda path: sweep(path, 2, 3),
     "extend": lambda path: sweep(path, 3, 5),
-    "go on": lambda path: sweep(path, 3, 5),
-    "relabel": lambda path: sweep(path, 3, 5, rendering=data(5).assign_coords(OTHER_ANGLES), relabel=True),
+    "resume": lambda path: sweep(path, 3, 5),
+    "relabel": lambda path: sweep(path, 3, 5, rendering=noise_rendering(5).assign_coords(OTHER_ANGLES), relabel=True),
     "overwrite": lambda path: sweep(path, 2, 3, initial_state="rest", overwrite=True),
-    "mend": lambda path: sweep(path, 3, 5, verify=True),
-    "save": lambda path: fx.save(data(5), path),
-    "save over": lambda path: fx.save(data(5), path, overwrite=True),
+    "repair": lambda path: sweep(path, 3, 5, verify=True),
+    "save": lambda path: fx.save(noise_rendering(5), path),
+    "save over": lambda path: fx.save(noise_rendering(5), path, overwrite=True),
 }
-AGAIN = {
+REPEAT = {
     "overwrite": lambda path: sweep(path, 2, 3, initial_state="rest"),
-    "save": lambda path: path if path.exists() else fx.save(data(5), path),
+    "save": lambda path: path if path.exists() else fx.save(noise_rendering(5), path),
 }
 
 
-def interrupted(path: Path) -> None:
-    base = importlib.import_module("flyxr.sweep.base")
-    original, calls = base.run_block, []
-
-    def failing(*given: Any) -> Any:
-        calls.append(1)
-        if len(calls) > 3:
-            raise OSError(28, "No space left on device")
-        return original(*given)
-
-    base.run_block = failing
-    try:
+def interrupt_sweep(path: Path) -> None:
+    with failing_engine(3, OSError(28, "No space left on device")), suppress(OSError):
         sweep(path, 3, 5)
-    except OSError:
-        pass
-    finally:
-        base.run_block = original
 
 
-def damaged(path: Path) -> None:
+def damage_sweep(path: Path) -> None:
     sweep(path, 3, 5)
-    tiny.corrupt(path / "response/c/1/1/0/0/0", keep_time=True)
+    corrupt_file(path / "response/c/1/1/0/0/0", keep_time=True)
     (path / "luminance/c/2/0/0").unlink()
 
 
-def opened(path: Path) -> tuple[xr.Dataset, list[str]]:
-    with warnings.catch_warnings(record=True) as told:
+def open_with_warnings(path: Path) -> tuple[xr.Dataset, list[str]]:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        return fx.open(path), [str(one.message) for one in told if issubclass(one.category, errors.FlyxrWarning)]
+        dataset = fx.open(path)
+    return dataset, [str(record.message) for record in caught if issubclass(record.category, errors.FlyxrWarning)]
 
 
 def check(path: Path, scenario: str, old: xr.Dataset | None, new: xr.Dataset) -> None:
-    """Raise AssertionError if what is at the path says something that is not so."""
+    """Raise AssertionError if the store at the path is wrong about its content."""
     if not path.exists():
-        with pytest.raises(errors.MissingError, match=None if old is None else "being replaced when the process ended"):
+        with pytest.raises(
+            errors.MissingError, match=None if old is None else "the process that was replacing it ended"
+        ):
             fx.open(path)
         assert old is None or fx.open(next(path.parent.glob("r.zarr.partial-*/replaced"))).load().identical(old)
         return
-    found, told = opened(path)
+    dataset, messages = open_with_warnings(path)
     if scenario.startswith("save"):
-        assert not told, told
-        assert found.load().identical(new) or (old is not None and found.load().identical(old)), "half of a store"
+        assert not messages, messages
+        assert dataset.load().identical(new) or (old is not None and dataset.load().identical(old)), "partial store"
         return
     status = fx.sweep_status(path)
-    assert dict(status.sizes) == {dim: found.sizes[dim] for dim in ("model", "sample")}
+    assert dict(status.sizes) == {dim: dataset.sizes[dim] for dim in ("model", "sample")}
     for coord in status.coords:
-        assert status[coord].variable.identical(found[coord].variable), f"{coord} of status and store differ"
-    truths = [truth for truth in (old, new) if truth is not None]
-    labels = [set_of_labels(truth) for truth in truths]
-    assert set_of_labels(found) in labels, "labels of neither"
-    alike = [truth for truth, known in zip(truths, labels, strict=True) if known == set_of_labels(found)]
-    missing = 0
-    for model in range(found.sizes["model"]):
-        for sample in range(found.sizes["sample"]):
-            there = found.response[model, sample]
+        assert status[coord].variable.identical(dataset[coord].variable), f"{coord} of status and store differ"
+    labels = label_text(dataset)
+    references = [reference for reference in (old, new) if reference is not None and label_text(reference) == labels]
+    assert references, "the labels are neither the old nor the new ones"
+    n_missing = 0
+    for model in range(dataset.sizes["model"]):
+        for sample in range(dataset.sizes["sample"]):
             is_done = bool(status.done[model, sample])
             try:
-                values = there.values
+                values = dataset.response[model, sample].values
             except fx.store.StoreError:
-                # What decayed in silence is found when it is read.
-                assert not is_done or scenario == "mend", "a response that is done cannot be read"
-                missing += not is_done
+                # Silent corruption is found on reading.
+                assert not is_done or scenario == "repair", "a response that is done cannot be read"
+                n_missing += not is_done
                 continue
             if np.isnan(values).all():
                 assert not is_done, "a response that is done is NaN"
-                missing += 1
+                n_missing += 1
             else:
-                assert any(np.array_equal(values, truth.response[model, sample]) for truth in alike), "other numbers"
-    assert not missing or told, "responses are missing, and opening says nothing"
-    assert not (missing and status.attrs["complete"]), "complete, and responses are missing"
-    assert status.attrs["complete"] == (not told), (status.attrs, told)
+                expected = [reference.response[model, sample] for reference in references]
+                assert any(np.array_equal(values, response) for response in expected), "other numbers"
+    assert not n_missing or messages, "responses are missing, and opening does not warn"
+    assert not (n_missing and status.attrs["complete"]), "complete, but responses are missing"
+    assert status.attrs["complete"] == (not messages), (status.attrs, messages)
 
 
-def set_of_labels(found: xr.Dataset) -> str:
-    coords = {name: (coord.dims, coord.values.tolist(), coord.attrs) for name, coord in found.coords.items()}
+def label_text(dataset: xr.Dataset) -> str:
+    coords = {name: (coord.dims, coord.values.tolist(), coord.attrs) for name, coord in dataset.coords.items()}
     return repr(sorted(coords.items()))
 
 
-def state_of(path: Path) -> str:
-    """All that is to be seen at the path, whatever names zarr gives to files that are not whole yet."""
+def store_state(path: Path) -> str:
+    """Names and digests of all files, except for the random names of partial ones."""
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.suffix != ".lock"]
-    seen = [(file.name if file.suffix != ".partial" else "", identity.content_digest(file)) for file in files]
-    return repr([*seen, sorted(folder.name for folder in path.parent.glob("*/replaced"))])
+    digests = [(file.name if file.suffix != ".partial" else "", identity.content_digest(file)) for file in files]
+    return repr([*digests, sorted(folder.name for folder in path.parent.glob("*/replaced"))])
 
 
 def run(scenario: str, folder: Path, stride: int) -> None:
-    """Die at each point, in both modes."""
-    plan.BLOCK_SAMPLES = 2
-    call, before = CALLS[scenario], BEFORE[scenario]
-    path, kept = folder / "work" / "r.zarr", folder / "kept" / "r.zarr"
+    """Die at every ``stride``-th operation, in both modes."""
+    call, prepare = CALLS[scenario], PREPARE[scenario]
+    path, initial = folder / "work" / "r.zarr", folder / "initial" / "r.zarr"
     path.parent.mkdir(parents=True)
     old = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if before is not None:
-            before(kept)
-            shutil.copytree(kept, path)
-            old = fx.open(kept).load() if scenario not in ("go on", "mend") else None
+        if prepare is not None:
+            prepare(initial)
+            shutil.copytree(initial, path)
+            old = fx.open(initial).load() if scenario not in ("resume", "repair") else None
         call(path)
     new = fx.open(path).load()
-    if old is None and before is not None:
+    if old is None and prepare is not None:
         old = new
     disk = Disk(path.parent)
     for mode in ("kill", "power"):
-        point, seen = 0, set()
+        operation, states = 0, set()
         while True:
-            renew(path, kept if before is not None else None)
-            if not dies(disk, point, lambda: call(path), mode):
+            restore(path, initial if prepare is not None else None)
+            if not dies(disk, operation, lambda: call(path), mode):
                 break
-            if (state := state_of(path)) not in seen:
-                seen.add(state)
+            if (state := store_state(path)) not in states:
+                states.add(state)
                 try:
                     check(path, scenario, old, new)
-                    check_way_on(path, scenario, old, new)
+                    check_repeat(path, scenario, old, new)
                 except BaseException as error:
-                    at = f"{scenario}, {mode}, at operation {point}"
-                    raise AssertionError(f"{at}: {type(error).__name__}: {error}") from error
-            point += stride
-        sys.stdout.write(f"{scenario}, {mode}: {point} {len(seen)}\n")
+                    case = f"{scenario}, {mode}, at operation {operation}"
+                    raise AssertionError(f"{case}: {type(error).__name__}: {error}") from error
+            operation += stride
+        sys.stdout.write(f"{scenario}, {mode}: {operation} {len(states)}\n")
 
 
-def renew(path: Path, kept: Path | None) -> None:
-    """Put the folder back to what it was before the call."""
-    while path.parent.exists():  # threads of the dead may still be at it
+def restore(path: Path, initial: Path | None) -> None:
+    """Restore the folder as it was before the call."""
+    while path.parent.exists():  # threads of the dead call may still write
         shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir()
-    if kept is not None:
-        shutil.copytree(kept, path)
+    if initial is not None:
+        shutil.copytree(initial, path)
 
 
-def dies(disk: Disk, point: int, call: Callable[[], Any], mode: str) -> bool:
-    """Make a call that dies at an operation; whether it did."""
+def dies(disk: Disk, operation: int, call: Callable[[], Any], mode: str) -> bool:
+    """Make a call that dies at an operation; return False if it ends before."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        disk.watch(point)
+        disk.watch(operation)
         try:
             call()
         except Death:
@@ -293,21 +276,21 @@ def dies(disk: Disk, point: int, call: Callable[[], Any], mode: str) -> bool:
         return False
 
 
-def check_way_on(path: Path, scenario: str, old: xr.Dataset | None, new: xr.Dataset) -> None:
-    """Raise AssertionError if the same call again does not lead to what it would have led to undisturbed."""
+def check_repeat(path: Path, scenario: str, old: xr.Dataset | None, new: xr.Dataset) -> None:
+    """Raise AssertionError if repeating the call does not give the same store as an undisturbed call."""
     if scenario == "save over" or (not path.exists() and old is not None):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if scenario == "extend":
             with suppress(SweepMismatchError):
-                assert sweep(path, 2, 3).load().identical(old), "the first call gives something else"
-        if scenario == "overwrite" and ledger.store_id(path) == ledger.store_id(path.parents[1] / "kept" / "r.zarr"):
-            return  # nothing is replaced yet
-        AGAIN.get(scenario, CALLS[scenario])(path)
-    final, told = opened(path)
-    assert not told, told
-    xr.testing.assert_identical(final.load(), new)
+                assert sweep(path, 2, 3).load().identical(old), "the first call gives another result"
+        if scenario == "overwrite" and store_id(path) == store_id(path.parents[1] / "initial" / "r.zarr"):
+            return  # the old store is not replaced yet
+        REPEAT.get(scenario, CALLS[scenario])(path)
+    dataset, messages = open_with_warnings(path)
+    assert not messages, messages
+    xr.testing.assert_identical(dataset.load(), new)
     assert not list(path.rglob("*.partial"))
 
 

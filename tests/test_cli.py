@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import subprocess
@@ -18,7 +17,8 @@ import pytest
 import flyxr as fx
 from flyxr import cli, provenance
 from flyxr.errors import FlyxrWarning, InputError, Problem
-from flyxr.sweep import Plan
+from flyxr.sweeping import Plan
+from flyxr.testing import failing_engine
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,9 +101,7 @@ def test_render_simulate_info__from_an_array_to_responses(tmp_path: Path, capsys
     np.testing.assert_array_equal(got.response, expected.response)
 
 
-def test_simulate__plans_stops_and_resumes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simulate__plans_stops_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     movie, ensemble, out = (str(tmp_path / name) for name in ("m.zarr", "e.zarr", "o.zarr"))
     fx.save(fx.stimuli.moving_digits(n_samples=2, n_frames=3), movie)
     fx.save(fx.sample_ensemble(3, seed=0), ensemble)
@@ -112,19 +110,9 @@ def test_simulate__plans_stops_and_resumes(
     assert "3 of 1 model x 2 samples" in capsys.readouterr().out
     assert not Path(out).exists()
 
-    fsync, n_written = os.fsync, 0
-
-    def fsync_until_full(handle: int) -> None:
-        nonlocal n_written
-        n_written += "/response/c/" in os.readlink(f"/proc/self/fd/{handle}")
-        if n_written > 1:
-            raise OSError(28, "No space left on device")
-        fsync(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fsync_until_full)
-        assert cli.main(command) == 2
-    assert re.search(r"of 6 responses .*the same command again goes on from there", capsys.readouterr().err)
+    with failing_engine(1, OSError(28, "No space left on device")):
+        assert cli.main([*command, "--device", "cpu"]) == 2
+    assert re.search(r"of 6 responses .*repeat the command to resume", capsys.readouterr().err)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert cli.main(["info", out]) == 0
@@ -296,8 +284,8 @@ def test_run_command__prints_hints_for_the_command_line(capsys: pytest.CaptureFi
 
 def test_plan__small_disk_on_the_command_line() -> None:
     small = Plan(1, 0, 1, 1, 10, 10, 1.0, 1e12, 1000)
-    assert str(small).endswith("too small: record less, or store less with precision=10 or 'float16'")
-    assert small.text(command_line=True).endswith("record less, or store less with --precision 10 or float16")
+    assert str(small).endswith("too small: record less, or reduce the precision with precision=10 or 'float16'")
+    assert small.text(command_line=True).endswith("record less, or reduce the precision with --precision 10 or float16")
 
 
 @pytest.mark.parametrize(
@@ -383,7 +371,7 @@ def test_info__lists_runs_and_missing_files_of_a_sweep(tmp_path: Path, capsys: p
     printed = capsys.readouterr()
     assert "2 of 4 responses of a model to a sample are done" in printed.out
     assert "1 files that were written are missing or have another size" in printed.out
-    assert "run the same `flyxr simulate` again, which computes them anew" in printed.err
+    assert "run the same `flyxr simulate` again to recompute them" in printed.err
 
 
 def test_simulate__rejects_other_labels_and_writes_them_on_request(

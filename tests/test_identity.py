@@ -22,7 +22,7 @@ from flyxr import identity, provenance, schema
 from flyxr.connectome import tables
 from flyxr.errors import FlyxrWarning, InputError
 from flyxr.identity import ChangedError
-from flyxr.sweep import SweepMismatchError
+from flyxr.sweeping import SweepMismatchError
 from flyxr.testing import random_rendering, tiny_connectome
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""Datasets on disk: zarr v3 with a chunk policy, written completely or not at all, and missed where they are not."""
+"""Datasets on disk: zarr v3 with a chunk policy, written completely or not at all, with a check for missing files."""
 
 from __future__ import annotations
 
+from flyxr.store.description import describe
 from flyxr.store.encoding import round_mantissa
 from flyxr.store.files import (
     StoredFile,
@@ -9,15 +10,15 @@ from flyxr.store.files import (
     atomic_directory,
     check_target,
     is_intact,
-    listing,
-    missing,
+    list_files,
+    missing_error,
     nearest_folder,
     scratch_directory,
-    sizes_and_times,
+    stat_files,
     sync,
     write_attrs,
 )
-from flyxr.store.reading import labels_of, open
+from flyxr.store.reading import open, read_labels
 from flyxr.store.writing import save, write_region, write_template
 
 __all__ = [
@@ -25,16 +26,17 @@ __all__ = [
     "StoredFile",
     "atomic_directory",
     "check_target",
+    "describe",
     "is_intact",
-    "labels_of",
-    "listing",
-    "missing",
+    "list_files",
+    "missing_error",
     "nearest_folder",
     "open",
+    "read_labels",
     "round_mantissa",
     "save",
     "scratch_directory",
-    "sizes_and_times",
+    "stat_files",
     "sync",
     "write_attrs",
     "write_region",

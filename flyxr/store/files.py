@@ -1,4 +1,4 @@
-"""Files of a store: written whole or not at all, durably, and known again by size, time and digest."""
+"""Files of a store: written completely or not at all, synced to disk, and checked by size, time and digest."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
 MANIFEST = "manifest.json"
-"""File that lists all files of a saved store; it lies in the folder of an array, where zarr looks for none."""
+"""File that lists all files of a saved store; it lies in the folder of an array, where zarr ignores it."""
 _READ_BYTES = 2**22
 
 
 class StoreError(FlyxrError, ValueError):
-    """What lies at a path is not a store of flyxr, or not all of it."""
+    """The path is not a store of flyxr, or files of the store are missing or corrupted."""
 
 
 class StoredFile(NamedTuple):
-    """A file of a store as it was written: path in the store, size in bytes, time in ns, and digest of its content.
+    """A file of a store as it was written: path in the store, size in bytes, mtime in ns, and digest of its content.
 
     In ledgers of version 0.1 the digest is a CRC-32C, as an integer.
     """
@@ -41,15 +41,15 @@ class StoredFile(NamedTuple):
 
 def sync(path: str | Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
-def stamp(store: str | Path, path: str | Path) -> StoredFile:
-    """Size, time and digest of a file of a store, once it is on the disk."""
+def fingerprint(store: str | Path, path: str | Path) -> StoredFile:
+    """Sync a file of a store; return its size, time and digest."""
     file = Path(store) / path
     sync(file)
     stat = file.stat()
@@ -59,7 +59,7 @@ def stamp(store: str | Path, path: str | Path) -> StoredFile:
 def is_intact(store: str | Path, stored: StoredFile, *, verify: bool = False) -> bool:
     """Whether a file is as it was written.
 
-    A file of another size is not; one that was touched since is compared by its digest, as all are with ``verify``.
+    The size must match. The digest is compared if the modification time differs, or always with ``verify``.
     """
     file = Path(store) / stored.path
     if not file.is_file():
@@ -69,8 +69,8 @@ def is_intact(store: str | Path, stored: StoredFile, *, verify: bool = False) ->
         return False
     if stat.st_mtime_ns == stored.mtime_ns and not verify:
         return True
-    found = _crc32c(file) if isinstance(stored.digest, int) else identity.content_digest(file)
-    return found == stored.digest
+    digest = _crc32c(file) if isinstance(stored.digest, int) else identity.content_digest(file)
+    return digest == stored.digest
 
 
 def _crc32c(path: Path) -> int:
@@ -83,57 +83,57 @@ def _crc32c(path: Path) -> int:
     return int(value)
 
 
-def listing(folder: Path, *, without: Container[str] = ()) -> dict[str, tuple[int, int]]:
-    """Size in bytes and time in ns of all files below a folder, by path in it; some folders may be left out."""
-    found: dict[str, tuple[int, int]] = {}
+def list_files(folder: Path, *, exclude: Container[str] = ()) -> dict[str, tuple[int, int]]:
+    """Size in bytes and mtime in ns of all files below a folder, by relative path, outside of ``exclude``d folders."""
+    stats: dict[str, tuple[int, int]] = {}
     folders = [""]
     while folders:
-        inner = folders.pop()
-        with os.scandir(folder / inner) as entries:
+        subfolder = folders.pop()
+        with os.scandir(folder / subfolder) as entries:
             for entry in entries:
-                name = f"{inner}{entry.name}"
+                name = f"{subfolder}{entry.name}"
                 if entry.is_dir():
-                    folders += [] if f"{name}/" in without else [f"{name}/"]
+                    folders += [] if f"{name}/" in exclude else [f"{name}/"]
                     continue
-                with suppress(FileNotFoundError):  # what is being written has had its name changed
+                with suppress(FileNotFoundError):  # a file being written is renamed when it is complete
                     stat = entry.stat()
-                    found[name] = (stat.st_size, stat.st_mtime_ns)
-    return found
+                    stats[name] = (stat.st_size, stat.st_mtime_ns)
+    return stats
 
 
-def sizes_and_times(store: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Size in bytes and time in ns of those files of a store that are there; cheaper than listing its many folders."""
-    found: dict[str, tuple[int, int]] = {}
+def stat_files(store: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Size in bytes and mtime in ns of the given files that exist; cheaper than listing the many folders of a store."""
+    stats: dict[str, tuple[int, int]] = {}
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):
             stat = os.stat(f"{store}/{path}")
-            found[path] = (stat.st_size, stat.st_mtime_ns)
-    return found
+            stats[path] = (stat.st_size, stat.st_mtime_ns)
+    return stats
 
 
 def write_attrs(folder: Path, attrs: Mapping[str, object]) -> None:
-    """Give attributes to a zarr group or array; its file is replaced at once, and on the disk."""
+    """Add attributes to a zarr group or array; its metadata file is replaced atomically and synced."""
     file = folder / "zarr.json"
     metadata = json.loads(file.read_text(encoding="utf-8"))
     metadata["attributes"] = {**metadata.get("attributes", {}), **attrs}
-    fresh = file.with_suffix(".partial")
-    fresh.write_text(json.dumps(metadata), encoding="utf-8")
-    sync(fresh)
-    os.replace(fresh, file)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(metadata), encoding="utf-8")
+    sync(partial)
+    os.replace(partial, file)
 
 
 def write_manifest(store: Path, name: str) -> None:
-    """List all files of a store, with their sizes and digests, once they are on the disk; beside those of an array."""
+    """Sync all files of a store, and list their sizes and digests in the folder of the array ``name``."""
     with ThreadPoolExecutor(base.n_threads()) as pool:
-        stamps = list(pool.map(lambda file: stamp(store, file), sorted(listing(store))))
-    found = {stored.path: [stored.n_bytes, stored.digest] for stored in stamps}
-    file = store / name / MANIFEST
-    file.write_text(json.dumps(found), encoding="utf-8")
-    sync(file)
+        stored = list(pool.map(lambda file: fingerprint(store, file), sorted(list_files(store))))
+    manifest = {file.path: [file.n_bytes, file.digest] for file in stored}
+    path = store / name / MANIFEST
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    sync(path)
 
 
 def read_manifest(store: Path) -> Mapping[str, tuple[int, str]]:
-    """Size and digest of each file that a store was saved with, by path; empty where no manifest is.
+    """Size and digest of each file that a store was saved with, by path; empty without a manifest.
 
     Raises
     ------
@@ -142,29 +142,29 @@ def read_manifest(store: Path) -> Mapping[str, tuple[int, str]]:
     """
     for file in sorted(store.glob(f"*/{MANIFEST}")):
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            return {str(name): (int(n_bytes), str(digest)) for name, (n_bytes, digest) in found.items()}
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            return {str(name): (int(n_bytes), str(digest)) for name, (n_bytes, digest) in manifest.items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise StoreError(
-                Problem(f"{file} is no manifest of a store ({type(error).__name__}: {error})", "restore the store")
+                Problem(f"{file} is not the manifest of a store ({type(error).__name__}: {error})", "restore the store")
             ) from error
     return {}
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder that a path lies in, or shall lie in, or the nearest above it that exists."""
+    """The nearest parent folder of a path that exists."""
     return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
-    """Path that a store may be written to; the folder it lies in is made.
+    """Check that a store can be written to a path, and create its parent folder.
 
     Raises
     ------
     ExistsError
-        A FileExistsError. If the path exists, and is not to be overwritten or no store.
+        A FileExistsError. If the path exists, unless it is a zarr store and ``overwrite`` is true.
     UnwritableError
-        An OSError. If the folder cannot be made or written.
+        An OSError. If the folder cannot be created or written.
 
     Examples
     --------
@@ -176,8 +176,8 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
     path = Path(path)
     if path.exists() or path.is_symlink():
         if not overwrite:
-            way = "to replace it, or choose another path"
-            raise ExistsError(Problem(f"{path} exists", f"pass overwrite=True {way}", f"add --overwrite {way}"))
+            choice = "to replace it, or choose another path"
+            raise ExistsError(Problem(f"{path} exists", f"pass overwrite=True {choice}", f"add --overwrite {choice}"))
         if not (path / "zarr.json").is_file():
             raise ExistsError(
                 Problem(f"{path} exists and is not a zarr store, so it is not overwritten", "choose another path")
@@ -187,60 +187,59 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable_error(path, error) from error
     return path
 
 
-def unwritable(path: Path, error: OSError) -> UnwritableError:
-    """Error that says that a path cannot be written, and why."""
+def unwritable_error(path: Path, error: OSError) -> UnwritableError:
+    """Error for a path that cannot be written, with the reason."""
     return UnwritableError(f"cannot write {path}: {error.strerror}; choose another path", code=error.errno)
 
 
 @contextmanager
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A path beside another, which takes its place when the block ends well and vanishes when it does not.
+    """A temporary path for a folder, which moves to ``path`` if the block succeeds and is removed if it fails.
 
     Raises
     ------
     ExistsError
-        A FileExistsError. If there is something at the path by then, and it is not to be replaced.
+        A FileExistsError. If the path exists by then and ``replace`` is false.
     """
-    with scratch_directory(path) as aside:
+    with scratch_directory(path) as scratch:
         try:
-            yield aside / "store"
+            yield scratch / "store"
             if path.exists() and replace:
-                os.rename(path, aside / "replaced")
+                os.rename(path, scratch / "replaced")
             elif path.exists():
-                raise ExistsError(Problem(f"{path} was made by another process meanwhile", "choose another path"))
-            os.rename(aside / "store", path)
+                raise ExistsError(Problem(f"another process has already created {path}", "choose another path"))
+            os.rename(scratch / "store", path)
             sync(path.parent)
         finally:
-            if (aside / "replaced").exists() and not path.exists():
-                os.rename(aside / "replaced", path)
+            if (scratch / "replaced").exists() and not path.exists():
+                os.rename(scratch / "replaced", path)
 
 
 @contextmanager
 def scratch_directory(path: Path) -> Iterator[Path]:
-    """A folder beside a path, or above it where no folder is yet, that vanishes in the end."""
-    folder = nearest_folder(path)
+    """A temporary folder in the nearest existing parent of a path."""
     try:
-        aside = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=folder))
+        scratch = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=nearest_folder(path)))
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable_error(path, error) from error
     try:
-        yield aside
+        yield scratch
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def missing(path: Path, expected: str) -> MissingError:
-    """Error that says that nothing is at a path, and where what was there is if replacing it was interrupted."""
-    rest = sorted(path.absolute().parent.glob(f"{path.name}.partial-*/replaced"))
-    if rest:
+def missing_error(path: Path, expected: str) -> MissingError:
+    """Error for a path without a store; names the old store if a replacement was interrupted."""
+    replaced = sorted(path.absolute().parent.glob(f"{path.name}.partial-*/replaced"))
+    if replaced:
         return MissingError(
             Problem(
-                f"no store at {path}: it was being replaced when the process ended",
-                f"the store that was there is {rest[-1]}; move it to {path} to have it back",
+                f"no store at {path}: the process that was replacing it ended",
+                f"the old store is {replaced[-1]}; move it to {path} to restore it",
             )
         )
     return MissingError(f"no store at {path}: expected {expected}")

@@ -1,7 +1,6 @@
-"""A journal: JSON objects, a line each, in a file that is only ever appended to.
+"""A journal: an append-only file with one JSON object per line.
 
-A line is on the disk when :func:`append` returns. A last line that was cut off, by a crash or by a loss of power, is as
-if it had not been written.
+A line is on the disk when :func:`append` returns. A last line that a crash or a loss of power cut off is ignored.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from flyxr.errors import FlyxrError, Problem
 
 
 class JournalError(FlyxrError, ValueError):
-    """A journal that cannot be read."""
+    """The journal cannot be read."""
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """All whole lines, oldest first.
+    """All complete lines, oldest first.
 
     Raises
     ------
     JournalError
-        A ValueError. If a line before the last is no JSON object.
+        A ValueError. If a complete line is not a JSON object.
 
     Examples
     --------
@@ -35,24 +34,24 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     >>> read(path)
     [{'run': 1}]
     """
-    lines = []
-    for number, line in enumerate(Path(path).read_bytes().split(b"\n")[:-1], 1):  # what has no end was cut off
+    entries = []
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n")[:-1], 1):  # the rest was cut off
         try:
-            found = json.loads(line)
+            entry = json.loads(line)
         except ValueError as error:
-            raise JournalError(Problem(f"line {number} of {path} is no JSON ({error})", "restore it")) from error
-        if not isinstance(found, dict):
-            raise JournalError(Problem(f"expected an object in line {number} of {path}, got {found!r}", "restore it"))
-        lines.append(found)
-    return lines
+            raise JournalError(Problem(f"line {number} of {path} is not JSON ({error})", "restore it")) from error
+        if not isinstance(entry, dict):
+            raise JournalError(Problem(f"expected an object in line {number} of {path}, got {entry!r}", "restore it"))
+        entries.append(entry)
+    return entries
 
 
-def append(path: str | Path, **line: Any) -> None:
-    """Write one more line, whole or not at all, and wait until it is on the disk."""
+def append(path: str | Path, **entry: Any) -> None:
+    """Append an entry, completely or not at all, and wait until it is on the disk."""
     with Path(path).open("ab") as file:
         end = file.tell()
         try:
-            file.write(json.dumps(line).encode() + b"\n")
+            file.write(json.dumps(entry).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         except OSError:
@@ -60,9 +59,9 @@ def append(path: str | Path, **line: Any) -> None:
             raise
 
 
-def mend(path: str | Path) -> None:
-    """Remove a last line that was cut off, so that the next one begins on its own."""
+def repair(path: str | Path) -> None:
+    """Remove a last line that was cut off, so that the next entry starts on a new line."""
     content = Path(path).read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)

@@ -1,4 +1,4 @@
-"""Labels of a Dataset, its coordinates and attributes, as JSON and back, and what differs between two."""
+"""Labels of a Dataset (coordinates and attributes): to JSON and back, and the differences between two."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NOT_LABELS = ("provenance", "flyxr_dataset")
-_KEPT = (str, bool, int, float, np.generic, type(None))
-"""What JSON keeps of values that are objects."""
+_SCALARS = (str, bool, int, float, np.generic, type(None))
+"""Types that object coordinates may hold."""
 
 
 def encode(dataset: xr.Dataset) -> dict[str, Any]:
-    """Coordinates and attributes as JSON holds them, but for what made the Dataset and its kind.
+    """Coordinates and attributes as JSON, without provenance and kind.
 
     Examples
     --------
@@ -34,15 +34,15 @@ def encode(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def decode(labels: Mapping[str, Any]) -> xr.Dataset:
-    """Undo :func:`encode`."""
+    """Inverse of :func:`encode`."""
     coords = {name: _decode(coord) for name, coord in labels["coords"].items()}
     return xr.Dataset(coords=coords, attrs=dict(labels["attrs"]))
 
 
 def differences(stored: xr.Dataset, given: xr.Dataset) -> list[str]:
-    """What differs between the labels of a store and those that are given, a line for each.
+    """Differences between the labels of a store and given ones, one line each.
 
-    Of dims along which more is given, as many labels as the store has are compared. How a Dataset was made is no label.
+    Where the given dims are longer, only the labels that the store has are compared. Provenance is not a label.
 
     Examples
     --------
@@ -50,14 +50,13 @@ def differences(stored: xr.Dataset, given: xr.Dataset) -> list[str]:
     >>> differences(stored, stored.assign_coords(angle=("sample", [0, 60])))
     ['angle (sample): the store has 30 at position 1, this call 60']
     """
-    lengths = {dim: slice(length) for dim, length in stored.sizes.items() if given.sizes.get(dim, 0) > length}
-    given = given.isel(lengths)
+    given = given.isel({dim: slice(length) for dim, length in stored.sizes.items() if given.sizes.get(dim, 0) > length})
     lines = []
     for name in dict.fromkeys([*stored.coords, *given.coords]):
         if name not in given.coords:
-            lines.append(f"{name}: the store has {_where(stored[name])}, this call has no such coordinate")
+            lines.append(f"{name}: the store has {_format_dims(stored[name])}, this call has no such coordinate")
         elif name not in stored.coords:
-            lines.append(f"{name}: the store has no such coordinate, this call has {_where(given[name])}")
+            lines.append(f"{name}: the store has no such coordinate, this call has {_format_dims(given[name])}")
         else:
             lines += _coord_differences(str(name), stored[name], given[name])
     for name in dict.fromkeys([*stored.attrs, *given.attrs]):
@@ -69,35 +68,35 @@ def differences(stored: xr.Dataset, given: xr.Dataset) -> list[str]:
 
 def _coord_differences(name: str, old: xr.DataArray, new: xr.DataArray) -> list[str]:
     if old.dims != new.dims or old.shape != new.shape:
-        return [f"{name}: the store has {_where(old)}, this call {_where(new)}"]
+        return [f"{name}: the store has {_format_dims(old)}, this call {_format_dims(new)}"]
     lines = []
     pairs = zip(old.values.ravel().tolist(), new.values.ravel().tolist(), strict=True)
-    wrong = [(position, a, b) for position, (a, b) in enumerate(pairs) if not _same(a, b)]
-    if wrong:
-        position, a, b = wrong[0]
-        at = f" at position {position}" if old.ndim else ""
-        more = f", and {len(wrong) - 1} others differ" if len(wrong) > 1 else ""
-        lines.append(f"{name} ({', '.join(map(str, old.dims))}): the store has {a!r}{at}, this call {b!r}{more}")
-    had, has = (json.dumps(_plain(coord.attrs), sort_keys=True) for coord in (old, new))
-    if had != has:
-        lines.append(f"{name}: the store has the attributes {had}, this call {has}")
+    changed = [(position, a, b) for position, (a, b) in enumerate(pairs) if not _is_equal(a, b)]
+    if changed:
+        position, a, b = changed[0]
+        where = f" at position {position}" if old.ndim else ""
+        others = f", and {len(changed) - 1} others differ" if len(changed) > 1 else ""
+        lines.append(f"{name} ({', '.join(map(str, old.dims))}): the store has {a!r}{where}, this call {b!r}{others}")
+    old_attrs, new_attrs = (json.dumps(_plain(coord.attrs), sort_keys=True) for coord in (old, new))
+    if old_attrs != new_attrs:
+        lines.append(f"{name}: the store has the attributes {old_attrs}, this call {new_attrs}")
     return lines
 
 
-def _same(a: Any, b: Any) -> bool:
+def _is_equal(a: Any, b: Any) -> bool:
     return bool(a == b or (a != a and b != b))
 
 
-def _where(coord: xr.DataArray) -> str:
+def _format_dims(coord: xr.DataArray) -> str:
     return f"it along ({', '.join(map(str, coord.dims))}) with lengths {coord.shape}"
 
 
 def _encode(name: str, variable: xr.Variable) -> dict[str, Any]:
     values = variable.values
     kind = values.dtype.kind
-    strange = {type(value).__name__ for value in values.ravel().tolist() if not isinstance(value, _KEPT)}
-    if kind in "cV" or (kind == "O" and strange):
-        got = ", ".join(sorted(strange)) or values.dtype
+    unsupported = {type(value).__name__ for value in values.ravel().tolist() if not isinstance(value, _SCALARS)}
+    if kind in "cV" or (kind == "O" and unsupported):
+        got = ", ".join(sorted(unsupported)) or values.dtype
         raise InputError(
             Problem(f"expected text, numbers or times in the coordinate '{name}', got {got}", "convert it")
         )
@@ -119,11 +118,11 @@ def _decode(coord: Mapping[str, Any]) -> xr.Variable:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers, text, lists and dicts of Python in place of NumPy's; what else there is as text."""
+    """Convert NumPy values to numbers, text, lists and dicts of Python, and anything else to text."""
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -1,4 +1,4 @@
-"""Opening stores lazily, and saying what is missing of them, when they are opened and when they are read."""
+"""Opening stores lazily, and reporting missing files when a store is opened and when it is read."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ import xarray as xr
 from flyxr import identity, schema
 from flyxr.errors import FlyxrWarning, Problem
 from flyxr.identity import ChangedError
-from flyxr.store import files, labels, ledger
+from flyxr.store import files, labels
 from flyxr.store.files import StoreError
+from flyxr.store.ledger import LEDGER_FILE, Ledger, read_ledger, store_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from flyxr.store.ledger import Ledger
-
-_AGAIN = (
+_RESUME_HINTS = (
     "call fx.sweep with the same inputs again to finish it, and see fx.sweep_status(path)",
     "run the same `flyxr simulate` again to finish it, and see `flyxr info`",
 )
-_ANEW = (
-    "call fx.sweep with the same inputs again, which computes them anew",
-    "run the same `flyxr simulate` again, which computes them anew",
+_RECOMPUTE_HINTS = (
+    "call fx.sweep with the same inputs again to recompute them",
+    "run the same `flyxr simulate` again to recompute them",
 )
-_MEND = (
-    "if a sweep made the store, call fx.sweep with the same inputs and verify=True, which computes it anew; else "
+_VERIFY_HINTS = (
+    "if a sweep wrote the store, call fx.sweep with the same inputs and verify=True to recompute it; otherwise "
     "restore it from a copy",
-    "if a sweep made the store, run flyxr simulate again with --verify, which computes it anew; else restore it from "
-    "a copy",
+    "if a sweep wrote the store, run the same `flyxr simulate` with --verify to recompute it; otherwise restore it "
+    "from a copy",
 )
 
 
@@ -50,56 +49,53 @@ def open(path: str | Path) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Chunked for dask as it lies on disk, so that one cell type of the responses is read without the rest. It stays
-        what it was when it was opened: reading a store that has been changed or replaced since raises. Of a sweep that
-        is under way, what has been written meanwhile is read.
+        Chunked for dask as on disk, so that one cell type of the responses is read without the rest. Reading raises if
+        the store was changed or replaced after it was opened. For a sweep that is running, reading includes blocks that
+        were written since.
 
     Raises
     ------
     MissingError
-        A FileNotFoundError. If there is nothing at the path.
+        A FileNotFoundError. If the path does not exist.
     StoreError
-        A ValueError. If what is there is no zarr v3 store, or its labels are missing; or, on computing, if a file of it
-        is missing or corrupted, which is named.
+        A ValueError. If the path is not a zarr v3 store, or its labels are missing; on computing, if a file is missing
+        or corrupted. The message names the file.
     ChangedError
         A ValueError. On computing, if the store is no longer the one that was opened.
     SchemaError
-        A ValueError. If the store says what kind it is and does not hold it.
+        A ValueError. If the content does not match the kind of the store.
 
     Warns
     -----
     FlyxrWarning
-        A UserWarning. If a sweep into the store is unfinished: it says how much is missing, and that it reads as NaN.
-        If files are missing or have another size than they were written with; reading a missing one raises.
+        A UserWarning. If a sweep into the store is unfinished: missing responses read as NaN. If files are missing or
+        have another size than they were written with; reading a missing one raises.
     """
     path = Path(path)
     if not path.exists():
-        raise files.missing(path, "a zarr store that fx.save or `flyxr` wrote")
-    found = ledger.read(path)
-    missing: list[Problem] = []
-    if found is None:
-        dataset = _open_saved(path, missing)
-    else:
-        dataset = _open_sweep(path, found, missing)
+        raise files.missing_error(path, "a zarr store that fx.save or `flyxr` wrote")
+    ledger = read_ledger(path)
+    problems: list[Problem] = []
+    dataset = _open_saved(path, problems) if ledger is None else _open_sweep(path, ledger, problems)
     if schema.KIND_ATTR in dataset.attrs:
         schema.validate(dataset, schema.kind_of(dataset, path))
-    for problem in missing:
+    for problem in problems:
         warnings.warn(FlyxrWarning(problem), stacklevel=2)
     return dataset
 
 
-def labels_of(path: Path, found: Ledger) -> xr.Dataset:
+def read_labels(path: Path, ledger: Ledger) -> xr.Dataset:
     """Labels of a sweep, as a Dataset without variables.
 
     Raises
     ------
     StoreError
-        A ValueError. If the store is of version 0.1, which kept labels in zarr files alone, and was being extended when
-        the process ended.
+        A ValueError. If an interrupted extension left the zarr files of a store of version 0.1 with other shapes than
+        its ledger; that version keeps labels in the zarr files only.
     """
-    if found.labels is not None:
-        return labels.decode(found.labels)
-    dataset = _open_first_version(path, found)
+    if ledger.labels is not None:
+        return labels.decode(ledger.labels)
+    dataset = _open_version_0_1(path, ledger)
     return dataset.drop_vars(list(dataset.data_vars))
 
 
@@ -117,8 +113,8 @@ def _open_zarr(path: Path) -> xr.Dataset:
     return dataset
 
 
-def _as_objects(dataset: xr.Dataset) -> xr.Dataset:
-    """The same with its coordinates and all text in memory, text as objects."""
+def _load_text(dataset: xr.Dataset) -> xr.Dataset:
+    """Load coordinates and text variables into memory, text as objects."""
     for name, coord in dataset.coords.items():
         values = coord.values
         dataset[name] = coord.copy(data=values.astype(object) if values.dtype.kind in "UT" else values)
@@ -128,65 +124,69 @@ def _as_objects(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _open_saved(path: Path, missing: list[Problem]) -> xr.Dataset:
-    """Open what was saved, or what others wrote; files that are missing or changed are noted."""
+def _open_saved(path: Path, problems: list[Problem]) -> xr.Dataset:
+    """Open a saved store, or one of other software; append missing and changed files to ``problems``."""
     manifest = files.read_manifest(path)
-    there = files.listing(path)
-    lost = sorted(set(manifest) - set(there))
-    _refuse_missing(path, [file for file in lost if file.endswith("zarr.json")])
+    stats = files.list_files(path)
+    missing = sorted(set(manifest) - set(stats))
+    _check_labels_exist(path, [file for file in missing if file.endswith("zarr.json")])
     dataset = _open_zarr(path)
     lazy = {str(name) for name, variable in dataset.data_vars.items() if variable.ndim and _is_raw(path, variable)}
-    _refuse_missing(path, [file for file in lost if file.split("/")[0] not in lazy])
-    missing += _missing(path, lost, manifest, there)
-    dataset = _as_objects(dataset)
+    _check_labels_exist(path, [file for file in missing if file.split("/")[0] not in lazy])
+    problems += _manifest_problems(path, missing, manifest, stats)
+    dataset = _load_text(dataset)
     for name, variable in dataset.data_vars.items():
         if str(name) in lazy:
-            inside = {file: stat for file, stat in there.items() if file.startswith(f"{name}/")}
-            stamp = identity.digest(repr(sorted(inside.items())).encode())
-            dataset[name] = _lazily(path, str(name), variable, Saved(path.absolute(), str(name), stamp))
-        elif variable.ndim and variable.dtype.kind not in "OUT":  # packed by others, and read as xarray does
+            variable_stats = {file: stat for file, stat in stats.items() if file.startswith(f"{name}/")}
+            source = SavedArray(path.absolute(), str(name), _stats_digest(variable_stats))
+            dataset[name] = _lazy_array(path, str(name), variable, source)
+        elif variable.ndim and variable.dtype.kind not in "OUT":  # packed by other software; xarray decodes it
             dataset[name] = variable.chunk(variable.encoding.get("preferred_chunks", {}))
     return dataset
 
 
-def _refuse_missing(path: Path, lost: list[str]) -> None:
-    """Raise if files are missing that are read when a store is opened: labels, shapes, text."""
-    if lost:
-        text = f"{len(lost)} files of {path} are missing, first {lost[0]}"
+def _stats_digest(stats: Mapping[str, tuple[int, int]]) -> str:
+    return identity.digest(repr(sorted(stats.items())).encode())
+
+
+def _check_labels_exist(path: Path, missing: list[str]) -> None:
+    """Raise if files are missing that opening a store reads: labels, shapes, text."""
+    if missing:
+        text = f"{len(missing)} files of {path} are missing, first {missing[0]}"
         raise StoreError(Problem(text, "restore the store from a copy"))
 
 
-def _missing(
-    path: Path, lost: list[str], manifest: Mapping[str, tuple[int, str]], there: Mapping[str, tuple[int, int]]
+def _manifest_problems(
+    path: Path, missing: list[str], manifest: Mapping[str, tuple[int, str]], stats: Mapping[str, tuple[int, int]]
 ) -> list[Problem]:
-    """Files of a store that was saved which are missing, or have another size."""
+    """Problems for files of a saved store that are missing or have another size."""
     problems = []
-    if lost:
-        text = f"{len(lost)} of {len(manifest)} files of {path} are missing, first {lost[0]}, and reading them raises"
+    if missing:
+        text = f"{len(missing)} of {len(manifest)} files of {path} are missing, first {missing[0]}; reading them raises"
         problems.append(Problem(text, "restore the store from a copy"))
-    other = sorted(
+    resized = sorted(
         file
         for file, (n_bytes, _) in manifest.items()
-        if file in there and there[file][0] != n_bytes and file != "zarr.json"  # attributes may be added
+        if file in stats and stats[file][0] != n_bytes and file != "zarr.json"  # attributes may be added
     )
-    if other:
-        text = f"{len(other)} files of {path} have another size than they were saved with, first {other[0]}"
+    if resized:
+        text = f"{len(resized)} files of {path} have another size than they were saved with, first {resized[0]}"
         problems.append(Problem(text, "if you did not change the store, restore it from a copy"))
     return problems
 
 
-def _open_first_version(path: Path, found: Ledger) -> xr.Dataset:
-    """Labels and attributes of a sweep of version 0.1, which are in its zarr files alone."""
+def _open_version_0_1(path: Path, ledger: Ledger) -> xr.Dataset:
+    """Open a sweep of version 0.1, which has labels and attributes in its zarr files only."""
     try:
-        dataset = _as_objects(_open_zarr(path))
-        sizes = (dataset.sizes.get("model"), dataset.sizes.get("sample"))
+        dataset = _load_text(_open_zarr(path))
+        shape = (dataset.sizes.get("model"), dataset.sizes.get("sample"))
     except StoreError:
-        sizes = (None, None)
-    if sizes != found.done.shape:
+        shape = (None, None)
+    if shape != ledger.done.shape:
         raise StoreError(
             Problem(
-                f"{path} was being extended when the process ended: its files are not of the (model, sample) "
-                f"{found.done.shape} that its ledger has",
+                f"{path} was being extended when the process ended: its ledger has the shape {ledger.done.shape} of "
+                "(model, sample), its files another",
                 "call fx.sweep with the same inputs again to finish it",
                 "run the same `flyxr simulate` again to finish it",
             )
@@ -194,91 +194,102 @@ def _open_first_version(path: Path, found: Ledger) -> xr.Dataset:
     return dataset
 
 
-def _open_sweep(path: Path, found: Ledger, missing: list[Problem]) -> xr.Dataset:
-    """Open a sweep with the labels of its ledger, whatever its zarr files say; what is missing is noted."""
+def _open_sweep(path: Path, ledger: Ledger, problems: list[Problem]) -> xr.Dataset:
+    """Open a sweep with the labels of its ledger; append what is missing to ``problems``."""
     import zarr
 
-    dataset = labels_of(path, found)
-    if found.labels is not None:
-        dataset = dataset.assign_attrs((found.made or {}).get("attrs", {}))
-    there = files.sizes_and_times(path, [*found.files, ledger.PLACE.as_posix()])
-    stamp = identity.digest(repr(sorted(there.items())).encode())
-    where = Swept(path.absolute(), "response", ledger.store_id(path), stamp)
-    lost = found.lose(there)
-    n_models, n_samples = found.done.shape
+    dataset = read_labels(path, ledger)
+    if ledger.labels is not None:
+        dataset = dataset.assign_attrs((ledger.final_attrs or {}).get("attrs", {}))
+    stats = files.stat_files(path, [*ledger.files, LEDGER_FILE.as_posix()])
+    identifier, digest = store_id(path), _stats_digest(stats)
+    missing = ledger.drop_missing_files(stats)
+    n_models, n_samples = ledger.done.shape
     sizes: dict[Any, int] = {**dataset.sizes, "model": n_models, "sample": n_samples}
     for variable in schema.KINDS["responses"].variables:
         try:
             array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
         except Exception as error:
             raise StoreError(
-                Problem(f"{path / variable.name / 'zarr.json'} cannot be read ({error})", *_ANEW)
+                Problem(f"{path / variable.name / 'zarr.json'} cannot be read ({error})", *_RECOMPUTE_HINTS)
             ) from error
-        bare = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), array.shape), dims=variable.dims)
-        bare.encoding = {"chunks": array.chunks}
-        stored = _lazily(path, variable.name, bare, where._replace(name=variable.name))
-        # Where the ledger has grown, and the files have not yet, the rest is missing.
-        more = {dim: (0, sizes[dim] - length) for dim, length in stored.sizes.items() if sizes[dim] > length}
-        dataset[variable.name] = stored.pad(more, constant_values=np.nan) if more else stored
-    errors = (found.made or {}).get("response") or _of_first_version(path, found)
+        template = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), array.shape), dims=variable.dims)
+        template.encoding = {"chunks": array.chunks}
+        source = SweepArray(path.absolute(), variable.name, identifier, digest)
+        stored = _lazy_array(path, variable.name, template, source)
+        # An extension updates the ledger before the zarr files; what they lack is missing.
+        padding = {dim: (0, sizes[dim] - length) for dim, length in stored.sizes.items() if sizes[dim] > length}
+        dataset[variable.name] = stored.pad(padding, constant_values=np.nan) if padding else stored
+    errors = (ledger.final_attrs or {}).get("response") or _errors_of_version_0_1(path, ledger)
     dataset["response"].attrs.update(errors)
-    n_missing = found.done.size - int(found.done.sum())
-    if lost:
-        text = f"{len(lost)} files of {path} are missing or have another size than they were written with, first "
-        missing.append(Problem(f"{text}{lost[0]}; reading those that are missing raises", *_ANEW))
-    elif not found.is_complete:
-        share = f"{n_missing} of {found.done.size} responses of a model to a sample ({n_missing / found.done.size:.0%})"
-        if n_missing:
-            text = f"{share} are missing and read as NaN"
-        elif not found.seen.all():
-            text = f"the luminance of {int((~found.seen).sum())} samples is missing and reads as NaN"
-        else:
-            text = "all responses are there, but its zarr files do not say yet what they are"
-        missing.append(Problem(f"{path} is an unfinished sweep: {text}", *_AGAIN))
+    problems += _sweep_problems(path, ledger, missing)
     return schema.annotate(dataset, "responses")
 
 
-def _of_first_version(path: Path, found: Ledger) -> dict[str, Any]:
-    """Attributes that version 0.1 gave to the responses: the errors of storing with fewer bits."""
+def _sweep_problems(path: Path, ledger: Ledger, missing: list[str]) -> list[Problem]:
+    """Problem of a sweep with missing files, or of an unfinished one."""
+    if missing:
+        text = (
+            f"{len(missing)} files of {path} are missing or have another size than they were written with, first "
+            f"{missing[0]}; reading missing ones raises"
+        )
+        return [Problem(text, *_RECOMPUTE_HINTS)]
+    if ledger.is_complete:
+        return []
+    n_all = ledger.done.size
+    n_missing = n_all - ledger.n_done
+    n_dark = int((~ledger.has_luminance).sum())
+    if n_missing:
+        share = f"{n_missing} of {n_all} responses of a model to a sample ({n_missing / n_all:.0%})"
+        text = f"{share} are missing and read as NaN"
+    elif n_dark:
+        text = f"the luminance of {n_dark} samples is missing and reads as NaN"
+    else:
+        text = "all responses are written, but the labels in its zarr files are not up to date"
+    return [Problem(f"{path} is an unfinished sweep: {text}", *_RESUME_HINTS)]
+
+
+def _errors_of_version_0_1(path: Path, ledger: Ledger) -> dict[str, Any]:
+    """Rounding errors that version 0.1 stored as attributes of the responses."""
     import zarr
 
-    if found.labels is not None:
+    if ledger.labels is not None:
         return {}
     attrs = zarr.open_array(path / "response", mode="r", zarr_format=3).attrs
     return {name: attrs[name] for name in ("largest_relative_error", "largest_error") if name in attrs}
 
 
-class Saved(NamedTuple):
-    """Where a variable of a saved store lies, and the digest of the sizes and times of its files when it was opened."""
+class SavedArray(NamedTuple):
+    """An array of a saved store, with the digest of the sizes and times of its files when it was opened."""
 
     path: Path
     name: str
-    stamp: str
+    digest: str
 
 
-class Swept(NamedTuple):
-    """Where a variable of a sweep lies, which store it is, and the digest of sizes and times when it was opened."""
+class SweepArray(NamedTuple):
+    """An array of a sweep, with the identifier of the store and the digest of its files when it was opened."""
 
     path: Path
     name: str
     store_id: str
-    stamp: str
+    digest: str
 
 
-def _lazily(path: Path, name: str, variable: xr.DataArray, where: Saved | Swept) -> xr.DataArray:
-    """Dask array of a variable of a store, one task a chunk."""
+def _lazy_array(path: Path, name: str, variable: xr.DataArray, source: SavedArray | SweepArray) -> xr.DataArray:
+    """Dask array of a variable of a store, with one task per chunk."""
     import dask.array as da
     from dask.base import tokenize
 
     chunks = variable.encoding.get("chunks") or variable.shape
-    graph_name = f"{name}-{tokenize(str(path.absolute()), *map(str, where))}"
-    stored = _Stored(where, variable.shape, variable.dtype)
+    graph_name = f"{name}-{tokenize(str(path.absolute()), *map(str, source))}"
+    backend = _CheckedArray(source, variable.shape, variable.dtype)
     meta = np.empty((0,) * variable.ndim, variable.dtype)
-    return variable.copy(data=da.from_array(stored, chunks=chunks, name=graph_name, meta=meta))
+    return variable.copy(data=da.from_array(backend, chunks=chunks, name=graph_name, meta=meta))
 
 
 def _is_raw(path: Path, variable: xr.DataArray) -> bool:
-    """Whether the numbers on disk are those of the variable, with nothing left to decode, as in all that is saved."""
+    """Whether a variable has the same numbers on disk as in memory, without decoding; true for all saved numbers."""
     import zarr
 
     encoding = variable.encoding
@@ -289,95 +300,92 @@ def _is_raw(path: Path, variable: xr.DataArray) -> bool:
     return bool(zarr.open_array(path / str(variable.name), mode="r", zarr_format=3).dtype == variable.dtype)
 
 
-class _Stored:
-    """An array on disk: opened where it is read; a file that is missing, changed or corrupted is named."""
+class _CheckedArray:
+    """An array on disk, opened on reading; names files that are missing, changed or corrupted."""
 
-    def __init__(self, where: Saved | Swept, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.where, self.shape, self.dtype, self.ndim = where, shape, dtype, len(shape)
+    def __init__(self, source: SavedArray | SweepArray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.source, self.shape, self.dtype, self.ndim = source, shape, dtype, len(shape)
 
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        if isinstance(self.where, Swept):
-            _check_id(self.where)
-        array, there = _opened(self.where)
-        starts = [_first(part) for part in key]
-        whole = array.shards or array.chunks
-        file = "/".join(["c", *(str(start // length) for start, length in zip(starts, whole, strict=True))])
-        if isinstance(self.where, Saved):
-            _check_saved(self.where, file, there)
+        if isinstance(self.source, SweepArray):
+            _check_id(self.source)
+        array, stats = _open_array(self.source)
+        starts = [_start(index) for index in key]
+        lengths = array.shards or array.chunks
+        file = "/".join(["c", *(str(start // length) for start, length in zip(starts, lengths, strict=True))])
+        if isinstance(self.source, SavedArray):
+            _check_saved(self.source, file, stats)
         else:
-            _check_written(self.where, file)
+            _check_written(self.source, file)
         try:
             values: NDArray[Any] = array[key]
         except Exception as error:
-            path = self.where.path / self.where.name / file
-            raise StoreError(Problem(f"{path} is corrupted or cannot be read ({error})", *_MEND)) from error
+            path = self.source.path / self.source.name / file
+            raise StoreError(Problem(f"{path} is corrupted or cannot be read ({error})", *_VERIFY_HINTS)) from error
         return values
 
 
-def _first(part: Any) -> int:
-    if isinstance(part, slice):
-        return int(part.start or 0)
-    return int(np.min(part))
+def _start(index: Any) -> int:
+    if isinstance(index, slice):
+        return int(index.start or 0)
+    return int(np.min(index))
 
 
 @lru_cache(maxsize=256)
-def _opened(where: Saved | Swept) -> tuple[Any, Mapping[str, tuple[int, int]]]:
-    """Array on disk, and the files that it had when it was opened; once a process."""
+def _open_array(source: SavedArray | SweepArray) -> tuple[Any, Mapping[str, tuple[int, int]]]:
+    """Array on disk, and for a saved one the sizes and times of its files; once per process."""
     import zarr
 
-    folder = where.path / where.name
-    there: dict[str, tuple[int, int]] = {}
-    if isinstance(where, Saved):
+    folder = source.path / source.name
+    stats: dict[str, tuple[int, int]] = {}
+    if isinstance(source, SavedArray):
         try:
-            there = files.listing(folder)
+            stats = files.list_files(folder)
         except OSError:
-            raise _changed(where) from None
-        inside = [(f"{where.name}/{file}", stat) for file, stat in there.items()]
-        if identity.digest(repr(sorted(inside)).encode()) != where.stamp:
-            raise _changed(where)
-    return zarr.open_array(folder, mode="r", zarr_format=3), there
+            raise _changed_error(source) from None
+        if _stats_digest({f"{source.name}/{file}": stat for file, stat in stats.items()}) != source.digest:
+            raise _changed_error(source)
+    return zarr.open_array(folder, mode="r", zarr_format=3), stats
 
 
-def _check_saved(where: Saved, file: str, there: Mapping[str, tuple[int, int]]) -> None:
-    """Raise unless a file of a saved store is as it was when the store was opened, and when it was saved."""
+def _check_saved(source: SavedArray, file: str, stats: Mapping[str, tuple[int, int]]) -> None:
+    """Raise if a file of a saved store has changed since the store was opened, or is missing."""
+    path = source.path / source.name / file
     try:
-        stat = (where.path / where.name / file).stat()
-        found = (stat.st_size, stat.st_mtime_ns)
+        stat = path.stat()
+        current = (stat.st_size, stat.st_mtime_ns)
     except OSError:
-        found = None
-    if found != there.get(file):
-        raise _changed(where)
-    if found is None and f"{where.name}/{file}" in _manifest(where):
-        path = where.path / where.name / file
+        current = None
+    if current != stats.get(file):
+        raise _changed_error(source)
+    if current is None and f"{source.name}/{file}" in _manifest(source):
         raise StoreError(Problem(f"{path} is missing", "restore the store from a copy"))
 
 
 @lru_cache(maxsize=256)
-def _manifest(where: Saved) -> Mapping[str, tuple[int, str]]:
-    return files.read_manifest(where.path)
+def _manifest(source: SavedArray) -> Mapping[str, tuple[int, str]]:
+    return files.read_manifest(source.path)
 
 
-def _check_id(where: Swept) -> None:
-    """Raise unless a sweep is the one that was opened."""
+def _check_id(source: SweepArray) -> None:
+    """Raise if another store has replaced the sweep since it was opened."""
     try:
-        found = ledger.store_id(where.path)
+        identifier = store_id(source.path)
     except OSError:
-        raise _changed(where) from None
-    if found != where.store_id:
-        raise _changed(where)
+        raise _changed_error(source) from None
+    if identifier != source.store_id:
+        raise _changed_error(source)
 
 
-def _check_written(where: Swept, file: str) -> None:
-    """Raise if a file of a sweep is not there, and its ledger says that it was written."""
-    path = where.path / where.name / file
+def _check_written(source: SweepArray, file: str) -> None:
+    """Raise if a file of a sweep is missing and its ledger says that it was written."""
+    path = source.path / source.name / file
     if path.exists():
         return
-    found = ledger.read(where.path)
-    if found is not None and f"{where.name}/{file}" in found.shards:
-        raise StoreError(Problem(f"{path} is missing", *_MEND))
+    ledger = read_ledger(source.path)
+    if ledger is not None and f"{source.name}/{file}" in ledger.shards:
+        raise StoreError(Problem(f"{path} is missing", *_VERIFY_HINTS))
 
 
-def _changed(where: Saved | Swept) -> ChangedError:
-    return ChangedError(
-        Problem(f"{where.path} has changed since it was opened: its '{where.name}' is not what it was", "open it again")
-    )
+def _changed_error(source: SavedArray | SweepArray) -> ChangedError:
+    return ChangedError(Problem(f"'{source.name}' of {source.path} has changed since it was opened", "open it again"))

@@ -1,4 +1,4 @@
-"""Writing stores: completely or not at all, streamed, or region by region within a template."""
+"""Writing stores: completely or not at all, lazy data in a stream, or region by region into a template."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import xarray as xr
 from flyxr import schema
 from flyxr.engine import base
 from flyxr.store import files
-from flyxr.store.encoding import encoding_of
+from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,20 +24,20 @@ _PROGRESS_AFTER = 1.0  # s
 
 
 def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a Dataset to a zarr store, streaming what is lazy.
+    """Write a Dataset to a zarr store; lazy variables are streamed.
 
-    The store appears at the path when it is complete and on the disk; until then it is ``<name>.partial-…`` beside it.
-    It lists its files, so that one which is lost later is missed. Responses are chunked by cell type within one shard
-    for each block of models × samples. A progress bar shows after a second.
+    The store appears at the path when it is complete and on the disk; until then it is ``<name>.partial-…`` in the same
+    folder. A manifest lists its files, so that :func:`open` reports missing ones. Responses are chunked by cell
+    type, with one shard per block of models × samples. A progress bar appears after a second.
 
     Parameters
     ----------
     dataset
-        Any kind of Dataset, or a selection from one.
+        Any Dataset, or a selection from one.
     path
-        Where the store shall be; folders on the way are made.
+        Path of the store; parent folders are created.
     overwrite
-        Replace the store that is there. Only a zarr store is ever replaced.
+        Replace an existing zarr store; anything else at the path raises.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     Raises
     ------
     ExistsError
-        A FileExistsError. If the path exists, and is not to be overwritten or no store.
+        A FileExistsError. If the path exists, unless it is a zarr store and ``overwrite`` is true.
     UnwritableError
         An OSError. If the path cannot be written.
 
@@ -62,25 +62,33 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     path = files.check_target(path, overwrite=overwrite)
     if isinstance(dataset, xr.DataArray):
         dataset = dataset.to_dataset(name=dataset.name or "values")
-    dataset = _of_its_kind(_without_encoding(dataset))
-    encoding = {str(name): encoding_of(variable) for name, variable in dataset.variables.items()}
-    for name, variable in dataset.variables.items():
-        if variable.chunks is not None:
-            whole = encoding[str(name)].get("shards", encoding[str(name)]["chunks"])
-            dataset[name] = dataset[name].chunk(dict(zip(variable.dims, whole, strict=True)))
-    with files.atomic_directory(path, replace=overwrite) as aside:
-        _write(dataset, aside, encoding)
+    dataset = _update_kind(_prepare(dataset))
+    with files.atomic_directory(path, replace=overwrite) as scratch:
+        write_dataset(dataset, scratch)
         for name in [*dataset.data_vars, *dataset.coords][:1]:
-            files.write_manifest(aside, str(name))
+            files.write_manifest(scratch, str(name))
     return path
 
 
-def write_template(dataset: xr.Dataset, path: Path, block_samples: int) -> None:
-    """Write a store without the values of what is lazy, at a path where there is nothing.
+def write_dataset(dataset: xr.Dataset, path: Path, *, type_chunk_bytes: int = TYPE_CHUNK_BYTES) -> None:
+    """Write a Dataset without encodings to a new path, with the chunks of :func:`encoding_of`."""
+    encoding = {
+        str(name): encoding_of(variable, type_chunk_bytes=type_chunk_bytes)
+        for name, variable in dataset.variables.items()
+    }
+    lazy = {name: variable for name, variable in dataset.data_vars.items() if variable.chunks is not None}
+    for name, variable in lazy.items():  # one writer per shard
+        shard = encoding[str(name)].get("shards", encoding[str(name)]["chunks"])
+        dataset = dataset.assign({name: variable.chunk(dict(zip(variable.dims, shard, strict=True)))})
+    _write_zarr(dataset, path, encoding)
 
-    A shard of responses holds one model and ``block_samples`` samples, also where there are fewer so far.
+
+def write_template(dataset: xr.Dataset, path: Path, block_samples: int) -> None:
+    """Write a store to a new path, without the values of lazy variables.
+
+    A shard of responses holds one model and ``block_samples`` samples, even if there are fewer samples so far.
     """
-    dataset = _without_encoding(dataset)
+    dataset = _prepare(dataset)
     encoding = {
         str(name): encoding_of(variable, {"model": 1, "sample": block_samples} if variable.chunks is not None else None)
         for name, variable in dataset.variables.items()
@@ -89,61 +97,61 @@ def write_template(dataset: xr.Dataset, path: Path, block_samples: int) -> None:
 
 
 def write_region(path: str | Path, name: str, values: NDArray[Any], start: tuple[int, ...]) -> files.StoredFile:
-    """Write values into a variable of a store, within one shard, which nobody else may write at the time.
+    """Write values into a variable of a store, within one shard that no other task writes at the same time.
 
     Parameters
     ----------
     path
-        The store.
+        Path of the store.
     name
-        The variable.
+        Name of the variable.
     values
-        With the dims of the variable.
+        Values with the dims of the variable.
     start
-        Where they begin along each dim; 0 along dims that are left out.
+        First index along the leading dims; 0 along the others.
 
     Returns
     -------
     StoredFile
-        The file that they are in, which is on the disk, with its digest.
+        File of the shard, synced to disk, with its digest.
     """
     import zarr
 
-    with one_writer():
+    with _single_threaded_zarr():
         array = zarr.open_array(Path(path) / name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
         start = (*start, *(0,) * (array.ndim - len(start)))
         region = tuple(slice(first, first + length) for first, length in zip(start, values.shape, strict=True))
         array[region] = values
     chunk = [str(first // length) for first, length in zip(start, array.shards or array.chunks, strict=True)]
-    return files.stamp(path, Path(name, "c", *chunk))
+    return files.fingerprint(path, Path(name, "c", *chunk))
 
 
-_writers = 0
+_n_writers = 0
 _writers_lock = threading.Lock()
 _zarr_options: Any = None
 
 
 @contextmanager
-def one_writer() -> Iterator[None]:
-    """While tasks write, zarr uses no threads of its own, which would multiply with those of the tasks."""
+def _single_threaded_zarr() -> Iterator[None]:
+    """Keep zarr from using threads while tasks write, since they would multiply with those of the tasks."""
     import zarr
 
-    global _writers, _zarr_options
+    global _n_writers, _zarr_options
     with _writers_lock:
-        if _writers == 0:
+        if _n_writers == 0:
             _zarr_options = zarr.config.set({"async.concurrency": 1})
-        _writers += 1
+        _n_writers += 1
     try:
         yield
     finally:
         with _writers_lock:
-            _writers -= 1
-            if _writers == 0:
+            _n_writers -= 1
+            if _n_writers == 0:
                 _zarr_options.__exit__(None, None, None)
 
 
-def _without_encoding(dataset: xr.Dataset) -> xr.Dataset:
-    """Copy without on-disk encodings, coordinates loaded, text as objects: fixed-width text is not in zarr v3."""
+def _prepare(dataset: xr.Dataset) -> xr.Dataset:
+    """Drop encodings, load coordinates, and convert text to objects, since zarr v3 has no fixed-width text."""
     dataset = dataset.drop_encoding()
     dataset = dataset.assign_coords({name: coord.compute() for name, coord in dataset.coords.items()})
     for name, variable in dataset.variables.items():
@@ -152,8 +160,8 @@ def _without_encoding(dataset: xr.Dataset) -> xr.Dataset:
     return dataset
 
 
-def _of_its_kind(dataset: xr.Dataset) -> xr.Dataset:
-    """A selection that is no longer of the kind it came from stops saying so."""
+def _update_kind(dataset: xr.Dataset) -> xr.Dataset:
+    """Remove the kind of a selection that is no longer a valid Dataset of that kind."""
     try:
         return schema.validate(dataset, schema.kind_of(dataset))
     except schema.SchemaError:
@@ -161,14 +169,14 @@ def _of_its_kind(dataset: xr.Dataset) -> xr.Dataset:
         return dataset.drop_attrs(deep=False).assign_attrs(attrs)
 
 
-def _write(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
+def _write_zarr(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
     import dask
     from tqdm.dask import TqdmCallback
 
     name = path.parent.name.partition(".partial-")[0]
-    with one_writer(), TqdmCallback(desc=name, delay=_PROGRESS_AFTER, unit="task"), ExitStack() as stack:
+    with _single_threaded_zarr(), TqdmCallback(desc=name, delay=_PROGRESS_AFTER, unit="task"), ExitStack() as stack:
         if dask.config.get("scheduler", None) in (None, "threads", "threading"):
-            # Dask's own threads would go on writing after one of them has failed; leaving this pool waits for them.
+            # Dask's own threads keep writing after a task has failed; leaving this pool waits for them.
             pool = ThreadPoolExecutor(dask.config.get("num_workers", base.n_threads()))
             stack.enter_context(dask.config.set(pool=stack.enter_context(pool)))
         dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding)

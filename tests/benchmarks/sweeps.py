@@ -1,10 +1,10 @@
-"""Sweeps measured: ``python tests/benchmarks/sweeps.py CASE [--ensemble PATH] [--samples N]``, one case in a process.
+"""Benchmarks of sweeps: ``python tests/benchmarks/sweeps.py CASE [--ensemble PATH] [--samples N]``, one per process.
 
-many        sequences of the shape of Moving MNIST through the eye and one model, central cells: s, bytes, peak memory
-cluster     the same on a LocalCluster of two processes, and on workers that are started by hand
-growth      1 to 64 models x samples: time of a step of a model and a sample, peak memory
-throughput  a sweep beside computing alone and writing alone
-layout      codecs and sizes of blocks: writing, reading one type, reading one model, ratio, files
+many        sequences like Moving MNIST through the eye and one model, central cells: time, size, peak memory
+cluster     the same on a LocalCluster of two processes, and on workers started by hand
+growth      1 to 64 models x samples: time per step, model and sample, peak memory
+throughput  a sweep, compared with computing alone and writing alone
+layout      precision and chunk size: writing, reading one type, reading one model, compression ratio, files
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from dask.utils import format_bytes
 
 import flyxr as fx
 from flyxr.bench.worker import peak_memory
-from flyxr.sweep.plan import size_text
+from flyxr.store.writing import write_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 DT = 1 / 100
 
 
-def stimulus(n_samples: int, n_frames: int = 20) -> xr.Dataset:
-    """Rendering of moving digits, lazy, in steps of 10 ms."""
+def make_rendering(n_samples: int, n_frames: int = 20) -> xr.Dataset:
+    """Lazy rendering of moving digits, in steps of 10 ms."""
     movie = fx.stimuli.moving_digits(n_samples=n_samples, n_frames=n_frames, seed=0)
     return fx.resample(fx.BoxEye().render(movie), dt=DT)
 
 
-def models(path: str | None, n_models: int) -> xr.Dataset:
-    """Some models of an ensemble, or untrained ones, repeated if there are too few."""
+def make_ensemble(path: str | None, n_models: int) -> xr.Dataset:
+    """Models of an ensemble, repeated if it has too few; untrained ones without a path."""
     if path is None:
         return fx.sample_ensemble(n_models, seed=0)
     ensemble = fx.open_ensemble(path)
@@ -48,7 +49,7 @@ def models(path: str | None, n_models: int) -> xr.Dataset:
     return ensemble.assign_coords(model=np.arange(n_models))
 
 
-def bytes_of(path: Path) -> int:
+def directory_size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
@@ -61,15 +62,15 @@ def timed_sweep(rendering: xr.Dataset, ensemble: xr.Dataset, path: Path, **optio
 
 def many(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
     path = folder / "r.zarr"
-    seconds = timed_sweep(stimulus(n_samples), models(ensemble, 1), path, record="central")
+    seconds = timed_sweep(make_rendering(n_samples), make_ensemble(ensemble, 1), path, record="central")
     started = time.perf_counter()
-    fx.sweep(stimulus(n_samples), models(ensemble, 1), path, record="central", progress=False)
-    again = time.perf_counter() - started
+    fx.sweep(make_rendering(n_samples), make_ensemble(ensemble, 1), path, record="central", progress=False)
+    reopening = time.perf_counter() - started
     started = time.perf_counter()
     fx.open(path).response.sel(cell_type="T4c").load()
-    read = time.perf_counter() - started
-    found = {"samples": n_samples, "s": seconds, "opened again, s": again, "T4c read, s": read}
-    return [{**found, "on disk": bytes_of(path), "peak": peak_memory()}]
+    reading = time.perf_counter() - started
+    times = {"samples": n_samples, "s": seconds, "opened again, s": reopening, "T4c read, s": reading}
+    return [{**times, "on disk": directory_size(path), "peak": peak_memory()}]
 
 
 def cluster(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
@@ -78,16 +79,16 @@ def cluster(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str
     def peaks(client: distributed.Client) -> int:
         return max(client.run(peak_memory).values())
 
-    found = []
-    rendering, of_model = stimulus(n_samples), models(ensemble, 1)
-    here = timed_sweep(rendering, of_model, folder / "here.zarr", record="central")
-    found.append({"where": "threads of this process", "s": here, "peak of a worker": peak_memory()})
+    rows = []
+    rendering, model = make_rendering(n_samples), make_ensemble(ensemble, 1)
+    seconds = timed_sweep(rendering, model, folder / "threads.zarr", record="central")
+    rows.append({"where": "threads of this process", "s": seconds, "peak per worker": peak_memory()})
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local,
         distributed.Client(local) as client,
     ):
-        seconds = timed_sweep(rendering, of_model, folder / "local.zarr", record="central", client=client)
-        found.append({"where": "LocalCluster of two processes", "s": seconds, "peak of a worker": peaks(client)})
+        seconds = timed_sweep(rendering, model, folder / "local.zarr", record="central", client=client)
+        rows.append({"where": "LocalCluster of two processes", "s": seconds, "peak per worker": peaks(client)})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -100,77 +101,77 @@ def cluster(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str
     try:
         with distributed.Client(address, timeout="60s") as client:
             client.wait_for_workers(2, timeout=60)
-            seconds = timed_sweep(rendering, of_model, folder / "hand.zarr", record="central", client=client)
-            found.append({"where": "started by hand", "s": seconds, "peak of a worker": peaks(client)})
+            seconds = timed_sweep(rendering, model, folder / "manual.zarr", record="central", client=client)
+            rows.append({"where": "started by hand", "s": seconds, "peak per worker": peaks(client)})
     finally:
         for process in reversed(processes):
             process.terminate()
             process.wait()
-    same = [fx.open(folder / f"{name}.zarr").response.values for name in ("here", "local", "hand")]
-    assert all(np.array_equal(same[0], other, equal_nan=True) for other in same[1:])
-    return found
+    responses = [fx.open(folder / f"{name}.zarr").response.values for name in ("threads", "local", "manual")]
+    assert all(np.array_equal(responses[0], other, equal_nan=True) for other in responses[1:])
+    return rows
 
 
 def growth(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     counts = [n for n in (1, 4, 16, 64) if n <= n_samples]
-    timed_sweep(stimulus(1), models(ensemble, 1), folder / "warm.zarr", record="central", progress=False)
+    timed_sweep(make_rendering(1), make_ensemble(ensemble, 1), folder / "warm.zarr", record="central", progress=False)
     for n_models in counts:
         for n in counts:
-            rendering = stimulus(n)
+            rendering = make_rendering(n)
             seconds = timed_sweep(
-                rendering, models(ensemble, n_models), folder / "r.zarr", record="central", progress=False
+                rendering, make_ensemble(ensemble, n_models), folder / "r.zarr", record="central", progress=False
             )
             steps = n_models * n * (rendering.sizes["time"] + 100)
             peak = peak_memory()
-            found.append(
-                {"models": n_models, "samples": n, "s": seconds, "ms a step": 1e3 * seconds / steps, "peak": peak}
+            rows.append(
+                {"models": n_models, "samples": n, "s": seconds, "ms per step": 1e3 * seconds / steps, "peak": peak}
             )
-    return found
+    return rows
 
 
 def throughput(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
-    rendering, of_models = stimulus(n_samples, 60).load(), models(ensemble, 4)
-    found = []
+    rendering, models = make_rendering(n_samples, 60).load(), make_ensemble(ensemble, 4)
+    rows = []
     for record in ("central", "all"):
-        responses = fx.simulate(rendering, of_models, record=record)
+        responses = fx.simulate(rendering, models, record=record)
         responses.response.isel(model=[0], sample=slice(0, 8)).load()
-        ratios, rows = [], []
+        ratios, repeats = [], []
         for _ in range(3):
             started = time.perf_counter()
-            for model in range(4):  # one after the other, since all of it may not fit the memory
+            for model in range(4):  # one by one, since all of them may not fit into memory
                 values = responses.isel(model=[model]).load()
             computing = time.perf_counter() - started
             started = time.perf_counter()
             for model in range(4):
                 fx.save(values, folder / f"w{model}.zarr", overwrite=True)
             writing = time.perf_counter() - started
-            sweeping = timed_sweep(rendering, of_models, folder / "r.zarr", record=record, progress=False)
+            sweeping = timed_sweep(rendering, models, folder / "r.zarr", record=record, progress=False)
             ratios.append(max(computing, writing) / sweeping)
-            rows.append({"record": record, "computing": computing, "writing": writing, "sweep": sweeping})
+            repeats.append({"record": record, "computing": computing, "writing": writing, "sweep": sweeping})
         best = int(np.argmax(ratios))
-        found.append({**rows[best], "of the slower": ratios[best]})
-    return found
+        rows.append({**repeats[best], "relative to the slower": ratios[best]})
+    return rows
 
 
 def layout(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str, Any]]:
-    from flyxr import store
-
-    found = []
-    rendering, of_models = stimulus(n_samples), models(ensemble, 4)
+    rows = []
+    rendering, models = make_rendering(n_samples), make_ensemble(ensemble, 4)
     for record in ("all", "central"):
-        responses = fx.simulate(rendering, of_models, record=record).load()
+        exact = fx.simulate(rendering, models, record=record).load()
         for precision in ("float32", "float16", 10, 7):
+            sweep_path = folder / "r.zarr"
+            timed_sweep(rendering, models, sweep_path, record=record, precision=precision, progress=False)
+            responses = fx.open(sweep_path).load().drop_encoding()
+            blocks = responses.assign(response=responses.response.variable.chunk(model=1, sample=8))
+            error = float(np.nanmax(np.abs(responses.response - exact.response)))
             for chunk_bytes in (1, 2**18, 2**20, 2**22):
                 if precision != "float32" and chunk_bytes != 2**20:
                     continue
-                store.TYPE_CHUNK_BYTES = chunk_bytes
-                path = folder / "r.zarr"
-                timed_sweep(rendering, of_models, path, record=record, precision=precision, progress=False)
-                stored = fx.open(path).load()
-                error = float(np.nanmax(np.abs(stored.response - responses.response)))
+                path = folder / "w.zarr"
+                shutil.rmtree(path, ignore_errors=True)
                 started = time.perf_counter()
-                fx.save(stored.chunk(model=1), folder / "w.zarr", overwrite=True)
+                write_dataset(blocks, path, type_chunk_bytes=chunk_bytes)
                 writing = time.perf_counter() - started
                 started = time.perf_counter()
                 fx.open(path).response.sel(cell_type="T4c").load()
@@ -179,20 +180,20 @@ def layout(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str,
                 fx.open(path).response.isel(model=0).load()
                 one_model = time.perf_counter() - started
                 sizes = [file.stat().st_size for file in (path / "response" / "c").rglob("*") if file.is_file()]
-                found.append(
+                rows.append(
                     {
                         "record": record,
                         "precision": precision,
-                        "chunk": size_text(chunk_bytes),
-                        "MB/s": stored.response.nbytes / writing / 1e6,
-                        "ratio": responses.response.nbytes / sum(sizes),
+                        "chunk": format_bytes(chunk_bytes),
+                        "MB/s": responses.response.nbytes / writing / 1e6,
+                        "ratio": exact.response.nbytes / sum(sizes),
                         "T4c, s": one_type,
                         "one model, s": one_model,
                         "files": len(sizes),
                         "largest error": error,
                     }
                 )
-    return found
+    return rows
 
 
 CASES = {"many": many, "cluster": cluster, "growth": growth, "throughput": throughput, "layout": layout}
