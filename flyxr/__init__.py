@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from flyxr.cluster import cluster_stability
     from flyxr.connectome import open_connectome
     from flyxr.ensemble import open_ensemble, sample_ensemble
-    from flyxr.eye import BoxEye, resample
-    from flyxr.hexeye import HexEye
+    from flyxr.eye import BoxEye, HexEye, resample
     from flyxr.optimal import optimal_stimulus
     from flyxr.perturb import clamp, perturbation_effect, scale, silence
     from flyxr.selection import from_neurons, to_neurons
@@ -59,7 +58,7 @@ __all__ = [
 
 _SOURCES = {
     "BoxEye": ("flyxr.eye", "BoxEye"),
-    "HexEye": ("flyxr.hexeye", "HexEye"),
+    "HexEye": ("flyxr.eye", "HexEye"),
     "Record": ("flyxr.simulation", "Record"),
     "simulate": ("flyxr.simulation", "simulate"),
     "clamp": ("flyxr.perturb", "clamp"),

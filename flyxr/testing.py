@@ -11,6 +11,7 @@ import numpy as np
 
 from flyxr import connectome
 from flyxr.engine.base import Network, Parameters
+from flyxr.stimuli import from_array
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,3 +73,17 @@ def tiny_network(extent: int = 1, n_models: int = 1, seed: int = 0) -> tuple[Net
         synapse_strength=rng.uniform(0.05, 0.2, (n_models, n_pairs)).astype(np.float32),
     )
     return network, parameters
+
+
+def random_movie(
+    n_samples: int, n_frames: int, height: int, width: int, *, seed: int = 0, frame_rate: float = 50, **kwargs: Any
+) -> xr.Dataset:
+    """Movie of pixels drawn uniformly from 0 to 1; ``kwargs`` are those of :func:`flyxr.stimuli.from_array`.
+
+    Examples
+    --------
+    >>> dict(random_movie(2, 3, 8, 10).luminance.sizes)
+    {'sample': 2, 'time': 3, 'y': 8, 'x': 10}
+    """
+    frames = np.random.default_rng(seed).random((n_samples, n_frames, height, width), np.float32)
+    return from_array(frames, frame_rate, **kwargs)

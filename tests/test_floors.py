@@ -10,10 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1] / "flyxr"
 FLOORS = {
     "errors": -1,  # the ground that every room may stand on
+    "optics": -1,  # constants
     "hexgrid": 0,
     "schema": 0,
     "provenance": 0,
-    "flyvis_files": 0,
+    "flyvis": 0,
+    "downloads": 0,
     "identity": 0,
     "engine": 0,
     "mixture": 0,
@@ -22,7 +24,6 @@ FLOORS = {
     "connectome": 1,
     "stimuli": 1,
     "eye": 1,
-    "hexeye": 2,
     "ensemble": 2,
     "selection": 2,
     "testing": 2,
@@ -45,7 +46,9 @@ FLOORS = {
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "products"),
     "viz": ("base",),
-    "stimuli": ("arrays", "columns"),
+    "stimuli": ("recording", "arrays", "columns"),
+    "eye": ("base",),
+    "flyvis": ("errors", "files", "checkpoint"),
     "schema": ("records",),
     "simulation": ("record", "block", "checks"),
     "store": ("journal", "files", "labels", "encoding", "ledger"),
