@@ -48,7 +48,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "viz": ("base",),
     "stimuli": ("recording", "arrays", "columns"),
     "eye": ("base",),
-    "flyvis": ("errors", "files", "checkpoint"),
+    "flyvis": ("files", "checkpoint"),
     "schema": ("records",),
     "simulation": ("record", "block", "checks"),
     "store": ("journal", "files", "labels", "encoding", "ledger"),

@@ -251,7 +251,7 @@ def draw_fields(
     eye: Eye,
     frame_size: tuple[int, int],
     draw: Callable[[dict[str, Any], list[Any], list[str]], Any],
-    receptors: tuple[NDArray[np.float64], NDArray[np.float64]],
+    receptors: tuple[NDArray[np.floating], NDArray[np.floating]],
 ) -> Any:
     """Overlay the bounds of a frame, the receptive fields and a point for each receptor.
 
