@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+EXTENT: Final = 15
+"""Radius of the hexagonal lattice of 721 columns that the published models see, columns."""
+
 DEGREES_PER_COLUMN: Final = 5.8
 """Visual angle between neighbouring columns, degrees (Lappalainen et al. 2024)."""
 

@@ -1,9 +1,10 @@
-"""Tiny networks for tests and examples."""
+"""Tiny networks, movies and videos for tests and examples."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from flyxr.engine.base import Network, Parameters
 from flyxr.stimuli import from_array
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
+    from numpy.typing import ArrayLike
 
 
 def tiny_connectome(
@@ -87,3 +91,48 @@ def random_movie(
     """
     frames = np.random.default_rng(seed).random((n_samples, n_frames, height, width), np.float32)
     return from_array(frames, frame_rate, **kwargs)
+
+
+def write_video(
+    path: Path,
+    levels: ArrayLike,
+    *,
+    codec: str = "mpeg4",
+    frame_rate: int = 25,
+    ticks: Sequence[int] | None = None,
+) -> Path:
+    """Write a video whose frames, 32 x 48 pixels, have one colour each; returns its path.
+
+    Needs the extra ``video``.
+
+    Parameters
+    ----------
+    path
+        File to write; its suffix sets the container.
+    levels
+        (frame,) grey levels or (frame, 3) colours, 0 to 255.
+    codec
+        ``"mpeg4"``, ``"libx264"``, which has frames predicted from both sides, or ``"png"``, which is lossless.
+    frame_rate
+        Frames per second.
+    ticks
+        Times of frames in units of 1 / ``frame_rate``; equally spaced if None.
+
+    Examples
+    --------
+    >>> write_video(Path(tempfile.mkdtemp()) / "grey.avi", range(0, 250, 50)).name
+    'grey.avi'
+    """
+    import av
+
+    options = {"libx264": {"g": "8", "bf": "2", "qp": "1"}, "mpeg4": {"g": "8", "q": "1"}}.get(codec, {})
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=frame_rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "rgb24" if codec == "png" else "yuv420p"
+        for index, level in enumerate(np.asarray(levels)):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), level, np.uint8), format="rgb24")
+            if ticks is not None:
+                frame.pts, frame.time_base = int(ticks[index]), Fraction(1, frame_rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -1,4 +1,4 @@
-"""Drifting gratings: against their formula, turned with the lattice, and what they refuse."""
+"""Drifting gratings: against their formula, rotated with the lattice, and rejected arguments."""
 
 from __future__ import annotations
 

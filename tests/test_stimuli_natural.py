@@ -1,4 +1,4 @@
-"""Natural photographs in motion: their true flow against the luminance, and what they refuse."""
+"""Natural photographs in motion: their true flow against the luminance, and rejected arguments."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_flow__is_where_a_column_goes(motion: natural._Motion) -> None:
     """What is in front of a column is a little later in front of the place that flow points to."""
     points, dt, now = natural._points(5), 1e-5, np.array([0.4])
     later = points + motion.flow(points) * dt
-    np.testing.assert_allclose(motion.seen(later, now + dt), motion.seen(points, now), atol=1e-7)
+    np.testing.assert_allclose(motion.source(later, now + dt), motion.source(points, now), atol=1e-7)
 
 
 def test_natural_motion__translation_shifts_columns() -> None:

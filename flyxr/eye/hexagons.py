@@ -10,6 +10,7 @@ import numpy as np
 
 from flyxr import hexgrid
 from flyxr.eye import base
+from flyxr.optics import EXTENT
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,11 +46,11 @@ class HexEye:
     (721, 775)
     """
 
-    extent: int = 15
+    extent: int = EXTENT
     kernel_size: int = 25
 
     def __post_init__(self) -> None:
-        base.check_arguments(extent=(self.extent, 0, 15), kernel_size=(self.kernel_size, 3, 25))
+        base.check_arguments(extent=(self.extent, 0, EXTENT), kernel_size=(self.kernel_size, 3, 25))
         object.__setattr__(self, "extent", int(self.extent))  # may be NumPy's
         object.__setattr__(self, "kernel_size", int(self.kernel_size))
 
