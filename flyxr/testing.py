@@ -12,13 +12,14 @@ import numpy as np
 
 from flyxr import connectome
 from flyxr.engine.base import Network, Parameters
-from flyxr.stimuli import from_array
+from flyxr.optics import GREY
+from flyxr.stimuli import from_array, moving
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import xarray as xr
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 def tiny_connectome(
@@ -91,6 +92,24 @@ def random_movie(
     """
     frames = np.random.default_rng(seed).random((n_samples, n_frames, height, width), np.float32)
     return from_array(frames, frame_rate, **kwargs)
+
+
+def render_edge_in_8_bit(path: moving.BarPath, intensity: float) -> NDArray[np.float64]:
+    """Luminance (position, column) of an edge or bar on grey as in flyvis, which rotates pictures in 8-bit greys.
+
+    Examples
+    --------
+    >>> edge = moving.BarPath(angle=90, width=np.inf, height=180, first=-10, n_positions=21, extent=1)
+    >>> luminance = render_edge_in_8_bit(edge, 1)
+    >>> luminance.shape, round(float(luminance.min()) * 255)
+    ((21, 7), 127)
+    """
+    if path.angle % 360 == 0:  # not rotated
+        return np.asarray(GREY + (intensity - GREY) * moving.column_coverage(path))
+    grey, level = int(255 * GREY), int(255 * intensity)
+    pixels = moving.monitor_pixels(path.extent)
+    positions = moving.pixel_coverage(path)
+    return np.stack([pixels.mean(np.floor(grey + (level - grey) * coverage) / 255) for coverage in positions])
 
 
 def write_video(

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import flyxr as fx
 from flyxr import hexgrid, provenance, schema
 from flyxr.stimuli import moving
+from flyxr.testing import render_edge_in_8_bit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,18 +41,9 @@ def make_stimulus(arrays: dict[str, np.ndarray]) -> Any:
     return fx.stimuli.moving_edges(**call)
 
 
-def make_path(arrays: dict[str, np.ndarray], angle: float, width: float) -> moving._Path:
+def make_path(arrays: dict[str, np.ndarray], angle: float, width: float) -> moving.BarPath:
     height = json.loads(str(arrays["kwargs_json"]))["height"] * 2.25
-    return moving._Path(angle, np.inf if width == 80 else width * 2.25, height, -10, 21, 15)
-
-
-def render_in_8_bit(path: moving._Path, intensity: float) -> np.ndarray:
-    """Positions as flyvis rotates them: truncated to one of 256 greys in each pixel."""
-    if path.angle % 360 == 0:
-        return np.asarray(0.5 + (intensity - 0.5) * moving._coverage(path))
-    grey, level = int(255 * 0.5), int(255 * intensity)
-    monitor = moving._monitor(path.extent)
-    return np.stack([monitor.mean(np.floor(grey + (level - grey) * c) / 255) for c in moving._pictures(path)])
+    return moving.BarPath(angle, np.inf if width == 80 else width * 2.25, height, -10, 21, 15)
 
 
 @pytest.mark.parametrize("name", ["stim_moving_edge.npz", "stim_moving_bar.npz"])
@@ -59,8 +51,8 @@ def test_positions__equal_flyvis(name: str, golden: Callable[[str], dict[str, np
     arrays = golden(name)
     for (angle, width, intensity, *_), expected in zip(arrays["arg_group_df"], arrays["offsets_rendered"], strict=True):
         path = make_path(arrays, angle, width)
-        np.testing.assert_allclose(render_in_8_bit(path, intensity), expected, rtol=0, atol=1e-6)
-        luminance = 0.5 + (intensity - 0.5) * moving._coverage(path)
+        np.testing.assert_allclose(render_edge_in_8_bit(path, intensity), expected, rtol=0, atol=1e-6)
+        luminance = 0.5 + (intensity - 0.5) * moving.column_coverage(path)
         np.testing.assert_allclose(luminance, expected, rtol=0, atol=1e-6 if angle == 0 else GREY_LEVEL)
 
 
@@ -100,7 +92,7 @@ def test_sequences__equal_flyvis(name: str, golden: Callable[[str], dict[str, np
         np.testing.assert_array_equal(positions, arrays[f"resample_indices_speed_{speed:g}"])
         sample = np.flatnonzero(rendering.speed.values == speed)[0]
         path = make_path(arrays, *arrays["arg_df"][sample, :2])
-        expected = 0.5 + (arrays["arg_df"][sample, 2] - 0.5) * moving._coverage(path)[positions]
+        expected = 0.5 + (arrays["arg_df"][sample, 2] - 0.5) * moving.column_coverage(path)[positions]
         np.testing.assert_allclose(luminance[sample, onset : onset + n_frames], expected, atol=1e-6)
 
 
@@ -139,7 +131,9 @@ def test_rotation__equals_pillow(golden: Callable[[str], dict[str, np.ndarray]])
         size = call["img_height_px"]
         row, column = np.divmod(np.arange(size**2), size)
         # the middle of the picture lies between pixels, that of the eye's monitor on one
-        monitor = moving._Monitor(row + 0.5 + moving._MIDDLE - size / 2, column + 0.5 + moving._MIDDLE - size / 2, row)
+        monitor = moving.MonitorPixels(
+            row + 0.5 + moving._MIDDLE - size / 2, column + 0.5 + moving._MIDDLE - size / 2, row
+        )
         along, across = (c - moving._MIDDLE + size / 2 - 0.5 for c in moving._rotate(monitor, call["rotate"]))
         start = int(call["bar_loc_horizontal_px"] - call["bar_width_px"] / 2)
         top = int(call["bar_loc_vertical_px"] - call["bar_height_px"] / 2)
@@ -177,50 +171,53 @@ def test_moving_edges__move_as_the_docstring_says(angle: float, direction: tuple
     rendering = fx.stimuli.moving_edges(angle, 9.7, 1, dt=0.01, extent=4, offsets=(-31.5, 31.5))
     bright = rendering.luminance.values[0] - 0.5
     onset = (bright > 0.25).argmax(axis=0)  # the frame at which the edge arrives
-    along = rendering.x_column.values * direction[0] + rendering.y_column.values * direction[1]
-    assert np.corrcoef(onset, along)[0, 1] > 0.99
+    position = rendering.x_column.values * direction[0] + rendering.y_column.values * direction[1]
+    assert np.corrcoef(onset, position)[0, 1] > 0.99
     # the monitor's lattice is wider than that of the columns, so the edge is slower along x
-    speed = np.polyfit(onset * 0.01, along, 1)[0]
+    speed = np.polyfit(onset * 0.01, position, 1)[0]
     assert speed == pytest.approx(9.7 * 28 / 29 * (np.sqrt(3) / 2 if direction[0] else 1), rel=0.02)
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90, 125])
-def test_moving_edges__half_a_turn_turns_the_lattice(angle: float) -> None:
-    one, other = (
+def test_moving_edges__rotation_by_180_degrees_rotates_the_lattice(angle: float) -> None:
+    luminance, rotated_luminance = (
         fx.stimuli.moving_edges(a, 9.7, 0, dt=0.02, extent=5).luminance.values[0] for a in (angle, angle + 180)
     )
-    turned = hexgrid.column_index(*(-axis for axis in hexgrid.columns(5)), 5)
-    assert np.abs(one - other[:, turned]).max() < 0.06  # a pixel of the 25 across a hexagon, more or less
+    rotated = hexgrid.column_index(*(-axis for axis in hexgrid.columns(5)), 5)
+    # differs by about one of the 25 pixels across a hexagon
+    assert np.abs(luminance - rotated_luminance[:, rotated]).max() < 0.06
 
 
-def test_moving_edges__a_sixth_of_a_turn_is_off_by_the_monitors_lattice() -> None:
-    """60 degrees turn the columns onto each other, and the monitor's wider lattice only nearly."""
+def test_moving_edges__rotation_by_60_degrees_rotates_the_lattice_roughly() -> None:
+    """The columns are symmetric under rotation by 60 degrees, but the monitor's wider lattice is not."""
     u, v = hexgrid.columns(5)
-    turned = hexgrid.column_index(-v, u + v, 5)
+    rotated = hexgrid.column_index(-v, u + v, 5)
     for angle in (0, 30, 90):
-        arrival = [
-            (moving._coverage(moving._Path(a, np.inf, 180, -20, 41, 5)) > 0.5).argmax(axis=0)
+        arrivals = [
+            (moving.column_coverage(moving.BarPath(a, np.inf, 180, -20, 41, 5)) > 0.5).argmax(axis=0)
             for a in (angle, angle + 60)
         ]
         x, y = 5.8 * v, -5.8 * (u + v / 2)
-        for places, a in zip(arrival, (angle, angle + 60), strict=True):
+        for arrival, a in zip(arrivals, (angle, angle + 60), strict=True):
             expected = (x * np.cos(np.radians(a)) + y * np.sin(np.radians(a))) / 2.25 + 20
             inside = (expected > 1) & (expected < 40)
-            assert np.abs(places - expected)[inside].max() <= 1.1
-        assert np.abs(arrival[0] - arrival[1][turned]).max() <= 3
+            assert np.abs(arrival - expected)[inside].max() <= 1.1
+        assert np.abs(arrivals[0] - arrivals[1][rotated]).max() <= 3
 
 
 @pytest.mark.parametrize("extent", [2, 17])
 def test_moving_bars__same_columns_see_the_same_at_every_extent(extent: int) -> None:
-    # beyond 15 the eye is larger, where half precision rounds other pixels along the rims of hexagons
-    at_15, other = (
+    # above 15 the eye is larger, and half precision rounds other pixels at the rims of hexagons
+    expected, luminance = (
         fx.stimuli.moving_bars([0, 40], 4.5, 19, 1, dt=0.02, extent=e, height=180).luminance.values
         for e in (15, extent)
     )
     small, large = sorted((15, extent))
     inner = hexgrid.column_index(*hexgrid.columns(small), large)
-    inside = (at_15[:, :, inner], other) if extent < 15 else (at_15, other[:, :, inner])
-    np.testing.assert_allclose(*inside, atol=0 if extent < 15 else 0.03)
+    if extent < 15:
+        np.testing.assert_allclose(luminance, expected[:, :, inner], atol=0)
+    else:
+        np.testing.assert_allclose(luminance[:, :, inner], expected, atol=0.03)
 
 
 def test_moving_edges__fill_larger_fields() -> None:
@@ -268,10 +265,10 @@ def test_moving__is_lazy_and_has_provenance(counting_scheduler: Any) -> None:
 def test_moving__single_sample_is_the_same() -> None:
     rendering = fx.stimuli.moving_edges([0, 30], [9.7, 19], dt=0.02, extent=3)
     with dask.config.set(scheduler="sync"):
-        whole = rendering.luminance.values
-        np.testing.assert_array_equal(rendering.luminance.isel(sample=5).values, whole[5])
-    alone = fx.stimuli.moving_edges(30, 19, 0, dt=0.02, extent=3).luminance.values[0]
-    np.testing.assert_array_equal(whole[5, : len(alone)], alone)
+        luminance = rendering.luminance.values
+        np.testing.assert_array_equal(rendering.luminance.isel(sample=5).values, luminance[5])
+    single = fx.stimuli.moving_edges(30, 19, 0, dt=0.02, extent=3).luminance.values[0]
+    np.testing.assert_array_equal(luminance[5, : len(single)], single)
 
 
 def test_moving__is_simulated_saved_and_opened(tmp_path: Any) -> None:
@@ -322,6 +319,6 @@ def test_bad_input__is_named(arguments: dict[str, Any], patterns: list[str]) -> 
         assert error.match(pattern)
 
 
-def test_bad_input__of_bars() -> None:
+def test_bad_input__bars() -> None:
     with pytest.raises(schema.SchemaError, match="widths as above 0"):
         fx.stimuli.moving_bars(widths=[0, 4.5])

@@ -135,7 +135,7 @@ def _walk(
             direction = np.sign(position - middle)
         else:
             direction = rng.choice([-1, 1])
-        return (position + int(direction) * step_size) % height
+        return int(position + int(direction) * step_size) % height
 
     # the order of draws is part of the numbers: block, sample, time, then row before column
     for _ in range(n_blocks):

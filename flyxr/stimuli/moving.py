@@ -175,7 +175,7 @@ def moving_bars(
     return _make_stimulus(angles, widths, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
 
 
-class _Path(NamedTuple):
+class BarPath(NamedTuple):
     """Positions at which an edge or bar is drawn, and its size."""
 
     angle: float  # degrees
@@ -240,7 +240,7 @@ def _make_stimulus(
         n_before=n_before,
         n_after=n_after,
         n_frames=n_frames,
-        path=_Path(0.0, 0.0, height, first, n_positions, extent),
+        path=BarPath(0.0, 0.0, height, first, n_positions, extent),
     )
     coords = {"angle": angle} if is_edge else {"angle": angle, "width": width}
     coords |= {"intensity": intensity, "speed": speeds[speed_index], "t_stim": duration[speed_index]}
@@ -302,13 +302,13 @@ def _draw_sequences(
     n_before: int,
     n_after: int,
     n_frames: int,
-    path: _Path,
+    path: BarPath,
 ) -> NDArray[np.float32]:
     """Frames (index, time, column) of samples (sample, [angle, width, intensity])."""
     frames = np.full((indices.size, n_frames, hexgrid.n_columns(path.extent)), GREY, np.float32)
     for sequence, index in zip(frames, indices.tolist(), strict=True):
         angle, width, intensity = samples[index].tolist()
-        coverage = _coverage(path._replace(angle=angle, width=width))
+        coverage = column_coverage(path._replace(angle=angle, width=width))
         luminance = (GREY + (intensity - GREY) * coverage).astype(np.float32)
         onset, end = n_before, n_before + int(n_moving[index])
         sequence[onset:end] = luminance[positions_shown(path.n_positions, end - onset)]
@@ -333,7 +333,7 @@ def positions_shown(n_positions: int, n_frames: int) -> NDArray[np.int64]:
     return index.astype(np.int64) if n_frames > 1 else np.zeros(n_frames, np.int64)
 
 
-class _Monitor(NamedTuple):
+class MonitorPixels(NamedTuple):
     """Pixels in hexagons, sorted by column of the lattice."""
 
     row: NDArray[np.int64]  # (pixel,), in flyvis's monitor, downward
@@ -347,7 +347,8 @@ class _Monitor(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _monitor(extent: int) -> _Monitor:
+def monitor_pixels(extent: int) -> MonitorPixels:
+    """Pixels of flyvis's monitor that the columns of a lattice see."""
     # a smaller lattice is the middle of flyvis's eye, so that a column sees the same in both
     eye_extent = max(extent, EXTENT)
     u, v = hexgrid.columns(extent)
@@ -359,10 +360,10 @@ def _monitor(extent: int) -> _Monitor:
     order = np.argsort(index, kind="stable")
     margin = _PITCH * (eye_extent - EXTENT)
     start = np.searchsorted(index[order], np.arange(u.size))
-    return _Monitor(row[order] - margin, column[order] - margin, start)
+    return MonitorPixels(row[order] - margin, column[order] - margin, start)
 
 
-def _rotate(monitor: _Monitor, angle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _rotate(monitor: MonitorPixels, angle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Coordinates of pixels along and across the direction of motion, in pixels of the picture at angle 0."""
     # rounded as in Pillow, so that right angles keep whole pixels
     rotation = -math.radians(angle % 360)
@@ -376,9 +377,9 @@ def _overlap(position: NDArray[np.float64], start: float, stop: float) -> NDArra
     return np.clip(position - (start - 1), 0, 1) - np.clip(position - (stop - 1), 0, 1)
 
 
-def _pictures(path: _Path) -> Iterator[NDArray[np.float64]]:
+def pixel_coverage(path: BarPath) -> Iterator[NDArray[np.float64]]:
     """Covered fraction of each pixel in a hexagon, (pixel,), for one position after the other."""
-    along, across = _rotate(_monitor(path.extent), path.angle)
+    along, across = _rotate(monitor_pixels(path.extent), path.angle)
     size = 2 * _MIDDLE + 1
     is_edge = math.isinf(path.width)
 
@@ -402,9 +403,9 @@ def _pictures(path: _Path) -> Iterator[NDArray[np.float64]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _coverage(path: _Path) -> NDArray[np.float64]:
+def column_coverage(path: BarPath) -> NDArray[np.float64]:
     """Covered fraction of each column at each position, (position, column), read-only."""
-    monitor = _monitor(path.extent)
-    coverage = np.stack([monitor.mean(picture) for picture in _pictures(path)])
+    monitor = monitor_pixels(path.extent)
+    coverage = np.stack([monitor.mean(picture) for picture in pixel_coverage(path)])
     coverage.flags.writeable = False
     return coverage
