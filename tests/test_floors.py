@@ -46,7 +46,7 @@ FLOORS = {
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "products"),
     "viz": ("base",),
-    "stimuli": ("recording", "arrays", "columns"),
+    "stimuli": ("recording", "base", "columns"),
     "eye": ("base",),
     "flyvis": ("files", "checkpoint"),
     "schema": ("records",),

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyxr import provenance, schema, stimuli
-from flyxr.stimuli import arrays, blocks, digits
+from flyxr.stimuli import base, blocks, digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -347,7 +347,7 @@ def test_moving_digits__errors_together() -> None:
 def test_generate__graph_is_small_and_chunks_are_bounded() -> None:
     lazy = stimuli.moving_digits(n_samples=64, sample_chunk=8).luminance.data
     assert len(pickle.dumps(lazy)) < 20_000
-    assert arrays.generate(len, 100, (1024, 64, 64)).chunks[0] == (1,) * 100  # type: ignore[arg-type]
+    assert base.generate(len, 100, (1024, 64, 64)).chunks[0] == (1,) * 100  # type: ignore[arg-type]
 
 
 def test_stimuli__import_is_light() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from flyxr.errors import Problem, raise_problems
 from flyxr.optics import FRAME_RATE
 from flyxr.schema import SchemaError
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def random_walk_of_blocks(
     ({'sample': 1, 'time': 4, 'y': 16, 'x': 16}, 1.0)
     """
     size = tuple(dataset_size)
-    problems = arrays.frame_rate_problems(frame_rate) + arrays.count_problems(block_size=block_size)
-    if len(size) != 4 or any(arrays.count_problems(length=length) for length in size) or size[-1] != size[-2]:
+    problems = base.frame_rate_problems(frame_rate) + base.count_problems(block_size=block_size)
+    if len(size) != 4 or any(base.count_problems(length=length) for length in size) or size[-1] != size[-2]:
         problems.append(
             Problem(
                 f"expected dataset_size as four counts (sample, time, y, x) with y equal to x, got {size}",
@@ -105,7 +105,7 @@ def random_walk_of_blocks(
         p_edge_attraction,
         seed,
     )
-    return arrays.wrap(np.clip(frames, 0, 1).astype(np.float32), frame_rate)
+    return base.wrap(np.clip(frames, 0, 1).astype(np.float32), frame_rate)
 
 
 def _walk(
@@ -135,7 +135,7 @@ def _walk(
             direction = np.sign(position - middle)
         else:
             direction = rng.choice([-1, 1])
-        return int(position + int(direction) * step_size) % height
+        return int((position + int(direction) * step_size) % height)
 
     # the order of draws is part of the numbers: block, sample, time, then row before column
     for _ in range(n_blocks):

@@ -11,7 +11,7 @@ import xarray as xr
 
 from flyxr import hexgrid, schema
 from flyxr.errors import Problem, raise_problems
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,7 +204,7 @@ def wrap(
     """
     n_samples, n_times, _ = luminance.shape
     coords: dict[str, Any] = {"sample": np.arange(n_samples)}
-    coords |= {name: ("sample", arrays.storable(values)) for name, values in sample_coords.items()}
+    coords |= {name: ("sample", base.storable(values)) for name, values in sample_coords.items()}
     coords["time"] = schema.time_coord(n_times, dt, -n_before * dt)
     coords |= hexgrid.column_coords(extent)
     variables: dict[str, Any] = {"luminance": (("sample", "time", "column"), luminance)}

@@ -10,7 +10,7 @@ import numpy as np
 from flyxr.errors import raise_problems
 from flyxr.optics import DIGIT_FRAME_SIZE, DIGIT_FRAMES, DIGIT_SIZE, FRAME_RATE
 from flyxr.schema import SchemaError
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def moving_digits(
     *,
     digit_size: int | None = None,
     speed: float = 3.6,
-    sample_chunk: int = arrays.SAMPLE_CHUNK,
+    sample_chunk: int = base.SAMPLE_CHUNK,
 ) -> xr.Dataset:
     """Movie of handwritten digits that move straight and bounce off the walls, without a download.
 
@@ -84,7 +84,7 @@ def moving_digits(
     counts = {"n_samples": n_samples, "n_frames": n_frames, "size": size, "n_digits": n_digits}
     if digit_size is not None:
         counts["digit_size"] = digit_size
-    problems = arrays.count_problems(**counts, sample_chunk=sample_chunk) + arrays.frame_rate_problems(frame_rate)
+    problems = base.count_problems(**counts, sample_chunk=sample_chunk) + base.frame_rate_problems(frame_rate)
     if not (isinstance(seed, (int, np.integer)) and seed >= 0):
         problems.append(f"expected seed as an integer of at least 0, got {seed!r}")
     if not 0 <= speed < np.inf:
@@ -96,7 +96,7 @@ def moving_digits(
             f"expected digit_size from 1 to size={size}, got {digit_size!r}: digits must fit the frame",
             heading="not a movie",
         )
-    luminance = arrays.generate(
+    luminance = base.generate(
         _draw_sequences,
         n_samples,
         (n_frames, size, size),
@@ -110,7 +110,7 @@ def moving_digits(
     )
     labels = _handwritten()[1]
     names = [" ".join(map(str, labels[_draw_paths(seed, index, n_digits)[0]])) for index in range(n_samples)]
-    return arrays.wrap(luminance, frame_rate, sample_coords={"digit": np.array(names, dtype=object)})
+    return base.wrap(luminance, frame_rate, sample_coords={"digit": np.array(names, dtype=object)})
 
 
 @functools.cache

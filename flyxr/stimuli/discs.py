@@ -10,7 +10,7 @@ import numpy as np
 from flyxr import hexgrid
 from flyxr.errors import Problem
 from flyxr.optics import EXTENT, GREY, STIMULUS_DT
-from flyxr.stimuli import arrays, columns
+from flyxr.stimuli import base, columns
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _distance(du: NDArray[Any], dv: NDArray[Any]) -> NDArray[Any]:
 
 def _draw_lazily(discs: NDArray[np.float64], is_lit: NDArray[np.bool_], background: float, extent: int) -> Any:
     """Lazy frames (sample, time, column) of discs (sample, [u, v, radius, intensity])."""
-    return arrays.generate(
+    return base.generate(
         _draw_discs,
         len(discs),
         (is_lit.size, hexgrid.n_columns(extent)),

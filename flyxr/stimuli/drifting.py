@@ -10,7 +10,7 @@ import numpy as np
 from flyxr import hexgrid
 from flyxr.errors import Problem
 from flyxr.optics import DEGREES_PER_COLUMN, EXTENT, GREY, STIMULUS_DT
-from flyxr.stimuli import arrays, columns
+from flyxr.stimuli import base, columns
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def gratings(
     n_before, n_moving, n_after = (columns.n_frames(time, dt) for time in (t_pre, t_stim, t_post))
     n_frames = n_before + n_moving + n_after
     return columns.wrap(
-        arrays.generate(
+        base.generate(
             _draw_gratings,
             len(samples),
             (n_frames, hexgrid.n_columns(extent)),

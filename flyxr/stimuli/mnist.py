@@ -10,7 +10,7 @@ import numpy as np
 from flyxr import downloads, identity, provenance, schema
 from flyxr.errors import MissingError, Problem, raise_problems
 from flyxr.optics import FRAME_RATE
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,7 @@ def moving_mnist(
     path: str | os.PathLike[str] | None = None,
     *,
     frame_rate: float = FRAME_RATE,
-    sample_chunk: int = arrays.SAMPLE_CHUNK,
+    sample_chunk: int = base.SAMPLE_CHUNK,
     url: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     progressbar: bool = True,
@@ -78,7 +78,7 @@ def moving_mnist(
     >>> dict(moving_mnist(file).luminance.sizes)
     {'sample': 3, 'time': 20, 'y': 64, 'x': 64}
     """
-    problems = arrays.frame_rate_problems(frame_rate) + arrays.count_problems(sample_chunk=sample_chunk)
+    problems = base.frame_rate_problems(frame_rate) + base.count_problems(sample_chunk=sample_chunk)
     raise_problems(schema.SchemaError, "not a movie", problems)
     if path is None:
         file = downloads.download(
@@ -100,10 +100,10 @@ def moving_mnist(
             )
     n_frames, n_samples, height, width = _open_memmap(file).shape
     stamp = identity.file_stamp(file)
-    luminance = arrays.generate(
+    luminance = base.generate(
         _read_sequences, n_samples, (n_frames, height, width), sample_chunk, path=str(file), stamp=tuple(stamp)
     )
-    movie = arrays.wrap(luminance, frame_rate)
+    movie = base.wrap(luminance, frame_rate)
     arguments = {"file": file.name, "frame_rate": float(frame_rate)}
     return provenance.add(movie, "moving_mnist", arguments, hashes={"file": stamp.digest})
 

@@ -21,7 +21,7 @@ import numpy as np
 from flyxr import hexgrid
 from flyxr.errors import Problem
 from flyxr.optics import DEGREES_PER_COLUMN, DEGREES_PER_LED, EXTENT, GREY, STIMULUS_DT
-from flyxr.stimuli import arrays, columns
+from flyxr.stimuli import base, columns
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _make_stimulus(
     n_before, n_after = (columns.n_frames_truncated(time, dt) for time in (t_pre, t_post))
     n_moving = np.array([columns.n_frames_truncated(t_stim, dt) for t_stim in duration.tolist()])
     n_frames = n_before + int(n_moving.max()) + n_after
-    luminance = arrays.generate(
+    luminance = base.generate(
         _draw_sequences,
         speed_index.size,
         (n_frames, hexgrid.n_columns(extent)),

@@ -12,7 +12,7 @@ import numpy as np
 from flyxr import hexgrid
 from flyxr.errors import Problem
 from flyxr.optics import EXTENT, STIMULUS_DT
-from flyxr.stimuli import arrays, columns
+from flyxr.stimuli import base, columns
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def natural_motion(
     elapsed = np.clip(np.arange(-n_before, n_moving + n_after), 0, n_moving) * dt
     is_moving = np.repeat([False, True, False], [n_before, n_moving, n_after])
     shape = (elapsed.size, hexgrid.n_columns(extent))
-    luminance = arrays.generate(
+    luminance = base.generate(
         _draw_views,
         len(samples),
         shape,
@@ -148,7 +148,7 @@ def natural_motion(
         seed=seed,
         pixels_per_column=pixels_per_column,
     )
-    flow = arrays.generate(
+    flow = base.generate(
         _compute_flows,
         len(samples),
         (*shape, 2),

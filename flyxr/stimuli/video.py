@@ -10,7 +10,7 @@ import numpy as np
 
 from flyxr import identity, provenance, schema
 from flyxr.errors import DependencyError, MissingError, Problem, raise_problems
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
 
 if TYPE_CHECKING:
     import os
@@ -93,7 +93,7 @@ def from_video(
     counts = {"n_frames": frames, "height": height, "width": width}
     if frame_chunk is not None:
         counts["frame_chunk"] = frame_chunk
-    problems = arrays.frame_rate_problems(rate) + arrays.count_problems(**counts)
+    problems = base.frame_rate_problems(rate) + base.count_problems(**counts)
     if not problems and frames > video.ticks.size:
         problems.append(f"expected n_frames up to {video.ticks.size}, the length of {file.name}, got {frames}")
     if frame_rate is None and not video.is_uniform:
@@ -107,7 +107,7 @@ def from_video(
         )
     raise_problems(schema.SchemaError, "not a movie", problems)
     stamp = identity.file_stamp(file)
-    luminance = arrays.generate(
+    luminance = base.generate(
         _decode_chunk,
         frames,
         (1, height, width),
@@ -117,7 +117,7 @@ def from_video(
         size=size and (height, width),
         ticks=video.ticks[:frames],
     )
-    movie = arrays.wrap(luminance.swapaxes(0, 1), rate)
+    movie = base.wrap(luminance.swapaxes(0, 1), rate)
     arguments = {"file": file.name, "frame_rate": float(rate)}
     return provenance.add(movie, "from_video", arguments, hashes={"file": stamp.digest})
 
