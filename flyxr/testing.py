@@ -13,7 +13,7 @@ import numpy as np
 from flyxr import connectome
 from flyxr.engine.base import Network, Parameters
 from flyxr.optics import GREY
-from flyxr.stimuli import from_array, moving
+from flyxr.stimuli import from_array, monitor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,21 +94,21 @@ def random_movie(
     return from_array(frames, frame_rate, **kwargs)
 
 
-def render_edge_in_8_bit(path: moving.BarPath, intensity: float) -> NDArray[np.float64]:
+def render_edge_in_8_bit(path: monitor.BarPath, intensity: float) -> NDArray[np.float64]:
     """Luminance (position, column) of an edge or bar on grey as in flyvis, which rotates pictures in 8-bit greys.
 
     Examples
     --------
-    >>> edge = moving.BarPath(angle=90, width=np.inf, height=180, first=-10, n_positions=21, extent=1)
+    >>> edge = monitor.BarPath(angle=90, width=np.inf, height=180, first=-10, n_positions=21, extent=1)
     >>> luminance = render_edge_in_8_bit(edge, 1)
     >>> luminance.shape, round(float(luminance.min()) * 255)
     ((21, 7), 127)
     """
     if path.angle % 360 == 0:  # not rotated
-        return np.asarray(GREY + (intensity - GREY) * moving.column_coverage(path))
+        return np.asarray(GREY + (intensity - GREY) * monitor.column_coverage(path))
     grey, level = int(255 * GREY), int(255 * intensity)
-    pixels = moving.monitor_pixels(path.extent)
-    positions = moving.pixel_coverage(path)
+    pixels = monitor.monitor_pixels(path.extent)
+    positions = monitor.pixel_coverage(path)
     return np.stack([pixels.mean(np.floor(grey + (level - grey) * coverage) / 255) for coverage in positions])
 
 

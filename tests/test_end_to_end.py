@@ -16,7 +16,7 @@ import xarray as xr
 
 import flyxr as fx
 from flyxr import schema
-from flyxr.stimuli import moving
+from flyxr.stimuli import monitor, moving
 from flyxr.testing import render_edge_in_8_bit
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def edges(ensemble: xr.Dataset) -> xr.Dataset:
     onset, values = int(np.flatnonzero(rendering.time == 0)[0]), rendering.luminance.values.copy()
     n_moving = int(rendering.t_stim.values[0] / 0.01)
     for sequence, angle, intensity in zip(values, rendering.angle.values, rendering.intensity.values, strict=True):
-        path = moving.BarPath(float(angle), np.inf, 180.0, -10, 21, 15)
+        path = monitor.BarPath(float(angle), np.inf, 180.0, -10, 21, 15)
         positions = render_edge_in_8_bit(path, float(intensity))
         sequence[onset : onset + n_moving] = positions[moving.positions_shown(21, n_moving)]
         sequence[onset + n_moving :] = sequence[onset + n_moving - 1]

@@ -46,7 +46,7 @@ FLOORS = {
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "products"),
     "viz": ("base",),
-    "stimuli": ("recording", "base", "columns"),
+    "stimuli": ("recording", "base", "columns", "monitor"),
     "eye": ("base",),
     "flyvis": ("files", "checkpoint"),
     "schema": ("records",),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import flyxr as fx
 from flyxr import hexgrid, provenance, schema
-from flyxr.stimuli import moving
+from flyxr.stimuli import monitor, moving
 from flyxr.testing import render_edge_in_8_bit
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def make_stimulus(arrays: dict[str, np.ndarray]) -> Any:
     return fx.stimuli.moving_edges(**call)
 
 
-def make_path(arrays: dict[str, np.ndarray], angle: float, width: float) -> moving.BarPath:
+def make_path(arrays: dict[str, np.ndarray], angle: float, width: float) -> monitor.BarPath:
     height = json.loads(str(arrays["kwargs_json"]))["height"] * 2.25
-    return moving.BarPath(angle, np.inf if width == 80 else width * 2.25, height, -10, 21, 15)
+    return monitor.BarPath(angle, np.inf if width == 80 else width * 2.25, height, -10, 21, 15)
 
 
 @pytest.mark.parametrize("name", ["stim_moving_edge.npz", "stim_moving_bar.npz"])
@@ -52,7 +52,7 @@ def test_positions__equal_flyvis(name: str, golden: Callable[[str], dict[str, np
     for (angle, width, intensity, *_), expected in zip(arrays["arg_group_df"], arrays["offsets_rendered"], strict=True):
         path = make_path(arrays, angle, width)
         np.testing.assert_allclose(render_edge_in_8_bit(path, intensity), expected, rtol=0, atol=1e-6)
-        luminance = 0.5 + (intensity - 0.5) * moving.column_coverage(path)
+        luminance = 0.5 + (intensity - 0.5) * monitor.column_coverage(path)
         np.testing.assert_allclose(luminance, expected, rtol=0, atol=1e-6 if angle == 0 else GREY_LEVEL)
 
 
@@ -92,7 +92,7 @@ def test_sequences__equal_flyvis(name: str, golden: Callable[[str], dict[str, np
         np.testing.assert_array_equal(positions, arrays[f"resample_indices_speed_{speed:g}"])
         sample = np.flatnonzero(rendering.speed.values == speed)[0]
         path = make_path(arrays, *arrays["arg_df"][sample, :2])
-        expected = 0.5 + (arrays["arg_df"][sample, 2] - 0.5) * moving.column_coverage(path)[positions]
+        expected = 0.5 + (arrays["arg_df"][sample, 2] - 0.5) * monitor.column_coverage(path)[positions]
         np.testing.assert_allclose(luminance[sample, onset : onset + n_frames], expected, atol=1e-6)
 
 
@@ -131,15 +131,15 @@ def test_rotation__equals_pillow(golden: Callable[[str], dict[str, np.ndarray]])
         size = call["img_height_px"]
         row, column = np.divmod(np.arange(size**2), size)
         # the middle of the picture lies between pixels, that of the eye's monitor on one
-        monitor = moving.MonitorPixels(
-            row + 0.5 + moving._MIDDLE - size / 2, column + 0.5 + moving._MIDDLE - size / 2, row
+        pixels = monitor.MonitorPixels(
+            row + 0.5 + monitor.MIDDLE - size / 2, column + 0.5 + monitor.MIDDLE - size / 2, row
         )
-        along, across = (c - moving._MIDDLE + size / 2 - 0.5 for c in moving._rotate(monitor, call["rotate"]))
+        along, across = (c - monitor.MIDDLE + size / 2 - 0.5 for c in monitor.rotate(pixels, call["rotate"]))
         start = int(call["bar_loc_horizontal_px"] - call["bar_width_px"] / 2)
         top = int(call["bar_loc_vertical_px"] - call["bar_height_px"] / 2)
         bottom = int(call["bar_loc_vertical_px"] + call["bar_height_px"] / 2) + 1
-        covered = moving._overlap(along, -np.inf if start < 0 else start, start + call["bar_width_px"] + 1)
-        covered *= moving._overlap(across, top, bottom)
+        covered = monitor.overlap(along, -np.inf if start < 0 else start, start + call["bar_width_px"] + 1)
+        covered *= monitor.overlap(across, top, bottom)
         # a rotated picture has no pixels outside this circle
         is_inside = np.hypot(row - size / 2, column - size / 2) < size / 2 - 1
         bar = call["bg_intensity"] + (call["bar_intensity"] - call["bg_intensity"]) * covered
@@ -194,7 +194,7 @@ def test_moving_edges__rotation_by_60_degrees_rotates_the_lattice_roughly() -> N
     rotated = hexgrid.column_index(-v, u + v, 5)
     for angle in (0, 30, 90):
         arrivals = [
-            (moving.column_coverage(moving.BarPath(a, np.inf, 180, -20, 41, 5)) > 0.5).argmax(axis=0)
+            (monitor.column_coverage(monitor.BarPath(a, np.inf, 180, -20, 41, 5)) > 0.5).argmax(axis=0)
             for a in (angle, angle + 60)
         ]
         x, y = 5.8 * v, -5.8 * (u + v / 2)

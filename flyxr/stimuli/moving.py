@@ -1,32 +1,23 @@
 """Edges and bars that move across the field, as flyvis's monitor and hexagonal eye show them.
 
 A moving edge steps through a set of still pictures, which are 2.25 degrees apart along the direction of motion (the
-width of an LED of the monitor of Gruntman et al. 2018). In a picture, the edge or bar covers a pixel wholly, not at all
-or, at its rim, in part. The coverage of a column is the mean over the pixels in its hexagon.
-
-flyvis draws a picture at angle 0 and rotates it with Pillow in 8-bit greys. Here the coordinates of the eye's pixels
-are rotated to those of an edge at angle 0, which gives the same coverage as bilinear interpolation of the rotated
-picture. With the 8-bit step applied to these pixels, the numbers are flyvis's to 3e-8 (the tests do so). The step is
-omitted because it darkens the whole field by half a grey level (0.5 becomes 127/255) at onset.
+width of an LED of the monitor of Gruntman et al. 2018). :mod:`flyxr.stimuli.monitor` draws them.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flyxr import hexgrid
 from flyxr.errors import Problem
 from flyxr.optics import DEGREES_PER_COLUMN, DEGREES_PER_LED, EXTENT, GREY, STIMULUS_DT
-from flyxr.stimuli import base, columns
+from flyxr.stimuli import base, columns, monitor
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
@@ -37,10 +28,6 @@ SPEEDS = (2.4, 4.8, 9.7, 13.0, 19.0, 25.0)
 OFFSETS = (-22.5, 22.5)
 """Default first and last position, degrees."""
 
-_PITCH = 25  # pixels between neighbouring columns of flyvis's monitor, whose extent is EXTENT
-_MIDDLE = _PITCH * (2 * EXTENT + 1) // 2
-_FULL_FIELD = 180.0  # degrees: edges and bars of this width or height fill the monitor
-
 
 @recorded()
 def moving_edges(
@@ -49,7 +36,7 @@ def moving_edges(
     intensities: ArrayLike = (0, 1),
     *,
     offsets: tuple[float, float] = OFFSETS,
-    height: float = _FULL_FIELD,
+    height: float = monitor.FULL_FIELD,
     t_pre: float = 1.0,
     t_post: float = 1.0,
     dt: float = STIMULUS_DT,
@@ -175,17 +162,6 @@ def moving_bars(
     return _make_stimulus(angles, widths, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
 
 
-class BarPath(NamedTuple):
-    """Positions at which an edge or bar is drawn, and its size."""
-
-    angle: float  # degrees
-    width: float  # degrees; infinite for an edge
-    height: float  # degrees
-    first: float  # LEDs
-    n_positions: int
-    extent: int
-
-
 def _make_stimulus(
     angles: ArrayLike,
     widths: ArrayLike | None,
@@ -240,7 +216,7 @@ def _make_stimulus(
         n_before=n_before,
         n_after=n_after,
         n_frames=n_frames,
-        path=BarPath(0.0, 0.0, height, first, n_positions, extent),
+        path=monitor.BarPath(0.0, 0.0, height, first, n_positions, extent),
     )
     coords = {"angle": angle} if is_edge else {"angle": angle, "width": width}
     coords |= {"intensity": intensity, "speed": speeds[speed_index], "t_stim": duration[speed_index]}
@@ -252,7 +228,9 @@ def _make_stimulus(
 
 def _check_offsets(offsets: Any, arguments: columns.Arguments) -> tuple[float, int]:
     """First position in LEDs and number of positions; 0 and 0 if they are invalid."""
-    ends = arguments.numbers("offsets", offsets, "degrees", minimum=-_FULL_FIELD / 2, maximum=_FULL_FIELD / 2)
+    ends = arguments.numbers(
+        "offsets", offsets, "degrees", minimum=-monitor.FULL_FIELD / 2, maximum=monitor.FULL_FIELD / 2
+    )
     if ends.size not in (0, 2):
         arguments.problems.append(
             Problem(f"expected offsets as (first, last), in degrees, got {offsets!r}", f"e.g. {OFFSETS}")
@@ -302,13 +280,13 @@ def _draw_sequences(
     n_before: int,
     n_after: int,
     n_frames: int,
-    path: BarPath,
+    path: monitor.BarPath,
 ) -> NDArray[np.float32]:
     """Frames (index, time, column) of samples (sample, [angle, width, intensity])."""
     frames = np.full((indices.size, n_frames, hexgrid.n_columns(path.extent)), GREY, np.float32)
     for sequence, index in zip(frames, indices.tolist(), strict=True):
         angle, width, intensity = samples[index].tolist()
-        coverage = column_coverage(path._replace(angle=angle, width=width))
+        coverage = monitor.column_coverage(path._replace(angle=angle, width=width))
         luminance = (GREY + (intensity - GREY) * coverage).astype(np.float32)
         onset, end = n_before, n_before + int(n_moving[index])
         sequence[onset:end] = luminance[positions_shown(path.n_positions, end - onset)]
@@ -331,81 +309,3 @@ def positions_shown(n_positions: int, n_frames: int) -> NDArray[np.int64]:
     from_end = n_positions - 1 - float(step) * (n_frames - 1 - frame)  # rounded once, after both operations
     index = np.where(frame < n_frames // 2, float(step) * frame, from_end).astype(np.float32)
     return index.astype(np.int64) if n_frames > 1 else np.zeros(n_frames, np.int64)
-
-
-class MonitorPixels(NamedTuple):
-    """Pixels in hexagons, sorted by column of the lattice."""
-
-    row: NDArray[np.int64]  # (pixel,), in flyvis's monitor, downward
-    column: NDArray[np.int64]  # (pixel,)
-    start: NDArray[np.int64]  # (column,) first pixel of each hexagon
-
-    def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean over the pixels of each hexagon, (pixel,) to (column,)."""
-        n_pixels = np.diff(self.start, append=values.size)
-        return np.asarray(np.add.reduceat(values, self.start) / n_pixels)
-
-
-@functools.lru_cache(maxsize=4)
-def monitor_pixels(extent: int) -> MonitorPixels:
-    """Pixels of flyvis's monitor that the columns of a lattice see."""
-    # a smaller lattice is the middle of flyvis's eye, so that a column sees the same in both
-    eye_extent = max(extent, EXTENT)
-    u, v = hexgrid.columns(extent)
-    lattice_index = np.full(hexgrid.n_columns(eye_extent) + 1, -1)  # the last is that of pixels in no hexagon
-    lattice_index[hexgrid.column_index(u, v, eye_extent)] = np.arange(u.size)
-    index = lattice_index[hexgrid.pixel_to_hex(eye_extent, _PITCH)]
-    row, column = np.nonzero(index >= 0)
-    index = index[row, column]
-    order = np.argsort(index, kind="stable")
-    margin = _PITCH * (eye_extent - EXTENT)
-    start = np.searchsorted(index[order], np.arange(u.size))
-    return MonitorPixels(row[order] - margin, column[order] - margin, start)
-
-
-def _rotate(monitor: MonitorPixels, angle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates of pixels along and across the direction of motion, in pixels of the picture at angle 0."""
-    # rounded as in Pillow, so that right angles keep whole pixels
-    rotation = -math.radians(angle % 360)
-    cos, sin = round(math.cos(rotation), 15), round(math.sin(rotation), 15)
-    right, down = monitor.column - _MIDDLE, monitor.row - _MIDDLE
-    return cos * right + sin * down + _MIDDLE, cos * down - sin * right + _MIDDLE
-
-
-def _overlap(position: NDArray[np.float64], start: float, stop: float) -> NDArray[np.float64]:
-    """Fraction of a pixel at each position that lies in the pixels start to stop - 1, interpolated."""
-    return np.clip(position - (start - 1), 0, 1) - np.clip(position - (stop - 1), 0, 1)
-
-
-def pixel_coverage(path: BarPath) -> Iterator[NDArray[np.float64]]:
-    """Covered fraction of each pixel in a hexagon, (pixel,), for one position after the other."""
-    along, across = _rotate(monitor_pixels(path.extent), path.angle)
-    size = 2 * _MIDDLE + 1
-    is_edge = math.isinf(path.width)
-
-    def to_pixels(degrees: float) -> int:
-        return int(math.radians(degrees) / np.radians(DEGREES_PER_COLUMN) * _PITCH)
-
-    overlap_across = np.ones(along.size)
-    if path.height < _FULL_FIELD:
-        height = to_pixels(path.height)
-        overlap_across = _overlap(across, int(_MIDDLE - height / 2), int(_MIDDLE + height / 2) + 1)
-    # an edge is a bar as wide as the monitor that starts to the left of it
-    width = to_pixels(_FULL_FIELD if is_edge else path.width)
-    middle = 0.0 if is_edge else np.radians(90)
-    for led in range(path.n_positions):
-        # quirk: positions assume a monitor of 180 degrees, which is 31 columns of 5.81 and not 5.8 degrees, and are
-        # truncated to whole pixels, toward zero
-        position = int(size * (middle + (path.first + led) * np.radians(DEGREES_PER_LED)) / np.radians(180))
-        start = int(position - width / 2)
-        stop = start + width + 1
-        yield _overlap(along, -math.inf if is_edge else start, stop) * overlap_across
-
-
-@functools.lru_cache(maxsize=64)
-def column_coverage(path: BarPath) -> NDArray[np.float64]:
-    """Covered fraction of each column at each position, (position, column), read-only."""
-    monitor = monitor_pixels(path.extent)
-    coverage = np.stack([monitor.mean(picture) for picture in pixel_coverage(path)])
-    coverage.flags.writeable = False
-    return coverage
