@@ -389,3 +389,32 @@ def test_from_array__sample_coords_are_matched_by_label() -> None:
         stimuli.from_array(labelled, 25, sample_coords={"angle": angle.isel(sample=[0, 1])})
     with pytest.raises(schema.SchemaError, match="each label of 'angle' once"):
         stimuli.from_array(labelled, 25, sample_coords={"angle": angle.isel(sample=[0, 1, 2, 2])})
+
+
+def test_provenance__records_arguments_with_their_defaults() -> None:
+    def arguments(stimulus: xr.Dataset) -> dict[str, Any]:
+        (step,) = provenance.steps(stimulus)
+        return dict(step["arguments"])
+
+    assert arguments(stimuli.moving_digits(2, np.int64(3), 5, size=32, speed=1)) == {  # type: ignore[arg-type]
+        "seed": 3,
+        "n_frames": 5,
+        "size": 32,
+        "n_digits": 2,
+        "frame_rate": 30.0,
+        "digit_size": 14,
+        "speed": 1.0,
+    }
+    assert arguments(stimuli.impulses([(0, 0), 5], np.array([0.25]), dt=0.01, extent=1)) == {
+        "position": [[0, 0], [1, -1]],
+        "intensities": [0.25],
+        "duration": 0.01,
+        "t_pre": 1.0,
+        "t_post": 1.0,
+        "dt": 0.01,
+        "extent": 1,
+    }
+    blocks_arguments = arguments(stimuli.random_walk_of_blocks(dataset_size=np.array([1, 2, 16, 16])))
+    assert blocks_arguments["dataset_size"] == [1, 2, 16, 16]
+    assert arguments(stimuli.natural_motion(0, 5, (), (), photographs="china", extent=1))["photographs"] == ["china"]
+    assert stimuli.moving_digits.__name__ == "moving_digits"
