@@ -9,8 +9,8 @@ from .connectome import open_connectome as open_connectome
 from .ensemble import open_ensemble as open_ensemble
 from .ensemble import sample_ensemble as sample_ensemble
 from .eye import BoxEye as BoxEye
+from .eye import HexEye as HexEye
 from .eye import resample as resample
-from .hexeye import HexEye as HexEye
 from .optimal import optimal_stimulus as optimal_stimulus
 from .perturb import clamp as clamp
 from .perturb import perturbation_effect as perturbation_effect

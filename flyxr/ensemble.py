@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 
 from flyxr import connectome as connectomes
-from flyxr import flyvis_files, provenance, schema, store
+from flyxr import flyvis, provenance, schema, store
 from flyxr.errors import FlyxrWarning, InputError, MissingError, Problem
-from flyxr.flyvis_files import EnsembleError
+from flyxr.flyvis import EnsembleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,7 +166,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
         return _open_store(place, connectome)
     connectome = connectomes.open_connectome() if connectome is None else connectome
     try:
-        results = flyvis_files.read_results(place, _layout(connectome))
+        results = flyvis.read_results(place, _layout(connectome))
     except FileNotFoundError as error:
         raise MissingError(
             Problem(
@@ -181,7 +181,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     else:
         models = sorted(models, key=lambda model: model.task_error)
     ensemble = _dataset(
-        {name: np.stack([model.parameters[name] for model in models]) for name in flyvis_files.PARAMETERS},
+        {name: np.stack([model.parameters[name] for model in models]) for name in flyvis.PARAMETERS},
         names=[model.name for model in models],
         task_error=np.array([model.task_error for model in models]),
         connectome=connectome,
@@ -199,10 +199,10 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     )
 
 
-def _unsorted(results: flyvis_files.Results) -> str:
+def _unsorted(results: flyvis.Results) -> str:
     unknown = [model.name for model in results.models if np.isnan(model.task_error)]
     guessed = [model.name for model in results.models if model.is_guess]
-    file = f"validation/{results.measure or flyvis_files.MEASURES[-1]}.h5"
+    file = f"validation/{results.measure or flyvis.MEASURES[-1]}.h5"
     message = (
         f"{results.location}: models are in the order of their directories, not sorted by task error: {file} is "
         f"missing or holds no number for {len(unknown)} of {len(results.models)} ({', '.join(unknown)})"
@@ -231,7 +231,7 @@ def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
     return ensemble
 
 
-def _layout(connectome: xr.Dataset) -> flyvis_files.Layout:
+def _layout(connectome: xr.Dataset) -> flyvis.Layout:
     """Describe the checkpoint of a model of a connectome."""
     pairs, synapses = connectomes.realised(connectome)
     pair_names = [
@@ -239,7 +239,7 @@ def _layout(connectome: xr.Dataset) -> flyvis_files.Layout:
         for source, target in zip(connectome["source"].values, connectome["target"].values, strict=True)
     ]
     offsets = connectome[["synapse_pair", "du", "dv"]].isel(synapse=synapses)
-    return flyvis_files.Layout(
+    return flyvis.Layout(
         cell_types=connectome["cell_type"].values.tolist(),
         pairs=[pair_names[pair] for pair in pairs],
         synapses=[

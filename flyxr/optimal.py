@@ -12,6 +12,7 @@ from flyxr import provenance, schema
 from flyxr.connectome import cell_index, compile_network, find_connectome
 from flyxr.engine import base, choose_engine
 from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
+from flyxr.optics import GREY
 from flyxr.selection import match_cell_types
 from flyxr.simulation import engine_parameters, simulate
 
@@ -319,7 +320,7 @@ class _Ascent:
         loss, of_response = self.loss_of_response(response.detach().double())
         scale = of_response.abs().max().clamp(min=1)  # so that an exponential fits float32 on the way back
         (of_seen,) = torch.autograd.grad(response, seen, (of_response / scale).float())
-        from_grey = self.pixels - base.GREY
+        from_grey = self.pixels - GREY
         gradient = 2 * self.weight * from_grey
         gradient[: self.stop] += scale * of_seen.double()
         self.pixels.grad = gradient

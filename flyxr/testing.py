@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,11 +17,13 @@ import xarray as xr
 from flyxr import connectome, hexgrid, schema
 from flyxr.engine import ENGINES
 from flyxr.engine.base import Network, Parameters
+from flyxr.optics import GREY
+from flyxr.stimuli import from_array, monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from flyxr.engine import EngineRecord
     from flyxr.engine.base import Engine, EngineResult
@@ -213,3 +216,80 @@ def corrupt_file(path: Path, *, keep_time: bool = False) -> None:
     path.write_bytes(content)
     if keep_time:
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def random_movie(
+    n_samples: int, n_frames: int, height: int, width: int, *, seed: int = 0, frame_rate: float = 50, **kwargs: Any
+) -> xr.Dataset:
+    """Movie of pixels drawn uniformly from 0 to 1; ``kwargs`` are those of :func:`flyxr.stimuli.from_array`.
+
+    Examples
+    --------
+    >>> dict(random_movie(2, 3, 8, 10).luminance.sizes)
+    {'sample': 2, 'time': 3, 'y': 8, 'x': 10}
+    """
+    frames = np.random.default_rng(seed).random((n_samples, n_frames, height, width), np.float32)
+    return from_array(frames, frame_rate, **kwargs)
+
+
+def render_edge_in_8_bit(path: monitor.BarPath, intensity: float) -> NDArray[np.float64]:
+    """Luminance (position, column) of an edge or bar on grey as in flyvis, which rotates pictures in 8-bit greys.
+
+    Examples
+    --------
+    >>> edge = monitor.BarPath(angle=90, width=np.inf, height=180, first=-10, n_positions=21, extent=1)
+    >>> luminance = render_edge_in_8_bit(edge, 1)
+    >>> luminance.shape, round(float(luminance.min()) * 255)
+    ((21, 7), 127)
+    """
+    if path.angle % 360 == 0:  # not rotated
+        return np.asarray(GREY + (intensity - GREY) * monitor.column_coverage(path))
+    grey, level = int(255 * GREY), int(255 * intensity)
+    pixels = monitor.monitor_pixels(path.extent)
+    positions = monitor.pixel_coverage(path)
+    return np.stack([pixels.mean(np.floor(grey + (level - grey) * coverage) / 255) for coverage in positions])
+
+
+def write_video(
+    path: Path,
+    levels: ArrayLike,
+    *,
+    codec: str = "mpeg4",
+    frame_rate: int = 25,
+    ticks: Sequence[int] | None = None,
+) -> Path:
+    """Write a video whose frames, 32 x 48 pixels, have one colour each; returns its path.
+
+    Needs the extra ``video``.
+
+    Parameters
+    ----------
+    path
+        File to write; its suffix sets the container.
+    levels
+        (frame,) grey levels or (frame, 3) colours, 0 to 255.
+    codec
+        ``"mpeg4"``, ``"libx264"``, which has frames predicted from both sides, or ``"png"``, which is lossless.
+    frame_rate
+        Frames per second.
+    ticks
+        Times of frames in units of 1 / ``frame_rate``; equally spaced if None.
+
+    Examples
+    --------
+    >>> write_video(Path(tempfile.mkdtemp()) / "grey.avi", range(0, 250, 50)).name
+    'grey.avi'
+    """
+    import av
+
+    options = {"libx264": {"g": "8", "bf": "2", "qp": "1"}, "mpeg4": {"g": "8", "q": "1"}}.get(codec, {})
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=frame_rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "rgb24" if codec == "png" else "yuv420p"
+        for index, level in enumerate(np.asarray(levels)):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), level, np.uint8), format="rgb24")
+            if ticks is not None:
+                frame.pts, frame.time_base = int(ticks[index]), Fraction(1, frame_rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,3 +95,42 @@ def computed_blocks() -> Iterator[list[tuple[float, int]]]:
     blocks: list[tuple[float, int]] = []
     with observed_engine(lambda parameters, stimulus: blocks.append((float(parameters.bias[0, 0]), len(stimulus)))):
         yield blocks
+
+
+class FileServer:
+    """Serves one body under every path; the last ``n_cut`` bytes of it are held back."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.n_cut = 0
+        self.sends_length = True
+        self.status = 200
+        self.n_requests = 0
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.n_requests += 1
+                self.send_response(server.status)
+                if server.sends_length:
+                    self.send_header("Content-Length", str(len(server.body)))
+                self.end_headers()
+                self.wfile.write(server.body[: max(0, len(server.body) - server.n_cut)])
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
+
+
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    """Local server of one file; a test sets its ``body``."""
+    server = FileServer()
+    thread = threading.Thread(target=server.httpd.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.httpd.shutdown()
+    server.httpd.server_close()
+    thread.join()

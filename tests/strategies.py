@@ -9,6 +9,8 @@ import xarray as xr
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from flyxr.eye import BoxEye, Eye, HexEye
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -58,3 +60,9 @@ def equivalent_datasets(draw: st.DrawFn, dataset: xr.Dataset) -> xr.Dataset:
     equivalent = equivalent.transpose("sample", "model").drop_attrs()
     equivalent = equivalent[draw(st.permutations(list(dataset.data_vars)))]
     return equivalent.chunk(chunks) if draw(st.booleans()) else equivalent
+
+
+def eyes() -> st.SearchStrategy[Eye]:
+    """Small eyes of both kinds."""
+    extents = st.integers(0, 3)
+    return st.one_of(st.builds(BoxEye, extents, st.integers(1, 6)), st.builds(HexEye, extents, st.integers(3, 8)))

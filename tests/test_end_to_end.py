@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import xarray as xr
-from test_stimuli_moving import in_8_bit
 
 import flyxr as fx
 from flyxr import schema
-from flyxr.stimuli import moving
+from flyxr.stimuli import monitor, moving
+from flyxr.testing import render_edge_in_8_bit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +68,9 @@ def edges(ensemble: xr.Dataset) -> xr.Dataset:
     onset, values = int(np.flatnonzero(rendering.time == 0)[0]), rendering.luminance.values.copy()
     n_moving = int(rendering.t_stim.values[0] / 0.01)
     for sequence, angle, intensity in zip(values, rendering.angle.values, rendering.intensity.values, strict=True):
-        places = in_8_bit(moving._Path(float(angle), np.inf, 180.0, -10, 21, 15), float(intensity))
-        sequence[onset : onset + n_moving] = places[moving.places_shown(21, n_moving)]
+        path = monitor.BarPath(float(angle), np.inf, 180.0, -10, 21, 15)
+        positions = render_edge_in_8_bit(path, float(intensity))
+        sequence[onset : onset + n_moving] = positions[moving.positions_shown(21, n_moving)]
         sequence[onset + n_moving :] = sequence[onset + n_moving - 1]
     return respond(rendering.assign(luminance=(rendering.luminance.dims, values)), ensemble)
 

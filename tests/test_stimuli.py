@@ -1,6 +1,6 @@
-"""Movies made of arrays, blocks and digits: values, laziness, labels, errors.
+"""Movies of arrays, blocks and digits: values, laziness, labels, errors.
 
-The blocks are compared with flyvis 1.2.0 in float64 to 1e-12, before the cast to float32 and the cut at 0.
+The blocks are compared with flyvis 1.2.0 in float64 to 1e-12, before the cast to float32 and the clipping at 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyxr import provenance, schema, stimuli
-from flyxr.stimuli import arrays, blocks, digits
+from flyxr.stimuli import base, blocks, digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,13 +87,13 @@ def test_from_array__memory_map_stays_lazy(tmp_path: Path) -> None:
     np.testing.assert_array_equal(movie.luminance, FRAMES.astype(np.float32))
 
 
-@pytest.mark.parametrize(("value", "named"), [(1.5, "1.5"), (-0.5, "-0.5"), (np.nan, "NaN"), (-np.inf, "infinity")])
-def test_from_array__lazy_values_are_checked_in_the_chunks(value: float, named: str) -> None:
+@pytest.mark.parametrize(("value", "message"), [(1.5, "1.5"), (-0.5, "-0.5"), (np.nan, "NaN"), (-np.inf, "infinity")])
+def test_from_array__lazy_values_are_checked_in_the_chunks(value: float, message: str) -> None:
     bad = FRAMES.copy()
     bad[3, 0, 0, 0] = value
     movie = stimuli.from_array(da.from_array(bad, chunks=(1, 5, 6, 7)), 25)
     movie.luminance[:3].compute()
-    with pytest.raises(schema.SchemaError, match=named):
+    with pytest.raises(schema.SchemaError, match=message):
         movie.luminance.compute()
 
 
@@ -105,8 +105,8 @@ def test_from_array__dataarray_by_name_and_by_position() -> None:
     np.testing.assert_array_equal(movie.luminance, FRAMES.astype(np.float32))
     assert list(movie.sample.values) == [7, 8, 9, 11]
     assert list(movie.angle.values) == [0, 1, 2, 3]
-    other = named.rename(sample="trial", time="frame", y="row", x="col")
-    movie = stimuli.from_array(other, 25)
+    renamed = named.rename(sample="trial", time="frame", y="row", x="col")
+    movie = stimuli.from_array(renamed, 25)
     np.testing.assert_array_equal(movie.luminance, FRAMES.astype(np.float32))
     assert list(movie.angle.values) == [0, 1, 2, 3]
     with pytest.raises(schema.SchemaError, match=r"rename them with .rename"):
@@ -135,7 +135,7 @@ def test_from_array__text_coordinates_are_objects() -> None:
         (np.zeros((1, 0, 3, 4)), ["none along time"]),
     ],
 )
-def test_from_array__what_is_wrong_is_named(array: Any, lines: list[str]) -> None:
+def test_from_array__problems_are_named(array: Any, lines: list[str]) -> None:
     with pytest.raises(schema.SchemaError) as caught:
         stimuli.from_array(array, 25)
     for line in lines:
@@ -175,11 +175,11 @@ def test_from_array__rescale_needs_two_values() -> None:
 
 @pytest.mark.parametrize("rescale", [False, True])
 def test_from_array__caller_array_is_untouched(rescale: bool) -> None:
-    mine = FRAMES.astype(np.float32)
-    mine.flags.writeable = False
-    labelled = xr.DataArray(mine, dims=("sample", "time", "y", "x"), coords={"sample": range(4)})
+    frames = FRAMES.astype(np.float32)
+    frames.flags.writeable = False
+    labelled = xr.DataArray(frames, dims=("sample", "time", "y", "x"), coords={"sample": range(4)})
     before = labelled.copy(deep=True)
-    stimuli.from_array(mine, 25, rescale=rescale)
+    stimuli.from_array(frames, 25, rescale=rescale)
     stimuli.from_array(labelled, 25, rescale=rescale, sample_coords={"angle": range(4)})
     xr.testing.assert_identical(labelled, before)
     assert labelled.sample.attrs == {}
@@ -200,7 +200,7 @@ def test_walk__equals_flyvis(golden: Callable[[str], dict[str, np.ndarray]]) -> 
     np.testing.assert_allclose(blocks._walk()[[0, -1], [0, -1]], misc["rw0_frames"], rtol=0, atol=1e-12)
 
 
-def test_random_walk_of_blocks__is_the_walk() -> None:
+def test_random_walk_of_blocks__equals_the_walk() -> None:
     movie = stimuli.random_walk_of_blocks(frame_rate=24)
     schema.validate(movie, "movie")
     assert movie.luminance.shape == (3, 20, 64, 64)
@@ -208,24 +208,24 @@ def test_random_walk_of_blocks__is_the_walk() -> None:
     np.testing.assert_array_equal(movie.luminance, blocks._walk().astype(np.float32))
 
 
-def test_random_walk_of_blocks__noise_below_zero_is_cut() -> None:
-    wide = {"noise_std": 0.5, "dataset_size": (1, 3, 32, 32)}
-    raw = blocks._walk(**wide)  # type: ignore[arg-type]
+def test_random_walk_of_blocks__noise_below_zero_is_clipped() -> None:
+    arguments = {"noise_std": 0.5, "dataset_size": (1, 3, 32, 32)}
+    raw = blocks._walk(**arguments)  # type: ignore[arg-type]
     assert raw.min() < 0
-    movie = stimuli.random_walk_of_blocks(**wide)  # type: ignore[arg-type]
+    movie = stimuli.random_walk_of_blocks(**arguments)  # type: ignore[arg-type]
     np.testing.assert_array_equal(movie.luminance, np.maximum(raw, 0).astype(np.float32))
 
 
 def test_random_walk_of_blocks__p_random_has_no_effect_and_seed_has() -> None:
-    few = {"dataset_size": [1, 3, 32, 32]}
-    movie = stimuli.random_walk_of_blocks(**few)  # type: ignore[arg-type]
-    same = stimuli.random_walk_of_blocks(**few, p_random=0.1)  # type: ignore[arg-type]
+    arguments = {"dataset_size": [1, 3, 32, 32]}
+    movie = stimuli.random_walk_of_blocks(**arguments)  # type: ignore[arg-type]
+    same = stimuli.random_walk_of_blocks(**arguments, p_random=0.1)  # type: ignore[arg-type]
     np.testing.assert_array_equal(same.luminance, movie.luminance)
-    other = stimuli.random_walk_of_blocks(**few, seed=1)  # type: ignore[arg-type]
-    assert (other.luminance != movie.luminance).any()
+    other_seed = stimuli.random_walk_of_blocks(**arguments, seed=1)  # type: ignore[arg-type]
+    assert (other_seed.luminance != movie.luminance).any()
 
 
-def test_random_walk_of_blocks__global_generator_is_left_alone() -> None:
+def test_random_walk_of_blocks__global_generator_is_not_used() -> None:
     before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr] # noqa: NPY002
     stimuli.random_walk_of_blocks(dataset_size=(1, 2, 16, 16))
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index] # noqa: NPY002
@@ -256,12 +256,11 @@ def test_moving_digits__labels_and_range() -> None:
     assert all(len(name.split()) == 3 and name.replace(" ", "").isdigit() for name in movie.digit.values)
 
 
-def test_moving_digits__building_computes_and_draws_nothing(
-    counting_scheduler: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(digits, "_glyphs", lambda side: pytest.fail("a digit was drawn"))
-    movie = stimuli.moving_digits(n_samples=1000)
+def test_moving_digits__building_draws_nothing(counting_scheduler: Any) -> None:
+    n_enlarged = digits._enlarged_digits.cache_info().misses
+    movie = stimuli.moving_digits(n_samples=1000, digit_size=29)
     assert counting_scheduler.calls == 0
+    assert digits._enlarged_digits.cache_info().misses == n_enlarged
     assert len(movie.luminance.chunks[0]) == 63
     assert movie.luminance.nbytes > 3e8
 
@@ -272,7 +271,7 @@ def test_moving_digits__building_computes_and_draws_nothing(
     n_frames=st.integers(1, 12),
     seed=st.integers(0, 2**40),
 )
-def test_moving_digits__a_sequence_depends_on_seed_and_index_alone(
+def test_moving_digits__sequence_depends_on_seed_and_index_only(
     n_samples: int, chunk: int, n_frames: int, seed: int
 ) -> None:
     many = stimuli.moving_digits(6, seed, 12, size=24, sample_chunk=6)
@@ -293,38 +292,38 @@ def test_moving_digits__move_at_constant_speed_and_bounce() -> None:
     assert path.min() == 0
     assert path.max() == 36
     assert steps.max() <= np.ceil(3.6 * 0.8)
-    inside = (path[1:-1] > 3) & (path[1:-1] < 33)
-    turning = np.sign(np.diff(path[1:], axis=0)) != np.sign(np.diff(path[:-1], axis=0))
-    assert not (turning & inside).any()
-    assert turning.any(axis=0).all()
+    is_inside = (path[1:-1] > 3) & (path[1:-1] < 33)
+    has_turned = np.sign(np.diff(path[1:], axis=0)) != np.sign(np.diff(path[:-1], axis=0))
+    assert not (has_turned & is_inside).any()
+    assert has_turned.any(axis=0).all()
 
 
 def test_moving_digits__overlap_shows_the_brighter() -> None:
     arguments = {"seed": 3, "n_frames": 20, "size": 40, "digit_size": 28, "speed": 3.6}
-    both = digits._sequences(np.array([5]), n_digits=2, **arguments)  # type: ignore[arg-type]
-    which, start, direction = digits._draw(3, 5, 2)
-    apart = np.zeros((2, *both.shape[1:]), np.float32)
+    both = digits._draw_sequences(np.array([5]), n_digits=2, **arguments)  # type: ignore[arg-type]
+    digit, start, direction = digits._draw_paths(3, 5, 2)
+    separate = np.zeros((2, *both.shape[1:]), np.float32)
     for number in range(2):
         path = start[number] * 12 + np.arange(20)[:, None] * 3.6 * direction[number]
-        for frame, (y, x) in zip(apart[number], digits._bounce(path, 12), strict=True):
-            frame[y : y + 28, x : x + 28] = digits._glyphs(28)[which[number]]
-    assert (apart.min(0) > 0.5).any()
-    np.testing.assert_array_equal(both[0], apart.max(0))
+        for frame, (y, x) in zip(separate[number], digits._bounce(path, 12), strict=True):
+            frame[y : y + 28, x : x + 28] = digits._enlarged_digits(28)[digit[number]]
+    assert (separate.min(0) > 0.5).any()
+    np.testing.assert_array_equal(both[0], separate.max(0))
 
 
 def test_moving_digits__label_names_the_digit_drawn() -> None:
     movie = stimuli.moving_digits(20, n_frames=1, size=28, digit_size=28, n_digits=1)
-    images, labels = digits._handwritten()
-    enlarged = digits._glyphs(28)
+    labels = digits._handwritten()[1]
+    enlarged = digits._enlarged_digits(28)
     for sample, name in enumerate(movie.digit.values):
         frame = movie.luminance.isel(sample=sample, time=0).values
         (match,) = np.unique(labels[(enlarged == frame).all((1, 2))])
         assert str(match) == name
 
 
-def test_glyphs__are_smooth_and_like_the_original() -> None:
+def test_enlarged_digits__are_smooth_and_like_the_original() -> None:
     images, _ = digits._handwritten()
-    enlarged = digits._glyphs(32)
+    enlarged = digits._enlarged_digits(32)
     assert enlarged.min() == 0
     assert enlarged.max() <= 1
     coarse = enlarged.reshape(-1, 8, 4, 8, 4).mean((2, 4))
@@ -348,7 +347,7 @@ def test_moving_digits__errors_together() -> None:
 def test_generate__graph_is_small_and_chunks_are_bounded() -> None:
     lazy = stimuli.moving_digits(n_samples=64, sample_chunk=8).luminance.data
     assert len(pickle.dumps(lazy)) < 20_000
-    assert arrays.generate(len, 100, (1024, 64, 64)).chunks[0] == (1,) * 100  # type: ignore[arg-type]
+    assert base.generate(len, 100, (1024, 64, 64)).chunks[0] == (1,) * 100  # type: ignore[arg-type]
 
 
 def test_stimuli__import_is_light() -> None:
@@ -360,8 +359,10 @@ def test_stimuli__import_is_light() -> None:
         "print([m for m in ('torch','scipy','sklearn','pooch','imageio','av','holoviews','dask.array') "
         "if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert result.stdout.strip() == "[]"
 
 
 def test_movies__run_on_any_scheduler() -> None:
@@ -373,18 +374,47 @@ def test_movies__run_on_any_scheduler() -> None:
     np.testing.assert_array_equal(*results)
 
 
-def test_from_array__sample_coords_go_by_label() -> None:
+def test_from_array__sample_coords_are_matched_by_label() -> None:
     frames = np.arange(3 * 2 * 4 * 4, dtype=np.uint8).reshape(3, 2, 4, 4)
     labelled = xr.DataArray(frames, dims=("sample", "time", "y", "x"), coords={"sample": [7, 3, 5]})
     angle = xr.DataArray([30, 50, 70, 90], dims="sample", coords={"sample": [3, 5, 7, 9]})
     for array in (labelled, labelled.transpose("y", "x", "time", "sample")):
         assert stimuli.from_array(array, 25, sample_coords={"angle": angle}).angle.values.tolist() == [70, 30, 50]
     named = labelled.assign_coords(sample=["c", "a", "b"])
-    by_name = angle.isel(sample=slice(3)).assign_coords(sample=["a", "b", "c"])
-    assert stimuli.from_array(named, 25, sample_coords={"angle": by_name}).angle.values.tolist() == [70, 30, 50]
+    text_labels = angle.isel(sample=slice(3)).assign_coords(sample=["a", "b", "c"])
+    assert stimuli.from_array(named, 25, sample_coords={"angle": text_labels}).angle.values.tolist() == [70, 30, 50]
     bare = angle.isel(sample=slice(3)).drop_vars("sample")
     assert stimuli.from_array(labelled, 25, sample_coords={"angle": bare}).angle.values.tolist() == [30, 50, 70]
-    with pytest.raises(schema.SchemaError, match=r"expected 'angle' of each sample of the array, got none of \[7\]"):
+    with pytest.raises(schema.SchemaError, match=r"expected 'angle' for each sample of the array, got none for \[7\]"):
         stimuli.from_array(labelled, 25, sample_coords={"angle": angle.isel(sample=[0, 1])})
     with pytest.raises(schema.SchemaError, match="each label of 'angle' once"):
         stimuli.from_array(labelled, 25, sample_coords={"angle": angle.isel(sample=[0, 1, 2, 2])})
+
+
+def test_provenance__records_arguments_with_their_defaults() -> None:
+    def arguments(stimulus: xr.Dataset) -> dict[str, Any]:
+        (step,) = provenance.steps(stimulus)
+        return dict(step["arguments"])
+
+    assert arguments(stimuli.moving_digits(2, np.int64(3), 5, size=32, speed=1)) == {  # type: ignore[arg-type]
+        "seed": 3,
+        "n_frames": 5,
+        "size": 32,
+        "n_digits": 2,
+        "frame_rate": 30.0,
+        "digit_size": 14,
+        "speed": 1.0,
+    }
+    assert arguments(stimuli.impulses([(0, 0), 5], np.array([0.25]), dt=0.01, extent=1)) == {
+        "position": [[0, 0], [1, -1]],
+        "intensities": [0.25],
+        "duration": 0.01,
+        "t_pre": 1.0,
+        "t_post": 1.0,
+        "dt": 0.01,
+        "extent": 1,
+    }
+    blocks_arguments = arguments(stimuli.random_walk_of_blocks(dataset_size=np.array([1, 2, 16, 16])))
+    assert blocks_arguments["dataset_size"] == [1, 2, 16, 16]
+    assert arguments(stimuli.natural_motion(0, 5, (), (), photographs="china", extent=1))["photographs"] == ["china"]
+    assert stimuli.moving_digits.__name__ == "moving_digits"

@@ -1,4 +1,4 @@
-"""Drifting gratings: against their formula, turned with the lattice, and what they refuse."""
+"""Drifting gratings: against their formula, rotated with the lattice, and rejected arguments."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from flyxr.stimuli import drifting
 
 
 @given(st.floats(0, 360), st.floats(0.005, 0.09), st.floats(0, 20), st.floats(0.1, 1))
-def test_gratings__turn_with_the_lattice(angle: float, spatial: float, temporal: float, contrast: float) -> None:
+def test_gratings__rotate_with_the_lattice(angle: float, spatial: float, temporal: float, contrast: float) -> None:
     rendering = fx.stimuli.gratings(
         [angle, angle + 60], spatial, temporal, contrast, t_pre=0, t_post=0, t_stim=0.2, dt=0.02, extent=4
     )
-    one, other = rendering.luminance.values
+    luminance, rotated_luminance = rendering.luminance.values
     u, v = hexgrid.columns(4)
-    turned = hexgrid.column_index(-v, u + v, 4)  # a sixth of a turn, counter-clockwise
-    np.testing.assert_allclose(one, other[:, turned], atol=1e-5)
+    rotated = hexgrid.column_index(-v, u + v, 4)  # by 60 degrees, counter-clockwise
+    np.testing.assert_allclose(luminance, rotated_luminance[:, rotated], atol=1e-5)
 
 
 @pytest.mark.parametrize(("angle", "axis", "sign"), [(0, "x", 1), (90, "y", 1), (180, "x", -1), (270, "y", -1)])
 def test_gratings__drift_as_the_docstring_says(angle: float, axis: str, sign: int) -> None:
     rendering = fx.stimuli.gratings(angle, 1 / 40, 1, 0.5, dt=0.01)
-    shown = rendering.luminance.sel(time=slice(0, 1.99)).values[0]
-    along = rendering[f"{axis}_column"].values * 5.8 * sign
+    luminance = rendering.luminance.sel(time=slice(0, 1.99)).values[0]
+    distance = rendering[f"{axis}_column"].values * 5.8 * sign
     time = rendering.time.sel(time=slice(0, 1.99)).values[:, None]
-    np.testing.assert_allclose(shown, 0.5 + 0.25 * np.sin(2 * np.pi * (along / 40 - time)), atol=1e-6)
+    np.testing.assert_allclose(luminance, 0.5 + 0.25 * np.sin(2 * np.pi * (distance / 40 - time)), atol=1e-6)
     assert float(rendering.speed.item()) == pytest.approx(40 / 5.8)
-    grey = (rendering.time < 0) | (rendering.time >= 2 - 1e-9)
-    assert (rendering.luminance.values[0, grey.values] == 0.5).all()
+    is_grey = (rendering.time < 0) | (rendering.time >= 2 - 1e-9)
+    assert (rendering.luminance.values[0, is_grey.values] == 0.5).all()
 
 
 def test_gratings__order_of_samples() -> None:
@@ -47,8 +47,8 @@ def test_gratings__order_of_samples() -> None:
 
 
 @pytest.mark.parametrize("angle", [0, 15, 30, 45, 90, 200])
-def test_highest_frequency__is_where_a_reciprocal_vector_is_as_near(angle: float) -> None:
-    """A wave and one shifted by a reciprocal vector are the same on the columns; the longer of the two is seen."""
+def test_highest_frequency__is_as_near_to_zero_as_to_a_reciprocal_vector(angle: float) -> None:
+    """A wave and one shifted by a reciprocal vector are the same on the columns, which show the longer of the two."""
     frequency = float(drifting._highest_frequency(np.array([angle]))[0]) * 5.8  # cycles per column
     wave = frequency * np.exp(1j * np.radians(angle))
     reciprocal = 2 / np.sqrt(3) * np.exp(1j * np.radians(60 * np.arange(6)))

@@ -2,118 +2,78 @@
 
 from __future__ import annotations
 
-import http.server
+import io
 import pickle
 import sys
-import threading
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from flyxr import identity, schema, stimuli
-from flyxr.stimuli import mnist, video
+from flyxr.stimuli import video
+from flyxr.testing import write_video
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 7, 16, 16), dtype=np.uint8)
 
 
-class Server:
-    """Serves one body under every path; ``cut`` bytes of it are held back."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body, self.cut, self.state_length, self.status, self.requests = body, 0, True, 200, 0
-        owner = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                owner.requests += 1
-                self.send_response(owner.status)
-                if owner.state_length:
-                    self.send_header("Content-Length", str(len(owner.body)))
-                self.end_headers()
-                self.wfile.write(owner.body[: len(owner.body) - owner.cut])
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.httpd.server_port}/mnist_test_seq.npy"
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    np.save(tmp_path / "served.npy", FRAMES)
-    served = Server((tmp_path / "served.npy").read_bytes())
-    thread = threading.Thread(target=served.httpd.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield served
-    served.httpd.shutdown()
-    served.httpd.server_close()
-    thread.join()
+def server(file_server: Any) -> Any:
+    """Server of a small file in the layout of Moving MNIST."""
+    content = io.BytesIO()
+    np.save(content, FRAMES)
+    file_server.body = content.getvalue()
+    return file_server
 
 
 # moving_mnist
 
 
-def test_moving_mnist__downloads_once_with_progress(
-    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_moving_mnist__downloads_once(server: Any, tmp_path: Path) -> None:
     cache = tmp_path / "new" / "cache"
     movie = stimuli.moving_mnist(url=server.url, cache=cache, frame_rate=25)
-    assert "100%" in capfd.readouterr().err
     schema.validate(movie, "movie")
     expected = FRAMES.swapaxes(0, 1).astype(np.float32) / np.float32(255)
     np.testing.assert_array_equal(movie.luminance, expected)
     assert schema.time_step(movie) == 0.04
     stimuli.moving_mnist(url=server.url, cache=cache)
-    assert server.requests == 1
+    assert server.n_requests == 1
     assert [file.name for file in cache.iterdir()] == ["mnist_test_seq.npy"]
 
 
-def test_moving_mnist__cache_and_url_defaults(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pooch
-
-    monkeypatch.setattr(mnist, "URL", server.url)
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
-    stimuli.moving_mnist(progressbar=False)
-    assert (tmp_path / "flyxr" / "mnist_test_seq.npy").is_file()
-
-
-@pytest.mark.parametrize("state_length", [True, False])
-@pytest.mark.parametrize("cut", [1, 5000, 9000])
-def test_moving_mnist__interrupted_download_leaves_nothing(
-    server: Server, tmp_path: Path, cut: int, state_length: bool
+@pytest.mark.parametrize("sends_length", [True, False])
+@pytest.mark.parametrize("n_cut", [1, 5000, 9000])
+def test_moving_mnist__interrupted_download_is_not_kept(
+    server: Any, tmp_path: Path, n_cut: int, sends_length: bool
 ) -> None:
-    server.cut, server.state_length = min(cut, len(server.body)), state_length
+    server.n_cut, server.sends_length = n_cut, sends_length
     cache = tmp_path / "cache"
     with pytest.raises(ConnectionError, match="call again, .*download"):
         stimuli.moving_mnist(url=server.url, cache=cache, progressbar=False)
     assert list(cache.iterdir()) == []
-    server.cut = 0
+    server.n_cut = 0
     assert stimuli.moving_mnist(url=server.url, cache=cache, progressbar=False).sizes["sample"] == 7
 
 
-def test_moving_mnist__foreign_download_is_not_kept(server: Server, tmp_path: Path) -> None:
+def test_moving_mnist__foreign_download_is_not_kept(server: Any, tmp_path: Path) -> None:
     server.body = b"<html>not found</html>"
     with pytest.raises(ConnectionError, match="expected Moving MNIST"):
         stimuli.moving_mnist(url=server.url, cache=tmp_path / "cache", progressbar=False)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_moving_mnist__no_server(server: Server, tmp_path: Path) -> None:
+def test_moving_mnist__no_server(server: Any, tmp_path: Path) -> None:
     server.status = 404
     with pytest.raises(ConnectionError, match=r"404.*moving_digits"):
         stimuli.moving_mnist(url=server.url, cache=tmp_path / "cache", progressbar=False)
 
 
-def test_moving_mnist__broken_cache_is_refused(server: Server, tmp_path: Path) -> None:
+def test_moving_mnist__broken_cache_is_refused(server: Any, tmp_path: Path) -> None:
     (tmp_path / "mnist_test_seq.npy").write_bytes(server.body[:-1])
-    with pytest.raises(schema.SchemaError, match=r"from_array.*has to be deleted, then moving_mnist\(\)"):
+    with pytest.raises(schema.SchemaError, match=r"from_array.*delete a broken download, then moving_mnist\(\)"):
         stimuli.moving_mnist(url=server.url, cache=tmp_path)
 
 
@@ -123,10 +83,10 @@ def test_moving_mnist__broken_cache_is_refused(server: Server, tmp_path: Path) -
         (FRAMES[0], r"uint8 of shape \(7, 16, 16\)"),
         (FRAMES.astype(float), r"float64 of shape \(5, 7, 16, 16\)"),
         (FRAMES[:0], r"shape \(0, 7, 16, 16\)"),
-        (np.array([{}], dtype=object), "no complete .npy array"),
-        (b"", "0 bytes that are no complete"),
-        (b"hello there", "11 bytes that are no complete"),
-        (b"cut", "no complete .npy array"),
+        (np.array([{}], dtype=object), "not a complete .npy array"),
+        (b"", "0 bytes that are not a complete"),
+        (b"hello there", "11 bytes that are not a complete"),
+        (b"cut", "not a complete .npy array"),
         (b"long", "4 bytes more than its header states"),
         (b"zip", "an archive"),
     ],
@@ -145,12 +105,12 @@ def test_moving_mnist__broken_or_foreign_file(content: Any, got: str, tmp_path: 
     with pytest.raises(schema.SchemaError, match=got) as caught:
         stimuli.moving_mnist(file)
     assert "expected Moving MNIST" in str(caught.value)
-    assert "has to be deleted" in str(caught.value)
+    assert "delete a broken download" in str(caught.value)
 
 
-def test_moving_mnist__no_file(tmp_path: Path) -> None:
+def test_moving_mnist__missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="leave path out to download"):
-        stimuli.moving_mnist(tmp_path / "none.npy")
+        stimuli.moving_mnist(tmp_path / "missing.npy")
 
 
 def test_moving_mnist__bad_arguments(tmp_path: Path) -> None:
@@ -172,10 +132,10 @@ def test_moving_mnist__lazy_and_never_whole_in_memory(tmp_path: Path, counting_s
         import tracemalloc
 
         tracemalloc.start()
-        found = movie.luminance.isel(sample=[1233, 1234], time=3, y=0, x=0).values
+        pixels = movie.luminance.isel(sample=[1233, 1234], time=3, y=0, x=0).values
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    np.testing.assert_array_equal(found, [0, 1])
+    np.testing.assert_array_equal(pixels, [0, 1])
     assert peak < 3e7
 
 
@@ -187,22 +147,6 @@ def test_moving_mnist__chunked_equals_whole(chunk: int, tmp_path: Path) -> None:
 
 
 # from_video
-
-
-def write_video(file: Path, levels: np.ndarray, *, codec: str = "libx264", times: Any = None) -> Path:
-    """Frames of 32 x 48 pixels of one grey level each, with key frames and frames predicted from both sides."""
-    av = pytest.importorskip("av")
-    options = {"libx264": {"g": "8", "bf": "2", "qp": "1"}, "mpeg4": {"g": "8", "q": "1"}}.get(codec, {})
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "rgb24" if codec == "png" else "yuv420p"
-        for number, level in enumerate(levels):
-            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), level, np.uint8), format="rgb24")
-            if times is not None:
-                frame.pts, frame.time_base = int(times[number]), Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return file
 
 
 LEVELS = np.arange(0, 256, 5)
@@ -223,23 +167,19 @@ def test_from_video__frames_and_time(suffix: str, codec: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 11, 100])
 def test_from_video__chunked_equals_whole(chunk: int, tmp_path: Path) -> None:
-    file = write_video(tmp_path / "grey.mp4", LEVELS)
+    file = write_video(tmp_path / "grey.mp4", LEVELS, codec="libx264")
     whole = stimuli.from_video(file, frame_chunk=1000).luminance
     np.testing.assert_array_equal(stimuli.from_video(file, frame_chunk=chunk).luminance, whole)
 
 
-def test_from_video__nothing_is_decoded_on_building(
-    tmp_path: Path, counting_scheduler: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = write_video(tmp_path / "grey.mp4", LEVELS)
-    monkeypatch.setattr(video, "_decode", lambda *_, **__: pytest.fail("a frame was decoded"))
-    movie = stimuli.from_video(file, frame_chunk=4)
+def test_from_video__frames_are_decoded_when_computed(tmp_path: Path, counting_scheduler: Any) -> None:
+    movie = stimuli.from_video(write_video(tmp_path / "grey.mp4", LEVELS, codec="libx264"), frame_chunk=4)
     assert counting_scheduler.calls == 0
     assert movie.luminance.data.chunksize == (1, 4, 32, 48)
 
 
 def test_from_video__n_frames_frame_rate_and_size(tmp_path: Path) -> None:
-    file = write_video(tmp_path / "grey.mp4", LEVELS)
+    file = write_video(tmp_path / "grey.mp4", LEVELS, codec="libx264")
     movie = stimuli.from_video(file, n_frames=6, frame_rate=100, size=(8, 12))
     assert movie.luminance.shape == (1, 6, 8, 12)
     assert schema.time_step(movie) == 0.01
@@ -254,20 +194,19 @@ def test_from_video__colours_become_luma(tmp_path: Path) -> None:
 
 
 def test_from_video__variable_frame_rate(tmp_path: Path) -> None:
-    times = np.cumsum(np.where(np.arange(len(LEVELS)) % 7 == 3, 4, 1))
-    file = write_video(tmp_path / "variable.mp4", LEVELS, times=times)
+    ticks = np.cumsum(np.where(np.arange(len(LEVELS)) % 7 == 3, 4, 1))
+    file = write_video(tmp_path / "variable.mp4", LEVELS, ticks=ticks)
     with pytest.raises(schema.SchemaError, match=r"variable frame rate.*give frame_rate"):
         stimuli.from_video(file)
     movie = stimuli.from_video(file, frame_rate=25, frame_chunk=5)
     np.testing.assert_allclose(movie.luminance.mean(("y", "x"))[0], LEVELS / 255, atol=0.012)
 
 
-def test_from_video__no_video(tmp_path: Path) -> None:
-    pytest.importorskip("av")
+def test_from_video__not_a_video(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="found no file"):
-        stimuli.from_video(tmp_path / "none.mp4")
+        stimuli.from_video(tmp_path / "missing.mp4")
     text = tmp_path / "text.mp4"
-    text.write_text("no video at all")
+    text.write_text("not a video")
     cut = write_video(tmp_path / "cut.mp4", LEVELS)
     cut.write_bytes(cut.read_bytes()[:1000])
     for file in (text, cut):
@@ -275,29 +214,36 @@ def test_from_video__no_video(tmp_path: Path) -> None:
             stimuli.from_video(file)
 
 
-def test_from_video__damage_shows_when_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_video__changed_file(tmp_path: Path) -> None:
     file = write_video(tmp_path / "grey.avi", LEVELS, codec="mpeg4")
     movie = stimuli.from_video(file)
     write_video(file, LEVELS[:9], codec="mpeg4")
     with pytest.raises(identity.ChangedError, match=r"grey.avi has changed since it was opened: open it again"):
         movie.luminance.compute()
-    monkeypatch.setattr(identity, "check_file", lambda *given: None)
+
+
+def test_decode_frames__damaged_file(tmp_path: Path) -> None:
+    file, ticks = write_video(tmp_path / "grey.avi", LEVELS[:9]), np.arange(len(LEVELS))
     with pytest.raises(schema.SchemaError, match="9 of 52 frames from number 0 on can be decoded"):
-        movie.luminance.compute()
-    file.write_text("no video any more")
+        video.decode_frames(str(file), ticks, start=0, stop=52)
+    file.write_text("not a video any more")
     with pytest.raises(schema.SchemaError, match="expected a video that FFmpeg reads, got grey.avi"):
-        movie.luminance.compute()
+        video.decode_frames(str(file), ticks, start=0, stop=52)
 
 
-def test_from_video__seeking_past_a_frame_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = video._read
-    monkeypatch.setattr(video, "_read", lambda *args, seek: [] if seek else read(*args, seek=False))
-    movie = stimuli.from_video(write_video(tmp_path / "grey.mp4", LEVELS), frame_chunk=20)
-    np.testing.assert_allclose(movie.luminance.mean(("y", "x"))[0], LEVELS / 255, atol=0.012)
+def test_decode_frames__reads_from_the_start_if_seeking_fails(tmp_path: Path) -> None:
+    file, ticks = str(write_video(tmp_path / "grey.avi", LEVELS)), np.arange(len(LEVELS))
+
+    def seek_past(*args: Any, seek: bool) -> list[np.ndarray]:
+        return [] if seek else video.read_frames(*args, seek=False)
+
+    frames = video.decode_frames(file, ticks, start=20, stop=40, read=seek_past)
+    np.testing.assert_array_equal(frames, video.decode_frames(file, ticks, start=20, stop=40))
+    np.testing.assert_allclose(frames.mean((1, 2)), LEVELS[20:40], atol=3)
 
 
 def test_from_video__bad_arguments(tmp_path: Path) -> None:
-    file = write_video(tmp_path / "grey.mp4", LEVELS)
+    file = write_video(tmp_path / "grey.mp4", LEVELS, codec="libx264")
     with pytest.raises(schema.SchemaError, match=r"frame_rate(.|\n)*n_frames(.|\n)*height"):
         stimuli.from_video(file, n_frames=0, frame_rate=-1, size=(0, 4))
     with pytest.raises(schema.SchemaError, match="n_frames up to 52"):
@@ -305,7 +251,7 @@ def test_from_video__bad_arguments(tmp_path: Path) -> None:
 
 
 def test_from_video__without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "some.mp4").touch()
+    (tmp_path / "empty.mp4").touch()
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"pip install 'flyxr\[video\]'"):
-        stimuli.from_video(tmp_path / "some.mp4")
+        stimuli.from_video(tmp_path / "empty.mp4")

@@ -1,9 +1,9 @@
 """Moving edges and bars.
 
-Compared with flyvis 1.2.0: rendered places (1e-6, after the step to 8-bit greys that flyvis has and flyxr leaves out;
-and as they are, to 0.0021, half a grey level and the rounding of others), indices of the resampling (exact), whole
-sequences (as the places), order and values of parameters, frames that are padding. Not compared: ``dataset.time``,
-whose step is not dt, and shuffled places, which flyxr does not offer.
+Compared with flyvis 1.2.0: rendered positions (1e-6 after the step to 8-bit greys that flyvis has and flyxr omits;
+without it 0.0021, half a grey level and the rounding of others), indices of the resampling (exact), whole sequences
+(like the positions), order and values of parameters, frames that are padding. Not compared: ``dataset.time``, whose
+step is not dt, and shuffled positions, which flyxr does not offer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 import flyxr as fx
 from flyxr import hexgrid, provenance, schema
-from flyxr.stimuli import moving
+from flyxr.stimuli import monitor, moving
+from flyxr.testing import render_edge_in_8_bit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,46 +29,37 @@ if TYPE_CHECKING:
 GREY_LEVEL = 0.0021
 
 
-def rendering_of(arrays: dict[str, np.ndarray]) -> Any:
-    """The stimulus that was made with flyvis, by flyxr's arguments: degrees in place of LEDs."""
-    made = json.loads(str(arrays["kwargs_json"]))
-    first, stop = made.pop("offsets")
-    made["offsets"] = (first * 2.25, (stop - 1) * 2.25)
-    made["height"] *= 2.25
-    bars = made.pop("post_pad_mode") == "value"
-    if bars:
-        made["widths"] = np.multiply(made["widths"], 2.25)
-    return (fx.stimuli.moving_bars if bars else fx.stimuli.moving_edges)(**made)
+def make_stimulus(arrays: dict[str, np.ndarray]) -> Any:
+    """Stimulus of flyvis with flyxr's arguments, which are in degrees instead of LEDs."""
+    call = json.loads(str(arrays["kwargs_json"]))
+    first, stop = call.pop("offsets")
+    call["offsets"] = (first * 2.25, (stop - 1) * 2.25)
+    call["height"] *= 2.25
+    if call.pop("post_pad_mode") == "value":
+        call["widths"] = np.multiply(call["widths"], 2.25)
+        return fx.stimuli.moving_bars(**call)
+    return fx.stimuli.moving_edges(**call)
 
 
-def path_of(arrays: dict[str, np.ndarray], angle: float, width: float) -> moving._Path:
+def make_path(arrays: dict[str, np.ndarray], angle: float, width: float) -> monitor.BarPath:
     height = json.loads(str(arrays["kwargs_json"]))["height"] * 2.25
-    return moving._Path(angle, np.inf if width == 80 else width * 2.25, height, -10, 21, 15)
-
-
-def in_8_bit(path: moving._Path, intensity: float) -> np.ndarray:
-    """Places as flyvis turns them: cut to one of 256 greys in each pixel."""
-    if path.angle % 360 == 0:
-        return np.asarray(0.5 + (intensity - 0.5) * moving._coverage(path))
-    grey, level = int(255 * 0.5), int(255 * intensity)
-    monitor = moving._monitor(path.extent)
-    return np.stack([monitor.mean(np.floor(grey + (level - grey) * c) / 255) for c in moving._pictures(path)])
+    return monitor.BarPath(angle, np.inf if width == 80 else width * 2.25, height, -10, 21, 15)
 
 
 @pytest.mark.parametrize("name", ["stim_moving_edge.npz", "stim_moving_bar.npz"])
-def test_places__equal_flyvis(name: str, golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+def test_positions__equal_flyvis(name: str, golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     arrays = golden(name)
     for (angle, width, intensity, *_), expected in zip(arrays["arg_group_df"], arrays["offsets_rendered"], strict=True):
-        path = path_of(arrays, angle, width)
-        np.testing.assert_allclose(in_8_bit(path, intensity), expected, rtol=0, atol=1e-6)
-        plain = 0.5 + (intensity - 0.5) * moving._coverage(path)
-        np.testing.assert_allclose(plain, expected, rtol=0, atol=1e-6 if angle == 0 else GREY_LEVEL)
+        path = make_path(arrays, angle, width)
+        np.testing.assert_allclose(render_edge_in_8_bit(path, intensity), expected, rtol=0, atol=1e-6)
+        luminance = 0.5 + (intensity - 0.5) * monitor.column_coverage(path)
+        np.testing.assert_allclose(luminance, expected, rtol=0, atol=1e-6 if angle == 0 else GREY_LEVEL)
 
 
 @pytest.mark.parametrize("name", ["stim_moving_edge.npz", "stim_moving_bar.npz"])
 def test_sequences__equal_flyvis(name: str, golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     arrays = golden(name)
-    rendering = rendering_of(arrays)
+    rendering = make_stimulus(arrays)
     luminance = rendering.luminance.values
     assert list(luminance.shape) == arrays["sequence_shape"].tolist()
 
@@ -83,76 +75,79 @@ def test_sequences__equal_flyvis(name: str, golden: Callable[[str], dict[str, np
     assert np.isfinite(luminance).all()
 
     atol = np.where(arrays["arg_df"][:, :1] == 0, 1e-6, GREY_LEVEL)
-    shown = ~padding
-    off = np.abs(luminance[:, :, 360] - arrays["central_hexal"])
-    assert (off <= atol)[shown].all()
+    is_shown = ~padding
+    error = np.abs(luminance[:, :, 360] - arrays["central_hexal"])
+    assert (error <= atol)[is_shown].all()
     index = arrays["frames_index"]
-    off = np.abs(luminance[:, index] - arrays["frames"])
-    assert (off <= atol[:, :, None])[shown[:, index]].all()
-    off = np.abs(luminance.sum(axis=2, dtype=float) - arrays["frame_sums"]) / 721
-    assert (off <= atol)[shown].all()
+    error = np.abs(luminance[:, index] - arrays["frames"])
+    assert (error <= atol[:, :, None])[is_shown[:, index]].all()
+    error = np.abs(luminance.sum(axis=2, dtype=float) - arrays["frame_sums"]) / 721
+    assert (error <= atol)[is_shown].all()
 
     onset = int(np.argmin(np.abs(rendering.time.values)))
     assert rendering.time.values[onset] == 0
-    made = json.loads(str(arrays["kwargs_json"]))
-    for speed, n_frames in zip(made["speeds"], arrays["n_stim_frames"].tolist(), strict=True):
-        shown_places = moving.places_shown(21, n_frames)
-        np.testing.assert_array_equal(shown_places, arrays[f"resample_indices_speed_{speed:g}"])
+    call = json.loads(str(arrays["kwargs_json"]))
+    for speed, n_frames in zip(call["speeds"], arrays["n_stim_frames"].tolist(), strict=True):
+        positions = moving.positions_shown(21, n_frames)
+        np.testing.assert_array_equal(positions, arrays[f"resample_indices_speed_{speed:g}"])
         sample = np.flatnonzero(rendering.speed.values == speed)[0]
-        path = path_of(arrays, *arrays["arg_df"][sample, :2])
-        expected = 0.5 + (arrays["arg_df"][sample, 2] - 0.5) * moving._coverage(path)[shown_places]
+        path = make_path(arrays, *arrays["arg_df"][sample, :2])
+        expected = 0.5 + (arrays["arg_df"][sample, 2] - 0.5) * monitor.column_coverage(path)[positions]
         np.testing.assert_allclose(luminance[sample, onset : onset + n_frames], expected, atol=1e-6)
 
 
 def test_moving_edges__equal_the_stimulus_of_flyvis_analysis(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     arrays = golden("analysis_edge_inputs.npz")
-    made = json.loads(str(arrays["config_json"]))
-    chosen = {name: made[name] for name in ("angles", "speeds", "intensities", "t_pre", "t_post", "dt")}
-    rendering = fx.stimuli.moving_edges(**chosen)
+    config = json.loads(str(arrays["config_json"]))
+    names = ("angles", "speeds", "intensities", "t_pre", "t_post", "dt")
+    rendering = fx.stimuli.moving_edges(**{name: config[name] for name in names})
     np.testing.assert_array_equal(rendering.angle, arrays["coord_angle"])
     np.testing.assert_allclose(rendering.time, arrays["coord_time"], atol=1e-9)
-    off = np.abs(rendering.luminance.values.sum(axis=2, dtype=float) - arrays["stimulus_frame_sums"]) / 721
-    assert off[arrays["coord_angle"] == 0].max() < 1e-6
-    assert off.max() < GREY_LEVEL
+    error = np.abs(rendering.luminance.values.sum(axis=2, dtype=float) - arrays["stimulus_frame_sums"]) / 721
+    assert error[arrays["coord_angle"] == 0].max() < 1e-6
+    assert error.max() < GREY_LEVEL
 
 
-def test_places_shown__equal_flyvis(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+def test_positions_shown__equal_flyvis(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
     arrays = golden("misc.npz")
-    for case, (n_places, t_stim, dt) in enumerate(
+    for case, (n_positions, t_stim, dt) in enumerate(
         [(a["n_offsets"], a["t_stim"], a["dt"]) for a in json.loads(str(arrays["resample_args_json"]))]
     ):
         np.testing.assert_array_equal(
-            moving.places_shown(n_places, int(t_stim / dt)), arrays[f"resample{case}_indices"]
+            moving.positions_shown(n_positions, int(t_stim / dt)), arrays[f"resample{case}_indices"]
         )
 
 
 @given(st.integers(1, 60), st.integers(1, 800))
-def test_places_shown__equal_torch(n_places: int, n_frames: int) -> None:
-    expected = torch.linspace(0, n_places - 1, n_frames).long().numpy()
-    np.testing.assert_array_equal(moving.places_shown(n_places, n_frames), expected)
+def test_positions_shown__equal_torch(n_positions: int, n_frames: int) -> None:
+    expected = torch.linspace(0, n_positions - 1, n_frames).long().numpy()
+    np.testing.assert_array_equal(moving.positions_shown(n_positions, n_frames), expected)
 
 
 def test_rotation__equals_pillow(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
-    """Turned bars, pixel by pixel: one grey level is 1/255, and half of it goes with the grey of 0.5."""
+    """Rotated bars, pixel by pixel. One grey level is 1/255; the grey of 0.5 loses half of it."""
     arrays = golden("rotate_bars.npz")
-    for case, made in enumerate(json.loads(str(arrays["bars_kwargs_json"]))):
-        size = made["img_height_px"]
+    for case, call in enumerate(json.loads(str(arrays["bars_kwargs_json"]))):
+        size = call["img_height_px"]
         row, column = np.divmod(np.arange(size**2), size)
-        # the picture's middle is between pixels here and on one in the eye's monitor
-        monitor = moving._Monitor(row + 0.5 + moving._MIDDLE - size / 2, column + 0.5 + moving._MIDDLE - size / 2, row)
-        along, across = (c - moving._MIDDLE + size / 2 - 0.5 for c in moving._turned(monitor, made["rotate"]))
-        start = int(made["bar_loc_horizontal_px"] - made["bar_width_px"] / 2)
-        top = int(made["bar_loc_vertical_px"] - made["bar_height_px"] / 2)
-        bottom = int(made["bar_loc_vertical_px"] + made["bar_height_px"] / 2) + 1
-        covered = moving._between(along, -np.inf if start < 0 else start, start + made["bar_width_px"] + 1)
-        covered *= moving._between(across, top, bottom)
-        inner = np.hypot(row - size / 2, column - size / 2) < size / 2 - 1  # beyond, a turned picture has no pixels
-        bar = made["bg_intensity"] + (made["bar_intensity"] - made["bg_intensity"]) * covered
-        assert np.abs(bar - arrays[f"bars{case}"].ravel())[inner].max() <= 1.5 / 255
+        # the middle of the picture lies between pixels, that of the eye's monitor on one
+        pixels = monitor.MonitorPixels(
+            row + 0.5 + monitor.MIDDLE - size / 2, column + 0.5 + monitor.MIDDLE - size / 2, row
+        )
+        along, across = (c - monitor.MIDDLE + size / 2 - 0.5 for c in monitor.rotate(pixels, call["rotate"]))
+        start = int(call["bar_loc_horizontal_px"] - call["bar_width_px"] / 2)
+        top = int(call["bar_loc_vertical_px"] - call["bar_height_px"] / 2)
+        bottom = int(call["bar_loc_vertical_px"] + call["bar_height_px"] / 2) + 1
+        covered = monitor.overlap(along, -np.inf if start < 0 else start, start + call["bar_width_px"] + 1)
+        covered *= monitor.overlap(across, top, bottom)
+        # a rotated picture has no pixels outside this circle
+        is_inside = np.hypot(row - size / 2, column - size / 2) < size / 2 - 1
+        bar = call["bg_intensity"] + (call["bar_intensity"] - call["bg_intensity"]) * covered
+        assert np.abs(bar - arrays[f"bars{case}"].ravel())[is_inside].max() <= 1.5 / 255
 
 
 def test_frame_counts__are_flyvis_at_its_defaults() -> None:
-    """Grey frames are counted each for itself here, and as differences of sums in flyvis: at its defaults the same."""
+    """Grey frames are counted on their own; flyvis counts them as differences of sums, with the same result."""
     for dt in (1 / 50, 1 / 100, 1 / 200, 1 / 400):
         for speed in moving.SPEEDS:
             t_stim = 21 * np.radians(2.25) / (speed * np.radians(5.8))
@@ -176,50 +171,53 @@ def test_moving_edges__move_as_the_docstring_says(angle: float, direction: tuple
     rendering = fx.stimuli.moving_edges(angle, 9.7, 1, dt=0.01, extent=4, offsets=(-31.5, 31.5))
     bright = rendering.luminance.values[0] - 0.5
     onset = (bright > 0.25).argmax(axis=0)  # the frame at which the edge arrives
-    along = rendering.x_column.values * direction[0] + rendering.y_column.values * direction[1]
-    assert np.corrcoef(onset, along)[0, 1] > 0.99
+    position = rendering.x_column.values * direction[0] + rendering.y_column.values * direction[1]
+    assert np.corrcoef(onset, position)[0, 1] > 0.99
     # the monitor's lattice is wider than that of the columns, so the edge is slower along x
-    speed = np.polyfit(onset * 0.01, along, 1)[0]
+    speed = np.polyfit(onset * 0.01, position, 1)[0]
     assert speed == pytest.approx(9.7 * 28 / 29 * (np.sqrt(3) / 2 if direction[0] else 1), rel=0.02)
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90, 125])
-def test_moving_edges__half_a_turn_turns_the_lattice(angle: float) -> None:
-    one, other = (
+def test_moving_edges__rotation_by_180_degrees_rotates_the_lattice(angle: float) -> None:
+    luminance, rotated_luminance = (
         fx.stimuli.moving_edges(a, 9.7, 0, dt=0.02, extent=5).luminance.values[0] for a in (angle, angle + 180)
     )
-    turned = hexgrid.column_index(*(-axis for axis in hexgrid.columns(5)), 5)
-    assert np.abs(one - other[:, turned]).max() < 0.06  # a pixel of the 25 across a hexagon, more or less
+    rotated = hexgrid.column_index(*(-axis for axis in hexgrid.columns(5)), 5)
+    # differs by about one of the 25 pixels across a hexagon
+    assert np.abs(luminance - rotated_luminance[:, rotated]).max() < 0.06
 
 
-def test_moving_edges__a_sixth_of_a_turn_is_off_by_the_monitors_lattice() -> None:
-    """60 degrees turn the columns onto each other, and the monitor's wider lattice only nearly."""
+def test_moving_edges__rotation_by_60_degrees_rotates_the_lattice_roughly() -> None:
+    """The columns are symmetric under rotation by 60 degrees, but the monitor's wider lattice is not."""
     u, v = hexgrid.columns(5)
-    turned = hexgrid.column_index(-v, u + v, 5)
+    rotated = hexgrid.column_index(-v, u + v, 5)
     for angle in (0, 30, 90):
-        arrival = [
-            (moving._coverage(moving._Path(a, np.inf, 180, -20, 41, 5)) > 0.5).argmax(axis=0)
+        arrivals = [
+            (monitor.column_coverage(monitor.BarPath(a, np.inf, 180, -20, 41, 5)) > 0.5).argmax(axis=0)
             for a in (angle, angle + 60)
         ]
         x, y = 5.8 * v, -5.8 * (u + v / 2)
-        for places, a in zip(arrival, (angle, angle + 60), strict=True):
+        for arrival, a in zip(arrivals, (angle, angle + 60), strict=True):
             expected = (x * np.cos(np.radians(a)) + y * np.sin(np.radians(a))) / 2.25 + 20
             inside = (expected > 1) & (expected < 40)
-            assert np.abs(places - expected)[inside].max() <= 1.1
-        assert np.abs(arrival[0] - arrival[1][turned]).max() <= 3
+            assert np.abs(arrival - expected)[inside].max() <= 1.1
+        assert np.abs(arrivals[0] - arrivals[1][rotated]).max() <= 3
 
 
 @pytest.mark.parametrize("extent", [2, 17])
 def test_moving_bars__same_columns_see_the_same_at_every_extent(extent: int) -> None:
-    # beyond 15 the eye is larger, where half precision rounds other pixels along the rims of hexagons
-    at_15, other = (
+    # above 15 the eye is larger, and half precision rounds other pixels at the rims of hexagons
+    expected, luminance = (
         fx.stimuli.moving_bars([0, 40], 4.5, 19, 1, dt=0.02, extent=e, height=180).luminance.values
         for e in (15, extent)
     )
     small, large = sorted((15, extent))
     inner = hexgrid.column_index(*hexgrid.columns(small), large)
-    inside = (at_15[:, :, inner], other) if extent < 15 else (at_15, other[:, :, inner])
-    np.testing.assert_allclose(*inside, atol=0 if extent < 15 else 0.03)
+    if extent < 15:
+        np.testing.assert_allclose(luminance, expected[:, :, inner], atol=0)
+    else:
+        np.testing.assert_allclose(luminance[:, :, inner], expected, atol=0.03)
 
 
 def test_moving_edges__fill_larger_fields() -> None:
@@ -249,7 +247,7 @@ def test_moving_bars__leave_grey_behind_and_edges_stay() -> None:
     assert "t_end" not in bar.coords
 
 
-def test_moving__is_lazy_and_says_where_it_is_from(counting_scheduler: Any) -> None:
+def test_moving__is_lazy_and_has_provenance(counting_scheduler: Any) -> None:
     rendering = fx.stimuli.moving_bars([0, 30], [2.25, 9], [9.7, 19], extent=3)
     schema.validate(rendering, "rendering")
     assert counting_scheduler.calls == 0
@@ -264,13 +262,13 @@ def test_moving__is_lazy_and_says_where_it_is_from(counting_scheduler: Any) -> N
     assert again.luminance.data.name == rendering.luminance.data.name
 
 
-def test_moving__one_sample_alone_is_the_same() -> None:
+def test_moving__single_sample_is_the_same() -> None:
     rendering = fx.stimuli.moving_edges([0, 30], [9.7, 19], dt=0.02, extent=3)
     with dask.config.set(scheduler="sync"):
-        whole = rendering.luminance.values
-        np.testing.assert_array_equal(rendering.luminance.isel(sample=5).values, whole[5])
-    alone = fx.stimuli.moving_edges(30, 19, 0, dt=0.02, extent=3).luminance.values[0]
-    np.testing.assert_array_equal(whole[5, : len(alone)], alone)
+        luminance = rendering.luminance.values
+        np.testing.assert_array_equal(rendering.luminance.isel(sample=5).values, luminance[5])
+    single = fx.stimuli.moving_edges(30, 19, 0, dt=0.02, extent=3).luminance.values[0]
+    np.testing.assert_array_equal(luminance[5, : len(single)], single)
 
 
 def test_moving__is_simulated_saved_and_opened(tmp_path: Any) -> None:
@@ -298,7 +296,7 @@ def test_moving__is_simulated_saved_and_opened(tmp_path: Any) -> None:
         ({"speeds": -3, "angles": []}, ["speeds as above 0", "angles", "empty list"]),
         (
             {"speeds": [19, 60], "dt": 0.02},
-            [r"dt=0.02 s undersamples speeds \[60.0\] columns/s", "1.2 columns a frame"],
+            [r"dt=0.02 s undersamples speeds \[60.0\] columns/s", "1.2 columns per frame"],
         ),
         ({"offsets": (0, 2.25), "speeds": 49, "dt": 0.02}, ["undersamples speed 49"]),
         ({"angles": [0, np.nan]}, ["angles as finite numbers"]),
@@ -321,6 +319,6 @@ def test_bad_input__is_named(arguments: dict[str, Any], patterns: list[str]) -> 
         assert error.match(pattern)
 
 
-def test_bad_input__of_bars() -> None:
+def test_bad_input__bars() -> None:
     with pytest.raises(schema.SchemaError, match="widths as above 0"):
         fx.stimuli.moving_bars(widths=[0, 4.5])

@@ -1,4 +1,4 @@
-"""Natural photographs in motion: their true flow against the luminance, and what they refuse."""
+"""Natural photographs in motion: their true flow against the luminance, and rejected arguments."""
 
 from __future__ import annotations
 
@@ -26,33 +26,35 @@ def smooth_picture() -> np.ndarray:
     return 0.5 + 0.25 * np.sin(x / 30 + 0.5) + 0.2 * np.cos(y / 25 - x / 60)
 
 
-def show(motion: natural._Motion, points: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
+def render(motion: natural._Motion, points: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
     return natural._view(smooth_picture(), np.array([210.0, 320.0]), motion, points, elapsed, 8.0)
 
 
 @pytest.mark.parametrize("motion", MOTIONS, ids=lambda motion: motion.kind)
 def test_flow__keeps_brightness_constant(motion: natural._Motion) -> None:
-    """dL/dt + flow . grad L = 0, all by central differences on a picture that is smooth."""
-    points, step, at = natural._points(6), 0.25, np.array([0.3])
-    x, y = ((show(motion, points + d, at) - show(motion, points - d, at)) / (2 * step) for d in (step, step * 1j))
-    before, after = show(motion, points, at - 0.01), show(motion, points, at + 0.01)
-    change = (after - before) / 0.02
+    """dL/dt + flow . grad L = 0, by central differences on a smooth picture."""
+    points, step, time = natural._points(6), 0.25, np.array([0.3])
+    gradient_x, gradient_y = (
+        (render(motion, points + shift, time) - render(motion, points - shift, time)) / (2 * step)
+        for shift in (step, step * 1j)
+    )
+    change = (render(motion, points, time + 0.01) - render(motion, points, time - 0.01)) / 0.02
     flow = motion.flow(points)
-    carried = flow.real * x + flow.imag * y
+    advection = flow.real * gradient_x + flow.imag * gradient_y
     assert np.abs(change).max() > 0.1
-    assert np.abs(change + carried).max() < 0.03 * np.abs(change).max()
+    assert np.abs(change + advection).max() < 0.03 * np.abs(change).max()
 
 
 @pytest.mark.parametrize("motion", MOTIONS, ids=lambda motion: motion.kind)
-def test_flow__is_where_a_column_goes(motion: natural._Motion) -> None:
-    """What is in front of a column is a little later in front of the place that flow points to."""
-    points, dt, now = natural._points(5), 1e-5, np.array([0.4])
-    later = points + motion.flow(points) * dt
-    np.testing.assert_allclose(motion.seen(later, now + dt), motion.seen(points, now), atol=1e-7)
+def test_flow__moves_points_of_the_photograph(motion: natural._Motion) -> None:
+    """A point in front of a column moves along the flow."""
+    points, dt, time = natural._points(5), 1e-5, np.array([0.4])
+    moved = points + motion.flow(points) * dt
+    np.testing.assert_allclose(motion.source(moved, time + dt), motion.source(points, time), atol=1e-7)
 
 
 def test_natural_motion__translation_shifts_columns() -> None:
-    """At one column a frame downward, a column sees what its neighbour above saw a frame before."""
+    """At one column per frame downward, a column sees the previous frame of its neighbour above."""
     rendering = fx.stimuli.natural_motion(
         270, 10.0, (), (), photographs="china", dt=0.1, t_stim=0.5, extent=4, pixels_per_column=8
     )
@@ -65,14 +67,14 @@ def test_natural_motion__translation_shifts_columns() -> None:
     assert luminance.std() > 0.02
 
 
-def test_natural_motion__rotation_and_looming_turn_about_the_middle() -> None:
+def test_natural_motion__rotation_and_looming_are_about_the_middle() -> None:
     rendering = fx.stimuli.natural_motion(
         (), 5.0, 60, 0.5, photographs="flower", dt=0.1, t_stim=1.0, t_post=0.1, extent=4
     )
     rotating, looming = rendering.luminance.values
     u, v = hexgrid.columns(4)
-    turned = hexgrid.column_index(-v, u + v, 4)  # 60 degrees counter-clockwise, after 1 s
-    np.testing.assert_allclose(rotating[-1, turned], rotating[0], atol=1e-5)
+    rotated = hexgrid.column_index(-v, u + v, 4)  # by 60 degrees counter-clockwise, after 1 s
+    np.testing.assert_allclose(rotating[-1, rotated], rotating[0], atol=1e-5)
     assert np.ptp(looming[:, hexgrid.n_columns(4) // 2]) < 0.1
     x, y = rendering.x_column.values, rendering.y_column.values
     np.testing.assert_allclose(rendering.flow[0, 3], np.radians(60) * np.stack([-y, x], -1), atol=1e-5)
@@ -81,26 +83,26 @@ def test_natural_motion__rotation_and_looming_turn_about_the_middle() -> None:
 
 
 def test_natural_motion__acceptance_is_the_same_at_every_magnification() -> None:
-    """A photograph that has grown to twice its size is the picture that has half the pixels a column."""
-    picture, points, now = smooth_picture(), natural._points(4), np.array([0.0, 0.2])
-    grown = natural._Motion(expansion_rate=np.log(2) / 0.2)
-    middle = np.array([210.0, 320.0])
-    one = natural._view(picture, middle, grown, points, now, 4.0)[1]
-    other = natural._view(picture, middle, natural._Motion(angle=0, speed=1), points, now[:1], 2.0)[0]
-    np.testing.assert_allclose(one, other, atol=1e-4)
+    """A photograph of twice the size equals one with half the pixels per column."""
+    picture, points, time = smooth_picture(), natural._points(4), np.array([0.0, 0.2])
+    looming = natural._Motion(expansion_rate=np.log(2) / 0.2)
+    center = np.array([210.0, 320.0])
+    grown = natural._view(picture, center, looming, points, time, 4.0)[1]
+    expected = natural._view(picture, center, natural._Motion(angle=0, speed=1), points, time[:1], 2.0)[0]
+    np.testing.assert_allclose(grown, expected, atol=1e-4)
 
 
 def test_natural_motion__stands_still_before_and_after() -> None:
     rendering = fx.stimuli.natural_motion(photographs="china", t_pre=0.1, t_post=0.1, t_stim=0.2, dt=0.02, extent=3)
-    still = (rendering.time.values < -1e-9) | (rendering.time.values > 0.2 - 1e-9)
-    assert still.sum() == 10
+    is_still = (rendering.time.values < -1e-9) | (rendering.time.values > 0.2 - 1e-9)
+    assert is_still.sum() == 10
     luminance, flow = rendering.luminance.values, rendering.flow.values
-    assert (flow[:, still] == 0).all()
-    assert (np.abs(flow[:, ~still]).max(axis=(1, 2, 3)) > 0).all()
+    assert (flow[:, is_still] == 0).all()
+    assert (np.abs(flow[:, ~is_still]).max(axis=(1, 2, 3)) > 0).all()
     assert (luminance[:, :5] == luminance[:, :1]).all()
     assert (luminance[:, 15:] == luminance[:, 15:16]).all()
     assert (np.abs(np.diff(luminance[:, 5:15], axis=1)).max(axis=(1, 2)) > 0).all()
-    # the step into the frame at time t is by the flow of the frame before it
+    # the flow of a frame leads to the next frame
     assert (luminance[:, 5] == luminance[:, 4]).all()
 
 
@@ -114,15 +116,15 @@ def test_natural_motion__samples() -> None:
     luminance = rendering.luminance.values
     assert luminance.min() >= 0
     assert luminance.max() <= 1
-    assert (luminance[:5, 0] == luminance[0, 0]).all()  # one place, in all motions
+    assert (luminance[:5, 0] == luminance[0, 0]).all()  # the same crop in all motions
     assert not (luminance[5, 0] == luminance[0, 0]).all()
     fewer = fx.stimuli.natural_motion([0, 90], [4, 8], 30, (), n_crops=1, dt=0.05, extent=2)
     np.testing.assert_array_equal(fewer.luminance[:5], luminance[:5])
-    other = fx.stimuli.natural_motion([0, 90], [4, 8], 30, (), n_crops=1, seed=1, dt=0.05, extent=2)
-    assert not (other.luminance.values[:5] == luminance[:5]).all()
+    other_seed = fx.stimuli.natural_motion([0, 90], [4, 8], 30, (), n_crops=1, seed=1, dt=0.05, extent=2)
+    assert not (other_seed.luminance.values[:5] == luminance[:5]).all()
 
 
-def test_natural_motion__flow_survives_what_renderings_go_through(tmp_path: Any, counting_scheduler: Any) -> None:
+def test_natural_motion__is_resampled_simulated_and_saved(tmp_path: Any, counting_scheduler: Any) -> None:
     rendering = fx.stimuli.natural_motion(0, 5, (), (), photographs="china", t_stim=0.1, dt=0.02)
     schema.validate(rendering, "rendering")
     resampled = fx.resample(rendering, 0.01)

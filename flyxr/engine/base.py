@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from flyxr.optics import GREY
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FADE_IN = 1.0
 """Duration of the fade-in, and of the grey that leads to the steady state, s."""
-GREY = 0.5
-"""Luminance of grey; the contrast of a fade-in is relative to it."""
 
 
 class Stencil(NamedTuple):

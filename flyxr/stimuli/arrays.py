@@ -1,34 +1,33 @@
-"""Movies from arrays, and what all movies share: checks, scaling, wrapping."""
+"""Movies from arrays."""
 
 from __future__ import annotations
 
 import math
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from flyxr import identity, provenance, schema
+from flyxr import identity, schema
 from flyxr.errors import Problem, raise_problems
+from flyxr.stimuli.base import MOVIE_DIMS, frame_rate_problems, wrap
+from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import ArrayLike
 
-MOVIE_DIMS = ("sample", "time", "y", "x")
-CHUNK_BYTES = 2**24
-"""Size that a chunk of a lazy movie aims at."""
-
-_NEW_DIM_WAYS = {
+_DIM_HINTS = {
     2: "for one frame add two dims with array[np.newaxis, np.newaxis]",
     3: "for one sequence of frames add the sample dim with array[np.newaxis]; "
     "for one frame of each sample add the time dim with array[:, np.newaxis]",
     5: "make the frames grey, e.g. array.mean(axis=-1) for colours in the last dim, or select one channel",
 }
+"""Hint for each wrong number of dims."""
 
 
+@recorded("array", "sample_coords")
 def from_array(
     array: Any,
     frame_rate: float,
@@ -41,29 +40,30 @@ def from_array(
     Parameters
     ----------
     array
-        NumPy, dask or xarray array (sample, time, y, x), or what NumPy makes an array of. Floats must lie from 0
-        (dark) to 1 (bright), uint8 is divided by 255. A dask array and a memory map stay lazy: nothing is read
-        here, and values are checked in each chunk as it is computed. The dims of an xarray array go by name if
-        they have these names, else by position; its coordinates along the first dim are kept.
+        NumPy, dask or xarray array (sample, time, y, x), or anything that NumPy converts to an array. Floats must lie
+        from 0 (dark) to 1 (bright); uint8 is divided by 255. Dask arrays and memory maps stay lazy: nothing is read
+        here, and values are checked in each chunk as it is computed. The dims of an xarray array are matched by name
+        if they have these names, else by position; its coordinates along the first dim are kept.
     frame_rate
         Frames per second.
     rescale
-        Map the smallest value of the whole array to 0 and the largest to 1, for any numeric dtype (uint8 too). A
+        Map the smallest value of the whole array to 0 and the largest to 1, for any numeric dtype including uint8. A
         lazy array is then read twice.
     sample_coords
         Coordinates of the dim ``sample``, one value for each sample, e.g. ``{"angle": [0, 90]}``. A DataArray along
-        the first dim of the array goes by label where both have labels, and may have more of them.
+        the first dim of the array is matched by label if both have labels, and may have more of them.
 
     Returns
     -------
     Dataset
-        ``luminance`` (sample, time, y, x), float32, 0 to 1; ``time`` in s. The array given is not changed.
+        ``luminance`` (sample, time, y, x), float32, 0 to 1; ``time`` in s. The input is not changed.
 
     Raises
     ------
     SchemaError
-        One error, a ValueError, with a line for each of: not four dims, no sample or frame, NaN or infinity, values
-        outside 0 to 1, integers other than uint8, a frame rate that is not positive, coordinates of another length.
+        One error, a ValueError, with a line for each problem: not four dims, no samples or frames, NaN or infinity,
+        values outside 0 to 1, integers other than uint8, a frame rate that is not positive, coordinates of another
+        length.
 
     Examples
     --------
@@ -78,153 +78,32 @@ def from_array(
     - expected 4 dims (sample, time, y, x), got 3 with shape (3, 8, 8): for one sequence of frames ...
     - expected luminance from 0 to 1, got values from 2 to 2: ... fx.stimuli.from_array(..., rescale=True)
     """
-    data, coords, problems = _take_data(array)
-    lazy = _is_dask(data)
+    data, coords, problems = _unpack(array)
+    is_lazy = _is_dask(data)
     for name, values in (sample_coords or {}).items():
-        coords[name], lacking = _at_samples(name, values, array)
-        problems += lacking
+        coords[name], label_problems = _align_to_samples(name, values, array)
+        problems += label_problems
     problems += _shape_problems(data.shape)
     problems += frame_rate_problems(frame_rate)
     problems += _coord_problems(coords, data.shape[0] if data.ndim else 0)
     dtype_problems = _dtype_problems(data.dtype, rescale)
     problems += dtype_problems
-    if not lazy and not dtype_problems and data.size:
+    if not is_lazy and not dtype_problems and data.size:
         problems += _range_problems(data, rescale)
     raise_problems(schema.SchemaError, "not a movie", problems)
-    return wrap(
-        _scale_lazily(data, rescale) if lazy else _scale(data, *(_limits(data) if rescale else (None, None))),
-        frame_rate,
-        sample_coords=coords,
-        stimulus={"name": "from_array", "rescale": bool(rescale)},
-    )
-
-
-def wrap(
-    luminance: Any,
-    frame_rate: float,
-    *,
-    stimulus: Mapping[str, object],
-    sample_coords: Mapping[str, np.ndarray] | None = None,
-    hashes: Mapping[str, str] | None = None,
-) -> xr.Dataset:
-    """Movie Dataset around an array (sample, time, y, x) that is known to be in order.
-
-    Parameters
-    ----------
-    luminance
-        float32 (sample, time, y, x), NumPy or dask.
-    frame_rate
-        Frames per second.
-    stimulus
-        ``name`` and arguments of what made the movie, for its provenance.
-    sample_coords
-        Coordinates of the dim ``sample``.
-    hashes
-        Of the file that the movie is read from, for its provenance.
-
-    Examples
-    --------
-    >>> provenance.steps(wrap(np.zeros((1, 2, 3, 3), np.float32), 30, stimulus={"name": "dark"}))[0]["arguments"]
-    {'frame_rate': 30.0}
-    """
-    samples, frames, height, width = luminance.shape
-    coords: dict[str, Any] = {"sample": np.arange(samples)}
-    for name, values in (sample_coords or {}).items():
-        # objects, not fixed-width text: zarr has no settled encoding for the latter
-        coords[name] = ("sample", values.astype(object) if values.dtype.kind == "U" else values)
-    coords |= {
-        "time": schema.time_coord(frames, 1 / frame_rate),
-        "y": np.arange(height),
-        "x": np.arange(width),
-    }
-    movie = schema.annotate(xr.Dataset({"luminance": (MOVIE_DIMS, luminance)}, coords), "movie")
-    arguments = {name: value for name, value in stimulus.items() if name != "name"} | {"frame_rate": float(frame_rate)}
-    return provenance.add(movie, str(stimulus["name"]), arguments, hashes=hashes)
-
-
-def generate(
-    make: Callable[..., np.ndarray],
-    n_samples: int,
-    sample_shape: tuple[int, ...],
-    sample_chunk: int | None = None,
-    **arguments: object,
-) -> Any:
-    """Lazy float32 array (sample, time, ...) of samples that a function makes from their indices.
-
-    Parameters
-    ----------
-    make
-        Module-level function; ``make(indices, **arguments)`` gives (index, time, ...).
-    n_samples
-        Number of samples.
-    sample_shape
-        Of one sample: (time, y, x) of a movie, (time, column) of a rendering.
-    sample_chunk
-        Samples in a chunk; as many as :data:`CHUNK_BYTES` holds if None.
-    **arguments
-        Small picklable arguments; they travel in the graph.
-
-    Examples
-    --------
-    >>> def grey(indices):
-    ...     return np.full((indices.size, 2, 4, 4), 0.5, np.float32)
-    >>> generate(grey, 5, (2, 4, 4), sample_chunk=2).chunks[0]
-    (2, 2, 1)
-    """
-    import dask.array as da
-
-    chunk = sample_chunk or max(1, CHUNK_BYTES // (4 * math.prod(sample_shape)))
-    indices = da.arange(n_samples, chunks=chunk)
-    return indices.map_blocks(
-        make,
-        new_axis=list(range(1, 1 + len(sample_shape))),
-        chunks=(indices.chunks[0], *((length,) for length in sample_shape)),
-        dtype=np.float32,
-        meta=np.empty((0,) * (1 + len(sample_shape)), np.float32),
-        **arguments,
-    )
-
-
-def frame_rate_problems(frame_rate: float) -> list[Problem]:
-    """List what is wrong with a frame rate, in frames per second.
-
-    Examples
-    --------
-    >>> [str(problem) for problem in frame_rate_problems(0)]
-    ['expected a positive frame_rate, in frames per second, got 0: e.g. frame_rate=30']
-    """
-    try:
-        good = 0 < float(frame_rate) < math.inf
-    except (TypeError, ValueError):
-        good = False
-    text = f"expected a positive frame_rate, in frames per second, got {frame_rate!r}"
-    return [] if good else [Problem(text, "e.g. frame_rate=30", "e.g. --frame-rate 30")]
-
-
-def count_problems(**counts: object) -> list[str]:
-    """List which of the named counts are not integers of at least one.
-
-    Examples
-    --------
-    >>> count_problems(n_samples=0, size=64)
-    ['expected n_samples as an integer of at least 1, got 0']
-    """
-    problems = []
-    for name, count in counts.items():
-        try:
-            good = operator.index(count) >= 1  # type: ignore[arg-type]
-        except TypeError:
-            good = False
-        if not good:
-            problems.append(f"expected {name} as an integer of at least 1, got {count!r}")
-    return problems
+    if is_lazy:
+        luminance = _scale_lazily(data, rescale)
+    else:
+        luminance = _scale(data, *(_limits(data) if rescale else (None, None)))
+    return wrap(luminance, frame_rate, sample_coords=coords)
 
 
 def _is_dask(data: Any) -> bool:
     return hasattr(data, "__dask_graph__")
 
 
-def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str | Problem]]:
+def _unpack(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str | Problem]]:
+    """Values in the order of the dims of a movie, coordinates along samples, and problems of the dims."""
     coords: dict[str, np.ndarray] = {}
     problems: list[str | Problem] = []
     if isinstance(array, xr.DataArray):
@@ -233,22 +112,23 @@ def _take_data(array: Any) -> tuple[Any, dict[str, np.ndarray], list[str | Probl
         elif any(dim in MOVIE_DIMS and MOVIE_DIMS.index(str(dim)) != i for i, dim in enumerate(array.dims)):
             problems.append(
                 Problem(
-                    f"expected dims {_names(MOVIE_DIMS)}, got {_names(array.dims)}",
+                    f"expected dims {_format_dims(MOVIE_DIMS)}, got {_format_dims(array.dims)}",
                     "rename them with .rename, or take them by position with array.data",
                 )
             )
-        along_samples = {str(name): c for name, c in array.coords.items() if c.dims == array.dims[:1]}
-        coords = {n: c.values for n, c in along_samples.items() if n != "sample" or c.dtype.kind in "iu"}
-        coords = {n: v for n, v in coords.items() if n not in array.dims[:1] or n == "sample"}
+        for name, coord in array.coords.items():
+            is_kept = coord.dtype.kind in "iu" if name == "sample" else name not in array.dims
+            if is_kept and coord.dims == array.dims[:1]:
+                coords[str(name)] = coord.values
         array = array.data
-    # What was written into a map of the mode "c" is in memory alone.
+    # changes to a map of mode "c" are in memory only
     if isinstance(array, np.memmap) and array.filename is not None and array.mode != "c":
-        return _lazy_map(array), coords, problems
+        return _lazy_memmap(array), coords, problems
     return array if _is_dask(array) else np.asarray(array), coords, problems
 
 
 class _MappedFile:
-    """A memory map that is read as long as its file is what it was."""
+    """A memory map whose file is compared with its stamp at each read."""
 
     def __init__(self, array: np.memmap[Any, Any], stamp: identity.FileStamp) -> None:
         self.array, self.path, self.stamp = array, str(array.filename), stamp
@@ -259,13 +139,13 @@ class _MappedFile:
         return np.array(self.array[key])
 
 
-def _lazy_map(array: np.memmap[Any, Any]) -> Any:
+def _lazy_memmap(array: np.memmap[Any, Any]) -> Any:
     """Dask array of a memory map, named by the content of its file."""
     import dask.array as da
     from dask.base import tokenize
 
     if array.mode != "r":
-        array.flush()  # what was written into the map is in the file then
+        array.flush()  # writes changes of the map to the file
     stamp = identity.file_stamp(str(array.filename))
     start = array.ctypes.data - np.frombuffer(array._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
     name = f"file-{tokenize(stamp.digest, start, array.strides, array.shape, array.dtype.str)}"
@@ -273,31 +153,32 @@ def _lazy_map(array: np.memmap[Any, Any]) -> Any:
     return da.from_array(_MappedFile(array, stamp), chunks="auto", name=name, meta=meta)
 
 
-def _at_samples(name: str, values: ArrayLike, array: Any) -> tuple[np.ndarray, list[str]]:
-    """Values of a coordinate, at the labels of an xarray array's samples where both have labels."""
+def _align_to_samples(name: str, values: ArrayLike, array: Any) -> tuple[np.ndarray, list[str]]:
+    """Select the values of a coordinate by the labels of an xarray array's samples, if both have labels."""
     if not (isinstance(values, xr.DataArray) and isinstance(array, xr.DataArray)):
         return np.asarray(values), []
     first = "sample" if set(array.dims) == set(MOVIE_DIMS) else next(iter(array.dims), None)
     if values.dims != (first,) or first not in values.indexes or first not in array.indexes:
         return values.values, []
-    there, wanted = values.indexes[first], array.indexes[first]
-    if not there.is_unique:
-        return np.asarray(wanted), [f"expected each label of {name!r} once, got {there.tolist()}"]
-    places = there.get_indexer(wanted)
-    if (places < 0).any():
-        missing = wanted[places < 0].tolist()
-        return np.asarray(wanted), [f"expected {name!r} of each sample of the array, got none of {missing[:8]}"]
-    return values.values[places], []
+    labels, sample_labels = values.indexes[first], array.indexes[first]
+    if not labels.is_unique:
+        return np.asarray(sample_labels), [f"expected each label of {name!r} once, got {labels.tolist()}"]
+    positions = labels.get_indexer(sample_labels)
+    if (positions < 0).any():
+        missing = sample_labels[positions < 0].tolist()
+        problem = f"expected {name!r} for each sample of the array, got none for {missing[:8]}"
+        return np.asarray(sample_labels), [problem]
+    return values.values[positions], []
 
 
-def _names(dims: tuple[Any, ...]) -> str:
+def _format_dims(dims: tuple[Any, ...]) -> str:
     return f"({', '.join(map(str, dims))})"
 
 
 def _shape_problems(shape: tuple[int, ...]) -> list[str | Problem]:
     if len(shape) != 4:
-        way = _NEW_DIM_WAYS.get(len(shape), "give one number for each sample, frame, row and column")
-        return [Problem(f"expected 4 dims {_names(MOVIE_DIMS)}, got {len(shape)} with shape {shape}", way)]
+        hint = _DIM_HINTS.get(len(shape), "give one number for each sample, frame, row and column")
+        return [Problem(f"expected 4 dims {_format_dims(MOVIE_DIMS)}, got {len(shape)} with shape {shape}", hint)]
     if any(math.isnan(length) for length in shape):
         return [Problem(f"expected known lengths, got shape {shape}", "call array.compute_chunk_sizes() first")]
     empty = [dim for dim, length in zip(MOVIE_DIMS, shape, strict=True) if length == 0]
@@ -310,7 +191,7 @@ def _coord_problems(coords: Mapping[str, np.ndarray], n_samples: int) -> list[st
     problems = []
     for name, values in coords.items():
         if name in (*MOVIE_DIMS[1:], "luminance"):
-            problems.append(f"expected another name for the sample coordinate {name!r}: a movie has that name already")
+            problems.append(f"expected another name for the sample coordinate {name!r}, which movies use already")
         if values.shape != (n_samples,):
             problems.append(
                 f"expected {n_samples} values of {name!r}, one for each sample, got an array of shape {values.shape}"
@@ -323,8 +204,8 @@ def _dtype_problems(dtype: np.dtype[Any], rescale: bool) -> list[Problem]:
         return []
     text = f"expected floats from 0 to 1 or uint8, got {dtype}"
     if dtype.kind in "iu":
-        way = "map the smallest value to 0 and the largest to 1 with {}, or divide by the largest possible value"
-        return [Problem(text, way.format("fx.stimuli.from_array(..., rescale=True)"), way.format("--rescale"))]
+        hint = "map the smallest value to 0 and the largest to 1 with {}, or divide by the largest possible value"
+        return [Problem(text, hint.format("fx.stimuli.from_array(..., rescale=True)"), hint.format("--rescale"))]
     return [Problem(text, "convert it with .astype(float)")]
 
 
@@ -339,7 +220,7 @@ def _range_problems(data: np.ndarray, rescale: bool) -> list[Problem]:
         return schema.luminance_problems(data)
     low, high = _limits(data)
     if math.isfinite(low) and math.isfinite(high):
-        text = f"expected at least two different values to rescale, got {low:g} only"
+        text = f"expected at least two different values to rescale, got only {low:g}"
         return [] if low < high else [Problem(text, "divide by a known maximum")]
     return schema.luminance_problems(data)[:1]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flyxr.errors import Problem, raise_problems
+from flyxr.optics import FRAME_RATE
 from flyxr.schema import SchemaError
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
+from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@recorded()
 def random_walk_of_blocks(
     n_blocks: int = 20,
     block_size: int = 4,
@@ -30,7 +33,7 @@ def random_walk_of_blocks(
     p_center_attraction: float = 0.3,
     p_edge_attraction: float = 0.1,
     seed: int = 42,
-    frame_rate: float = 30.0,
+    frame_rate: float = FRAME_RATE,
 ) -> xr.Dataset:
     """Movie of square blocks that walk at random over Gaussian noise.
 
@@ -42,7 +45,7 @@ def random_walk_of_blocks(
     n_blocks
         Blocks in each sequence.
     block_size
-        Edge of a block, pixel. An odd size draws the next smaller even one.
+        Edge of a block, pixels. An odd size draws the next smaller even one.
     top_lum, bottom_lum
         Luminance of the upper and lower half of a block, before the division by the maximum.
     dataset_size
@@ -50,28 +53,28 @@ def random_walk_of_blocks(
     noise_mean, noise_std
         Mean and standard deviation of the background.
     step_size
-        Pixels that a block moves along each axis between frames; it leaves at one edge and returns at the other.
+        Pixels that a block moves along each axis between frames. It leaves at one edge and returns at the other.
     p_random
-        Has no effect: a step is random where it is neither toward the centre nor toward the edge.
+        Has no effect: a step is random if it is neither toward the centre nor toward the edge.
     p_center_attraction, p_edge_attraction
         Probability of a step toward the centre of the frame, and away from it.
     seed
-        Seed of a generator of its own; NumPy's global one is left alone.
+        Seed of the random generator; NumPy's global generator is not used.
     frame_rate
         Frames per second.
 
     Returns
     -------
     Dataset
-        ``luminance`` (sample, time, y, x), float32. All values are divided by the largest one in the whole movie, so
-        its brightest pixel is 1 and luminances change with the noise drawn. With the default arguments they lie from
-        0 (the blocks) to 1 as they are; a wider background falls below 0 in places (0.6 % of all pixels with
-        ``noise_std=0.2``), and is cut off there at 0.
+        ``luminance`` (sample, time, y, x), float32. All values are divided by the largest one in the movie, so its
+        brightest pixel is 1 and luminances depend on the noise. With the default arguments all values lie from 0 (the
+        blocks) to 1. With a wider background some pixels fall below 0 (0.6 % of them with ``noise_std=0.2``) and are
+        clipped to 0.
 
     Raises
     ------
     SchemaError
-        One error for all arguments that make no movie.
+        One error for all invalid arguments.
 
     Examples
     --------
@@ -80,8 +83,8 @@ def random_walk_of_blocks(
     ({'sample': 1, 'time': 4, 'y': 16, 'x': 16}, 1.0)
     """
     size = tuple(dataset_size)
-    problems = arrays.frame_rate_problems(frame_rate) + arrays.count_problems(block_size=block_size)
-    if len(size) != 4 or any(arrays.count_problems(length=length) for length in size) or size[-1] != size[-2]:
+    problems = base.frame_rate_problems(frame_rate) + base.count_problems(block_size=block_size)
+    if len(size) != 4 or any(base.count_problems(length=length) for length in size) or size[-1] != size[-2]:
         problems.append(
             Problem(
                 f"expected dataset_size as four counts (sample, time, y, x) with y equal to x, got {size}",
@@ -89,22 +92,20 @@ def random_walk_of_blocks(
             )
         )
     raise_problems(SchemaError, "not a movie", problems)
-    walk = {
-        "n_blocks": n_blocks,
-        "block_size": block_size,
-        "top_lum": top_lum,
-        "bottom_lum": bottom_lum,
-        "dataset_size": size,
-        "noise_mean": noise_mean,
-        "noise_std": noise_std,
-        "step_size": step_size,
-        "p_center_attraction": p_center_attraction,
-        "p_edge_attraction": p_edge_attraction,
-        "seed": seed,
-    }
-    frames = _walk(**walk)  # type: ignore[arg-type]
-    stimulus = {"name": "random_walk_of_blocks", **walk, "p_random": p_random}
-    return arrays.wrap(np.clip(frames, 0, 1).astype(np.float32), frame_rate, stimulus=stimulus)
+    frames = _walk(
+        n_blocks,
+        block_size,
+        top_lum,
+        bottom_lum,
+        size,
+        noise_mean,
+        noise_std,
+        step_size,
+        p_center_attraction,
+        p_edge_attraction,
+        seed,
+    )
+    return base.wrap(np.clip(frames, 0, 1).astype(np.float32), frame_rate)
 
 
 def _walk(
@@ -120,39 +121,39 @@ def _walk(
     p_edge_attraction: float = 0.1,
     seed: int = 42,
 ) -> NDArray[np.float64]:
-    """Frames (sample, time, y, x) in float64, divided by their maximum, not cut off at 0."""
-    random = np.random.RandomState(seed)  # noqa: NPY002 - flyvis's numbers need its legacy generator
-    frames = random.normal(noise_mean, noise_std, tuple(dataset_size))
-    samples, times, height, _ = frames.shape
+    """Frames (sample, time, y, x) in float64, divided by their maximum and not clipped at 0."""
+    rng = np.random.RandomState(seed)  # noqa: NPY002 - flyvis's numbers need its legacy generator
+    frames = rng.normal(noise_mean, noise_std, tuple(dataset_size))
+    n_samples, n_frames, height, _ = frames.shape
     middle, half = height // 2, block_size // 2
 
-    def step(place: int) -> Any:
-        chance = random.rand()
+    def step(position: int) -> int:
+        chance = rng.rand()
         if chance < p_center_attraction:
-            direction = np.sign(middle - place)
+            direction = np.sign(middle - position)
         elif chance > 1 - p_edge_attraction:
-            direction = np.sign(place - middle)
+            direction = np.sign(position - middle)
         else:
-            direction = random.choice([-1, 1])
-        return (place + int(direction) * step_size) % height
+            direction = rng.choice([-1, 1])
+        return int((position + int(direction) * step_size) % height)
 
     # the order of draws is part of the numbers: block, sample, time, then row before column
     for _ in range(n_blocks):
-        for sample in range(samples):
+        for sample in range(n_samples):
             row = column = 0
-            for time in range(times):
+            for time in range(n_frames):
                 if time == 0:
-                    row, column = (int(random.choice(height)) for _ in "yx")
+                    row, column = (int(rng.choice(height)) for _ in "yx")
                 else:
                     row, column = step(row), step(column)
                 columns = np.arange(column - half, column + half) % height
                 lower, upper = np.arange(row, row + half) % height, np.arange(row - half, row) % height
                 frames[sample, time][np.ix_(lower, columns)] = bottom_lum
                 frames[sample, time][np.ix_(upper, columns)] = top_lum
-    brightest = frames.max()
-    if not 0 < brightest < np.inf:
+    maximum = frames.max()
+    if not 0 < maximum < np.inf:
         raise SchemaError(
-            Problem(f"expected a positive finite maximum to divide by, got {brightest:g}", "use a brighter noise_mean"),
+            Problem(f"expected a positive finite maximum to divide by, got {maximum:g}", "use a brighter noise_mean"),
             heading="not a movie",
         )
-    return np.asarray(frames / brightest)
+    return np.asarray(frames / maximum)

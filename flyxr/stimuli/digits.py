@@ -8,25 +8,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr.errors import raise_problems
+from flyxr.optics import DIGIT_FRAME_SIZE, DIGIT_FRAMES, DIGIT_SIZE, FRAME_RATE
 from flyxr.schema import SchemaError
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
+from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
 
+def _digit_size(size: int, digit_size: int | None) -> int:
+    return max(1, round(size * DIGIT_SIZE / DIGIT_FRAME_SIZE)) if digit_size is None else int(digit_size)
+
+
+@recorded("n_samples", "sample_chunk", digit_size=lambda given: _digit_size(given["size"], given["digit_size"]))
 def moving_digits(
     n_samples: int = 4,
     seed: int = 42,
-    n_frames: int = 20,
-    size: int = 64,
+    n_frames: int = DIGIT_FRAMES,
+    size: int = DIGIT_FRAME_SIZE,
     n_digits: int = 2,
-    frame_rate: float = 30.0,
+    frame_rate: float = FRAME_RATE,
     *,
     digit_size: int | None = None,
     speed: float = 3.6,
-    sample_chunk: int = 16,
+    sample_chunk: int = base.SAMPLE_CHUNK,
 ) -> xr.Dataset:
     """Movie of handwritten digits that move straight and bounce off the walls, without a download.
 
@@ -36,20 +43,20 @@ def moving_digits(
     Parameters
     ----------
     n_samples
-        Number of sequences, as many as wanted: they are made when computed, a chunk at a time.
+        Number of sequences. They are made when they are computed, a chunk at a time, so there may be many.
     seed
-        A sequence is a function of ``seed`` and its own index alone, so neither ``n_samples`` nor ``sample_chunk``
+        A sequence is a function of ``seed`` and its own index alone: neither ``n_samples`` nor ``sample_chunk``
         changes it, and more frames prolong it.
     n_frames
         Frames of each sequence.
     size
-        Height and width of a frame, pixel.
+        Height and width of a frame, pixels.
     n_digits
         Digits in each sequence.
     frame_rate
         Frames per second.
     digit_size
-        Height and width of a digit, pixel; 28/64 of ``size`` if None, as in Moving MNIST.
+        Height and width of a digit, pixels; 28/64 of ``size`` if None, as in Moving MNIST.
     speed
         Pixels per frame, along a direction drawn for each digit. Positions are rounded to whole pixels.
     sample_chunk
@@ -58,13 +65,13 @@ def moving_digits(
     Returns
     -------
     Dataset
-        ``luminance`` (sample, time, y, x), float32, lazy; the coordinate ``digit`` (sample) names the digits in a
+        ``luminance`` (sample, time, y, x), float32, lazy; the coordinate ``digit`` (sample) names the digits of a
         sequence, e.g. ``"3 7"``.
 
     Raises
     ------
     SchemaError
-        One error for all arguments that make no movie.
+        One error for all invalid arguments.
 
     Examples
     --------
@@ -75,34 +82,35 @@ def moving_digits(
     True
     """
     counts = {"n_samples": n_samples, "n_frames": n_frames, "size": size, "n_digits": n_digits}
-    problems = arrays.count_problems(**counts, sample_chunk=sample_chunk) + arrays.frame_rate_problems(frame_rate)
+    if digit_size is not None:
+        counts["digit_size"] = digit_size
+    problems = base.count_problems(**counts, sample_chunk=sample_chunk) + base.frame_rate_problems(frame_rate)
     if not (isinstance(seed, (int, np.integer)) and seed >= 0):
         problems.append(f"expected seed as an integer of at least 0, got {seed!r}")
     if not 0 <= speed < np.inf:
         problems.append(f"expected speed as pixels per frame, at least 0, got {speed!r}")
     raise_problems(SchemaError, "not a movie", problems)
-    side = max(1, round(size * 28 / 64)) if digit_size is None else digit_size
-    if arrays.count_problems(digit_size=side) or side > size:
+    digit_size = _digit_size(size, digit_size)
+    if digit_size > size:
         raise SchemaError(
-            f"expected digit_size from 1 to size={size}, got {side!r}: digits must fit the frame", heading="not a movie"
+            f"expected digit_size from 1 to size={size}, got {digit_size!r}: digits must fit the frame",
+            heading="not a movie",
         )
-    drawing = {
-        "seed": int(seed),
-        "n_frames": int(n_frames),
-        "size": int(size),
-        "n_digits": int(n_digits),
-        "digit_size": int(side),
-        "speed": float(speed),
-    }
-    luminance = arrays.generate(_sequences, n_samples, (n_frames, size, size), sample_chunk, **drawing)
-    labels = _handwritten()[1]
-    names = [" ".join(map(str, labels[_draw(seed, index, n_digits)[0]])) for index in range(n_samples)]
-    return arrays.wrap(
-        luminance,
-        frame_rate,
-        sample_coords={"digit": np.array(names, dtype=object)},
-        stimulus={"name": "moving_digits", **drawing},
+    luminance = base.generate(
+        _draw_sequences,
+        n_samples,
+        (n_frames, size, size),
+        sample_chunk,
+        seed=int(seed),
+        n_frames=int(n_frames),
+        size=int(size),
+        n_digits=int(n_digits),
+        digit_size=digit_size,
+        speed=float(speed),
     )
+    labels = _handwritten()[1]
+    names = [" ".join(map(str, labels[_draw_paths(seed, index, n_digits)[0]])) for index in range(n_samples)]
+    return base.wrap(luminance, frame_rate, sample_coords={"digit": np.array(names, dtype=object)})
 
 
 @functools.cache
@@ -115,27 +123,31 @@ def _handwritten() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 @functools.lru_cache(maxsize=4)
-def _glyphs(side: int) -> NDArray[np.float32]:
-    """Smoothly enlarged digits (digit, side, side) from 0 to 1."""
+def _enlarged_digits(size: int) -> NDArray[np.float32]:
+    """Smoothly enlarged digits (digit, size, size) from 0 to 1."""
     from scipy import ndimage
 
     images, _ = _handwritten()
-    edge = images.shape[-1]
+    original_size = images.shape[-1]
     # a spline is linear in the pixels: enlarge the unit vectors once, not every image
-    enlarge = ndimage.zoom(np.eye(edge), (side / edge, 1), order=3, mode="grid-constant", grid_mode=True)
-    return np.asarray(np.clip(enlarge @ images @ enlarge.T, 0, 1), np.float32)
+    weights = ndimage.zoom(
+        np.eye(original_size), (size / original_size, 1), order=3, mode="grid-constant", grid_mode=True
+    )
+    return np.asarray(np.clip(weights @ images @ weights.T, 0, 1), np.float32)
 
 
-def _draw(seed: int, index: int, n_digits: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Which digits (digit), where they start (digit, axis; 0 to 1) and in what direction (digit, axis)."""
-    random = np.random.default_rng([seed, index])
-    which = random.integers(len(_handwritten()[1]), size=n_digits)
-    start = random.random((n_digits, 2))
-    angle = random.uniform(0, 2 * np.pi, n_digits)
-    return which, start, np.stack([np.sin(angle), np.cos(angle)], axis=1)
+def _draw_paths(
+    seed: int, index: int, n_digits: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Draw indices (digit), starts (digit, axis; 0 to 1) and directions (digit, axis) of the digits of a sequence."""
+    rng = np.random.default_rng([seed, index])
+    digit = rng.integers(len(_handwritten()[1]), size=n_digits)
+    start = rng.random((n_digits, 2))
+    angle = rng.uniform(0, 2 * np.pi, n_digits)
+    return digit, start, np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
-def _sequences(
+def _draw_sequences(
     indices: NDArray[np.int64],
     *,
     seed: int,
@@ -146,20 +158,20 @@ def _sequences(
     speed: float,
 ) -> NDArray[np.float32]:
     """Frames (index, time, y, x)."""
-    glyphs, free = _glyphs(digit_size), size - digit_size
+    images, max_corner = _enlarged_digits(digit_size), size - digit_size
     frames = np.zeros((indices.size, n_frames, size, size), np.float32)
     elapsed = np.arange(n_frames)[:, None]
     for sequence, index in zip(frames, indices.tolist(), strict=True):
-        for which, start, direction in zip(*_draw(seed, index, n_digits), strict=True):
-            corners = _bounce(start * free + elapsed * speed * direction, free)
+        for digit, start, direction in zip(*_draw_paths(seed, index, n_digits), strict=True):
+            corners = _bounce(start * max_corner + elapsed * speed * direction, max_corner)
             for frame, (y, x) in zip(sequence, corners.tolist(), strict=True):
-                under: Any = frame[y : y + digit_size, x : x + digit_size]
-                np.maximum(under, glyphs[which], out=under)
+                window: Any = frame[y : y + digit_size, x : x + digit_size]
+                np.maximum(window, images[digit], out=window)
     return frames
 
 
-def _bounce(path: NDArray[np.float64], free: int) -> NDArray[np.int64]:
-    """Fold an endless straight path into 0 to ``free``, and round to pixels."""
-    if free == 0:
+def _bounce(path: NDArray[np.float64], upper: int) -> NDArray[np.int64]:
+    """Fold an endless straight path into 0 to ``upper``, and round to pixels."""
+    if upper == 0:
         return np.zeros(path.shape, np.int64)
-    return np.asarray(np.rint(free - np.abs(path % (2 * free) - free)), np.int64)
+    return np.asarray(np.rint(upper - np.abs(path % (2 * upper) - upper)), np.int64)

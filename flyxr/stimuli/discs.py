@@ -9,15 +9,18 @@ import numpy as np
 
 from flyxr import hexgrid
 from flyxr.errors import Problem
-from flyxr.stimuli import arrays, columns
+from flyxr.optics import EXTENT, GREY, STIMULUS_DT
+from flyxr.stimuli import base, columns
+from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
 
+@recorded()
 def flashes(
     radius: ArrayLike = (-1, 6),
     intensities: ArrayLike = (0, 1),
@@ -25,14 +28,14 @@ def flashes(
     alternations: Sequence[int] = (0, 1, 0),
     t_stim: float = 1.0,
     t_pre: float = 1.0,
-    dt: float = 1 / 200,
-    baseline: float = columns.GREY,
-    extent: int = 15,
+    dt: float = STIMULUS_DT,
+    baseline: float = GREY,
+    extent: int = EXTENT,
 ) -> xr.Dataset:
     """Flashes of discs around the central column, or of the whole field.
 
     The same numbers as ``flyvis.datasets.flashes.Flashes`` with its ``dynamic_range`` as intensities and the middle of
-    it as baseline, where that gives any: here at every extent, for any number of intensities.
+    that range as baseline; here at every extent and for any number of intensities.
 
     Parameters
     ----------
@@ -41,9 +44,10 @@ def flashes(
     intensities
         Luminance of the disc, 0 to 1, one or several.
     alternations
-        0 for the baseline during ``t_pre``, 1 for the disc during ``t_stim``; it starts with 0 and has a 1.
+        Sequence of phases: 0 for the baseline during ``t_pre``, 1 for the disc during ``t_stim``. Starts with 0 and
+        contains a 1.
     t_stim, t_pre
-        Duration of each 1 and of each 0, s; cut to whole frames as flyvis does it, which may cost one by rounding
+        Duration of each 1 and of each 0, s; truncated to whole frames as in flyvis, which may lose one by rounding
         (0.3 s have 2 frames of 0.1 s).
     dt
         Time step, s.
@@ -61,7 +65,7 @@ def flashes(
     Raises
     ------
     SchemaError
-        One error, a ValueError, for all arguments that make no flashes, among them a ``dt`` longer than a phase.
+        One error, a ValueError, for all invalid arguments, including a ``dt`` longer than a phase.
 
     Examples
     --------
@@ -69,49 +73,49 @@ def flashes(
     >>> dict(rendering.luminance.sizes), rendering.intensity.values, float(rendering.time[0])
     ({'sample': 2, 'time': 300, 'column': 721}, array([0., 1.]), -1.0)
     """
-    check = columns.Arguments()
-    extent = check.integer("extent", extent, least=0)
-    dt = check.number("dt", dt, "s", above=0)
-    radii = check.numbers("radius", radius, "columns", least=-1)
+    arguments = columns.Arguments()
+    extent = arguments.integer("extent", extent, minimum=0)
+    dt = arguments.number("dt", dt, "s", above=0)
+    radii = arguments.numbers("radius", radius, "columns", minimum=-1)
     if (radii % 1 != 0).any():
-        check.problems.append(f"expected radius as whole columns, or -1 for the whole field, got {radii.tolist()}")
-    levels = check.numbers("intensities", intensities, "luminance", least=0, most=1)
-    baseline = check.number("baseline", baseline, "luminance", least=0, most=1)
-    t_stim, t_pre = check.duration("t_stim", t_stim, dt), check.duration("t_pre", t_pre, dt)
-    pattern = tuple(np.atleast_1d(np.asarray(alternations)).tolist())
-    if not (set(pattern) == {0, 1} and pattern[0] == 0):
-        check.problems.append(
+        arguments.problems.append(f"expected radius as whole columns, or -1 for the whole field, got {radii.tolist()}")
+    luminances = arguments.numbers("intensities", intensities, "luminance", minimum=0, maximum=1)
+    baseline = arguments.number("baseline", baseline, "luminance", minimum=0, maximum=1)
+    t_stim, t_pre = arguments.duration("t_stim", t_stim, dt), arguments.duration("t_pre", t_pre, dt)
+    phases = tuple(np.atleast_1d(np.asarray(alternations)).tolist())
+    if not (set(phases) == {0, 1} and phases[0] == 0):
+        arguments.problems.append(
             Problem(
-                f"expected alternations of 0 (baseline) and 1 (flash) that start with 0, got {pattern}",
+                f"expected alternations of 0 (baseline) and 1 (flash) that start with 0, got {phases}",
                 "e.g. (0, 1, 0)",
             )
         )
-    check.raise_problems()
+    arguments.raise_problems()
 
-    grey, lit = columns.n_frames_truncated(t_pre, dt), columns.n_frames_truncated(t_stim, dt)
-    shown = np.concatenate([np.full(lit if phase else grey, bool(phase)) for phase in pattern])
-    samples = np.array(list(itertools.product(levels, radii)))
+    n_grey, n_lit = columns.n_frames_truncated(t_pre, dt), columns.n_frames_truncated(t_stim, dt)
+    is_lit = np.concatenate([np.full(n_lit if phase else n_grey, bool(phase)) for phase in phases])
+    samples = np.array(list(itertools.product(luminances, radii)))
     discs = np.column_stack([np.zeros((len(samples), 2)), samples[:, 1], samples[:, 0]])
     return columns.wrap(
-        _generate(discs, shown, baseline, extent),
+        _draw_lazily(discs, is_lit, baseline, extent),
         dt,
-        int(shown.argmax()),
+        int(is_lit.argmax()),
         extent,
-        operation="flashes",
-        arguments={
-            "radius": radii,
-            "intensities": levels,
-            "alternations": [int(phase) for phase in pattern],
-            "t_stim": t_stim,
-            "t_pre": t_pre,
-            "dt": dt,
-            "baseline": baseline,
-            "extent": extent,
-        },
         sample_coords={"intensity": samples[:, 0], "radius": samples[:, 1], "t_stim": np.full(len(samples), t_stim)},
     )
 
 
+def _recorded_position(given: Mapping[str, Any]) -> str | NDArray[np.int64]:
+    if isinstance(given["position"], str):
+        return given["position"]
+    u, v, _ = _find_positions(given["position"], given["extent"], [])
+    return np.stack([u, v], axis=1)
+
+
+@recorded(
+    position=_recorded_position,
+    duration=lambda given: float(given["dt"] if given["duration"] is None else given["duration"]),
+)
 def impulses(
     position: str | int | tuple[int, int] | Sequence[int | tuple[int, int]] = "central",
     intensities: ArrayLike = (0, 1),
@@ -119,8 +123,8 @@ def impulses(
     duration: float | None = None,
     t_pre: float = 1.0,
     t_post: float = 1.0,
-    dt: float = 1 / 200,
-    extent: int = 15,
+    dt: float = STIMULUS_DT,
+    extent: int = EXTENT,
 ) -> xr.Dataset:
     """Brief flashes of single columns or of the whole field on grey, for impulse responses and receptive fields.
 
@@ -128,14 +132,14 @@ def impulses(
     ----------
     position
         ``"central"``: the column u = v = 0. ``"whole"``: the whole field at once. A column as ``(u, v)`` or by its
-        label, or a list of columns, each in a sample of its own. ``"all"``: every column of the lattice;
-        ``"within 3"``: those at most 3 columns from the central one.
+        label, or a list of columns, one for each sample. ``"all"``: every column of the lattice; ``"within 3"``: those
+        at most 3 columns from the central one.
     intensities
-        Luminance of the impulse, 0 to 1, one or several: above 0.5 positive impulses, below negative ones.
+        Luminance of the impulse, 0 to 1, one or several: above 0.5 for positive impulses, below for negative ones.
     duration
-        Of the impulse, s; one time step if None.
+        Duration of the impulse, s; one time step if None.
     t_pre, t_post
-        Grey before and after it, s.
+        Duration of the grey before and after it, s.
     dt
         Time step, s.
     extent
@@ -151,11 +155,11 @@ def impulses(
     Raises
     ------
     SchemaError
-        One error, a ValueError, for all arguments that make no impulses, among them a ``dt`` above the duration.
+        One error, a ValueError, for all invalid arguments, including a ``dt`` above the duration.
 
     Notes
     -----
-    Single columns as in ``flyvis.datasets.dots.SpatialImpulses``, whose two intensities lie as far below grey as above.
+    Single columns are as in ``flyvis.datasets.dots.SpatialImpulses``, whose two intensities are symmetric about grey.
 
     Examples
     --------
@@ -165,101 +169,102 @@ def impulses(
     >>> impulses("within 2", intensities=1).sizes["sample"]
     19
     """
-    check = columns.Arguments()
-    extent = check.integer("extent", extent, least=0)
-    dt = check.number("dt", dt, "s", above=0)
-    levels = check.numbers("intensities", intensities, "luminance", least=0, most=1)
-    duration = check.duration("duration", dt if duration is None else duration, dt) if dt else 0.0
-    t_pre, t_post = check.number("t_pre", t_pre, "s", least=0), check.number("t_post", t_post, "s", least=0)
-    u, v, radius = _positions(position, extent, check.problems)
-    check.raise_problems()
+    arguments = columns.Arguments()
+    extent = arguments.integer("extent", extent, minimum=0)
+    dt = arguments.number("dt", dt, "s", above=0)
+    luminances = arguments.numbers("intensities", intensities, "luminance", minimum=0, maximum=1)
+    duration = arguments.duration("duration", dt if duration is None else duration, dt) if dt else 0.0
+    t_pre, t_post = arguments.number("t_pre", t_pre, "s", minimum=0), arguments.number("t_post", t_post, "s", minimum=0)
+    u, v, radius = _find_positions(position, extent, arguments.problems)
+    arguments.raise_problems()
 
-    before, lit, after = (columns.n_frames(time, dt) for time in (t_pre, duration, t_post))
-    shown = np.repeat([False, True, False], [before, lit, after])
-    places, intensity = (grid.ravel() for grid in np.meshgrid(np.arange(u.size), levels, indexing="ij"))
-    discs = np.column_stack([u[places], v[places], np.full(places.size, radius), intensity])
+    n_before, n_lit, n_after = (columns.n_frames(time, dt) for time in (t_pre, duration, t_post))
+    is_lit = np.repeat([False, True, False], [n_before, n_lit, n_after])
+    index, intensity = (grid.ravel() for grid in np.meshgrid(np.arange(u.size), luminances, indexing="ij"))
+    discs = np.column_stack([u[index], v[index], np.full(index.size, radius), intensity])
     return columns.wrap(
-        _generate(discs, shown, columns.GREY, extent),
+        _draw_lazily(discs, is_lit, GREY, extent),
         dt,
-        before,
+        n_before,
         extent,
-        operation="impulses",
-        arguments={
-            "position": position if isinstance(position, str) else np.stack([u, v], axis=1),
-            "intensities": levels,
-            "duration": duration,
-            "t_pre": t_pre,
-            "t_post": t_post,
-            "dt": dt,
-            "extent": extent,
-        },
         sample_coords={
-            "u_impulse": u[places],
-            "v_impulse": v[places],
+            "u_impulse": u[index],
+            "v_impulse": v[index],
             "radius": discs[:, 2],
             "intensity": intensity,
-            "t_stim": np.full(places.size, duration),
+            "t_stim": np.full(index.size, duration),
         },
     )
 
 
-def _positions(
+def _find_positions(
     position: Any, extent: int, problems: list[str | Problem]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
-    """Axial coordinates (position,) of the discs, and their radius."""
+    """Axial coordinates (position,) of the discs, and their radius; problems are appended to the list."""
     u, v = hexgrid.columns(extent)
-    middle = np.zeros(1, np.int64)
+    origin = np.zeros(1, np.int64)
     if isinstance(position, str):
         name, _, within = position.partition("within ")
         if position in ("central", "whole"):
-            return middle, middle, -1.0 if position == "whole" else 0.0
+            return origin, origin, -1.0 if position == "whole" else 0.0
         if position == "all" or (not name and within.isdecimal()):
-            near = np.maximum.reduce([np.abs(u), np.abs(v), np.abs(u + v)]) <= (int(within) if within else extent)
-            return u[near], v[near], 0.0
+            is_near = _distance(u, v) <= (int(within) if within else extent)
+            return u[is_near], v[is_near], 0.0
         problems.append(
-            f"expected position 'central', 'whole', 'all', 'within 3', (u, v), a column label or a list of these two, "
-            f"got {position!r}"
+            f"expected position 'central', 'whole', 'all', 'within 3', (u, v), a column label or a list of these, got "
+            f"{position!r}"
         )
-        return middle, middle, 0.0
-    wanted = [position] if isinstance(position, tuple) or np.isscalar(position) else list(position)
-    found: list[int] = []
+        return origin, origin, 0.0
+    items = [position] if isinstance(position, tuple) or np.isscalar(position) else list(position)
+    indices: list[int] = []
     unknown = []
-    for item in wanted:
+    for item in items:
         try:
-            place = np.asarray(item)
-        except ValueError:  # of a ragged list
-            place = np.empty(0)
+            column = np.asarray(item)
+        except ValueError:  # ragged list
+            column = np.empty(0)
         index = -1
-        if place.shape == (2,) and place.dtype.kind in "iu":
-            index = int(hexgrid.column_index(place[0], place[1], extent))
-        elif place.shape == () and place.dtype.kind in "iu" and 0 <= place < u.size:
-            index = int(place)
+        if column.shape == (2,) and column.dtype.kind in "iu":
+            index = int(hexgrid.column_index(column[0], column[1], extent))
+        elif column.shape == () and column.dtype.kind in "iu" and 0 <= column < u.size:
+            index = int(column)
         if index < 0:
             unknown.append(item)
-        found.append(index)
-    if unknown or not found:
+        indices.append(index)
+    if unknown or not indices:
         problems.append(
             f"expected position as columns of a lattice of extent {extent}, (u, v) or labels from 0 to {u.size - 1}, "
             f"got {unknown or 'an empty list'}"
         )
-        return middle, middle, 0.0
-    return u[found], v[found], 0.0
+        return origin, origin, 0.0
+    return u[indices], v[indices], 0.0
 
 
-def _generate(discs: NDArray[np.float64], shown: NDArray[np.bool_], background: float, extent: int) -> Any:
-    shape = (shown.size, hexgrid.n_columns(extent))
-    return arrays.generate(_discs, len(discs), shape, discs=discs, shown=shown, background=background, extent=extent)
+def _distance(du: NDArray[Any], dv: NDArray[Any]) -> NDArray[Any]:
+    """Distance on the lattice, columns."""
+    return np.asarray(np.maximum.reduce([np.abs(du), np.abs(dv), np.abs(du + dv)]))
 
 
-def _discs(
-    indices: NDArray[np.int64], *, discs: NDArray[np.float64], shown: NDArray[np.bool_], background: float, extent: int
+def _draw_lazily(discs: NDArray[np.float64], is_lit: NDArray[np.bool_], background: float, extent: int) -> Any:
+    """Lazy frames (sample, time, column) of discs (sample, [u, v, radius, intensity])."""
+    return base.generate(
+        _draw_discs,
+        len(discs),
+        (is_lit.size, hexgrid.n_columns(extent)),
+        discs=discs,
+        is_lit=is_lit,
+        background=background,
+        extent=extent,
+    )
+
+
+def _draw_discs(
+    indices: NDArray[np.int64], *, discs: NDArray[np.float64], is_lit: NDArray[np.bool_], background: float, extent: int
 ) -> NDArray[np.float32]:
-    """Frames (index, time, column) of discs, which are (sample, [u, v, radius, intensity])."""
+    """Frames (index, time, column)."""
     u, v = hexgrid.columns(extent)
-    out = np.full((indices.size, shown.size, u.size), background, np.float32)
-    for sequence, (u_middle, v_middle, radius, intensity) in zip(out, discs[indices], strict=True):
-        du, dv = u - u_middle, v - v_middle
-        distance = np.maximum.reduce([np.abs(du), np.abs(dv), np.abs(du + dv)])
-        inside = np.ones(u.size, bool) if radius == -1 else distance <= radius
-        sequence[np.ix_(shown, inside)] = intensity
-    return out
+    frames = np.full((indices.size, is_lit.size, u.size), background, np.float32)
+    for sequence, (u_disc, v_disc, radius, intensity) in zip(frames, discs[indices], strict=True):
+        is_inside = np.ones(u.size, bool) if radius == -1 else _distance(u - u_disc, v - v_disc) <= radius
+        sequence[np.ix_(is_lit, is_inside)] = intensity
+    return frames

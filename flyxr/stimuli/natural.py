@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from flyxr import hexgrid
 from flyxr.errors import Problem
-from flyxr.stimuli import arrays, columns
+from flyxr.optics import EXTENT, STIMULUS_DT
+from flyxr.stimuli import base, columns
+from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +24,12 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = ("china", "flower")
 """Photographs that scikit-learn ships, 427 x 640 pixels: a temple, and a flower."""
 
-_ACCEPTANCE = 1 / (2 * math.sqrt(2 * math.log(2)))  # standard deviation of a Gaussian of half width 1, columns
-_LUMINANCE_OF_RGB = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
+_ACCEPTANCE = 1 / (2 * math.sqrt(2 * math.log(2)))  # standard deviation of a Gaussian one column wide at half height
+_RGB_WEIGHTS = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 _BLUR_STEP = 0.1  # between blurred copies, in the logarithm of the magnification
 
 
+@recorded(photographs=lambda given: _as_names(given["photographs"]))
 def natural_motion(
     angles: ArrayLike = (0, 90, 180, 270),
     speeds: ArrayLike = 5.0,
@@ -39,33 +43,33 @@ def natural_motion(
     t_stim: float = 1.0,
     t_pre: float = 0.0,
     t_post: float = 0.0,
-    dt: float = 1 / 200,
-    extent: int = 15,
+    dt: float = STIMULUS_DT,
+    extent: int = EXTENT,
 ) -> xr.Dataset:
     """Natural photographs that translate, rotate or loom, with the true optic flow as a second variable.
 
-    A photograph, mirrored at its rims without end, stands still before time 0, moves, and stands still again from
-    ``t_stim`` on. Each column sees it through a Gaussian whose width at half height is one column, however
-    large the photograph has become. A sample has one kind of motion; an empty list leaves out a kind.
+    A photograph, mirrored endlessly at its rims, is still before time 0, moves, and is still again from ``t_stim`` on.
+    Each column sees it through a Gaussian that is one column wide at half height, whatever the magnification of the
+    photograph. A sample has one kind of motion; an empty list omits a kind.
 
     Parameters
     ----------
     angles, speeds
-        Of translation: direction, degree (0 to the right, toward larger ``x_column``; 90 upward, toward larger
-        ``y_column``), and columns per second; each angle at each speed.
+        Directions of translation, degrees (0 to the right, toward larger ``x_column``; 90 upward, toward larger
+        ``y_column``), and its speeds, columns per second. Each angle is combined with each speed.
     rotation_speeds
-        Of rotation about the central column, degree per second, counter-clockwise; negative for clockwise.
+        Speeds of rotation about the central column, degrees per second, counter-clockwise; negative for clockwise.
     expansion_rates
-        Of looming, 1/s: what is r columns from the central one moves outward by rate * r; negative for receding.
+        Rates of looming, 1/s: a point r columns from the central one moves outward at rate * r; negative for receding.
     photographs
         ``"china"``, ``"flower"`` or both.
     n_crops
-        Places in each photograph; each moves in all ways.
+        Crops of each photograph, combined with each motion.
     seed
-        Of the places, which lie in front of the central column at time 0. A place is a function of ``seed`` and its
-        own number alone.
+        Seed of the points of the photograph in front of the central column at time 0. The point of a crop is a
+        function of ``seed`` and its own number alone.
     pixels_per_column
-        Pixels of the photograph from one column to the next at time 0, at least 1: the more, the more of it is seen.
+        Pixels of the photograph between neighbouring columns at time 0, at least 1. A larger number shows more of it.
     t_stim, t_pre, t_post
         Duration of the motion, and of the stills before and after it, s.
     dt
@@ -84,13 +88,12 @@ def natural_motion(
     Raises
     ------
     SchemaError
-        One error, a ValueError, for all arguments that make no motion, among them speeds of 0 and those that move a
-        column of the lattice by more than one column in a time step.
+        One error, a ValueError, for all invalid arguments, including speeds of 0 and motion of more than one column
+        per time step anywhere on the lattice.
 
     Notes
     -----
-    Flow and luminance obey brightness constancy but for what changes magnification: a photograph that looms is seen
-    sharper as it grows.
+    Flow and luminance obey brightness constancy, except that a looming photograph is seen sharper as it grows.
 
     Examples
     --------
@@ -98,48 +101,61 @@ def natural_motion(
     >>> rendering.motion.values.tolist(), dict(rendering.flow.sizes)
     (['translation', 'rotation', 'rotation'], {'sample': 3, 'time': 50, 'column': 721, 'axis': 2})
     """
-    check = columns.Arguments()
-    extent = check.integer("extent", extent, least=1)
-    n_crops, seed = check.integer("n_crops", n_crops, least=1), check.integer("seed", seed, least=0)
-    dt = check.number("dt", dt, "s", above=0)
-    translation_angles = check.numbers("angles", angles, "degree", may_be_empty=True)
-    translation_speeds = check.numbers("speeds", speeds, "columns/s", above=0, may_be_empty=True)
-    turning = check.numbers("rotation_speeds", rotation_speeds, "degrees/s", may_be_empty=True)
-    growing = check.numbers("expansion_rates", expansion_rates, "1/s", may_be_empty=True)
-    for name, values in (("rotation_speeds", turning), ("expansion_rates", growing)):
+    arguments = columns.Arguments()
+    extent = arguments.integer("extent", extent, minimum=1)
+    n_crops, seed = arguments.integer("n_crops", n_crops, minimum=1), arguments.integer("seed", seed, minimum=0)
+    dt = arguments.number("dt", dt, "s", above=0)
+    translation_angles = arguments.numbers("angles", angles, "degrees", may_be_empty=True)
+    translation_speeds = arguments.numbers("speeds", speeds, "columns/s", above=0, may_be_empty=True)
+    rotations = arguments.numbers("rotation_speeds", rotation_speeds, "degrees/s", may_be_empty=True)
+    expansions = arguments.numbers("expansion_rates", expansion_rates, "1/s", may_be_empty=True)
+    for name, values in (("rotation_speeds", rotations), ("expansion_rates", expansions)):
         if (values == 0).any():
-            check.problems.append(f"expected {name} other than 0, which is no motion, got {values.tolist()}")
-    t_stim = check.duration("t_stim", t_stim, dt)
-    t_pre, t_post = check.number("t_pre", t_pre, "s", least=0), check.number("t_post", t_post, "s", least=0)
-    pixels_per_column = check.number("pixels_per_column", pixels_per_column, "pixels", least=1)
-    names = np.atleast_1d(np.asarray(photographs, dtype=object)).tolist()
+            arguments.problems.append(f"expected {name} other than 0, which is no motion, got {values.tolist()}")
+    t_stim = arguments.duration("t_stim", t_stim, dt)
+    t_pre, t_post = arguments.number("t_pre", t_pre, "s", minimum=0), arguments.number("t_post", t_post, "s", minimum=0)
+    pixels_per_column = arguments.number("pixels_per_column", pixels_per_column, "pixels", minimum=1)
+    names = _as_names(photographs)
     if not names or not all(name in PHOTOGRAPHS for name in names):
-        check.problems.append(f"expected photographs out of {PHOTOGRAPHS}, got {names}")
-    for name, values, unit, of_rim in (
+        arguments.problems.append(f"expected photographs out of {PHOTOGRAPHS}, got {names}")
+    for name, values, unit, rim_speed in (
         ("speeds", translation_speeds, "columns/s", translation_speeds),
-        ("rotation_speeds", turning, "degrees/s", np.radians(turning) * extent),
-        ("expansion_rates", growing, "1/s", growing * extent),
+        ("rotation_speeds", rotations, "degrees/s", np.radians(rotations) * extent),
+        ("expansion_rates", expansions, "1/s", expansions * extent),
     ):
-        check.problems += columns.too_fast(name, values, unit, of_rim, dt)
-    motions = [_Motion(angle=a, speed=s) for a in translation_angles.tolist() for s in translation_speeds.tolist()]
-    motions += [_Motion(rotation_speed=value) for value in turning.tolist()]
-    motions += [_Motion(expansion_rate=value) for value in growing.tolist()]
-    if not motions and not check.problems:
-        way = "give angles and speeds, rotation_speeds or expansion_rates"
-        check.problems.append(Problem("expected a motion, got none", way))
-    check.raise_problems()
+        arguments.problems += columns.undersampling_problems(name, values, unit, rim_speed, dt)
+    pairs = itertools.product(translation_angles.tolist(), translation_speeds.tolist())
+    motions = [_Motion(angle=angle, speed=speed) for angle, speed in pairs]
+    motions += [_Motion(rotation_speed=value) for value in rotations.tolist()]
+    motions += [_Motion(expansion_rate=value) for value in expansions.tolist()]
+    if not motions and not arguments.problems:
+        hint = "give angles and speeds, rotation_speeds or expansion_rates"
+        arguments.problems.append(Problem("expected a motion, got none", hint))
+    arguments.raise_problems()
 
-    before, moving, after = (columns.n_frames(time, dt) for time in (t_pre, t_stim, t_post))
-    samples = [(name, crop, motion) for name in names for crop in range(n_crops) for motion in motions]
-    elapsed = np.clip(np.arange(-before, moving + after), 0, moving) * dt
-    in_motion = np.repeat([False, True, False], [before, moving, after])
+    n_before, n_moving, n_after = (columns.n_frames(time, dt) for time in (t_pre, t_stim, t_post))
+    samples = list(itertools.product(names, range(n_crops), motions))
+    elapsed = np.clip(np.arange(-n_before, n_moving + n_after), 0, n_moving) * dt
+    is_moving = np.repeat([False, True, False], [n_before, n_moving, n_after])
     shape = (elapsed.size, hexgrid.n_columns(extent))
-    plain: dict[str, Any] = {"samples": samples, "extent": extent}
-    luminance = arrays.generate(
-        _views, len(samples), shape, **plain, elapsed=elapsed, seed=seed, pixels_per_column=pixels_per_column
+    luminance = base.generate(
+        _draw_views,
+        len(samples),
+        shape,
+        samples=samples,
+        extent=extent,
+        elapsed=elapsed,
+        seed=seed,
+        pixels_per_column=pixels_per_column,
     )
-    flow = arrays.generate(
-        _flows, len(samples), (*shape, 2), luminance.chunks[0][0], **plain, elapsed=elapsed, in_motion=in_motion
+    flow = base.generate(
+        _compute_flows,
+        len(samples),
+        (*shape, 2),
+        luminance.chunks[0][0],
+        samples=samples,
+        extent=extent,
+        is_moving=is_moving,
     )
     coords: dict[str, Any] = {
         "photograph": np.array([name for name, _, _ in samples], dtype=object),
@@ -148,34 +164,15 @@ def natural_motion(
         "t_stim": np.full(len(samples), t_stim),
     }
     coords |= {name: np.array([getattr(motion, name) for _, _, motion in samples]) for name in _Motion._fields}
-    return columns.wrap(
-        luminance,
-        dt,
-        before,
-        extent,
-        operation="natural_motion",
-        arguments={
-            "angles": translation_angles,
-            "speeds": translation_speeds,
-            "rotation_speeds": turning,
-            "expansion_rates": growing,
-            "photographs": names,
-            "n_crops": n_crops,
-            "seed": seed,
-            "pixels_per_column": pixels_per_column,
-            "t_stim": t_stim,
-            "t_pre": t_pre,
-            "t_post": t_post,
-            "dt": dt,
-            "extent": extent,
-        },
-        sample_coords=coords,
-        flow=flow,
-    )
+    return columns.wrap(luminance, dt, n_before, extent, sample_coords=coords, flow=flow)
+
+
+def _as_names(photographs: str | Sequence[str]) -> list[str]:
+    return list(np.atleast_1d(np.asarray(photographs, dtype=object)).tolist())
 
 
 class _Motion(NamedTuple):
-    """One kind of motion; what does not apply is NaN."""
+    """One motion; parameters of the other kinds are NaN."""
 
     angle: float = math.nan
     speed: float = math.nan
@@ -190,11 +187,11 @@ class _Motion(NamedTuple):
         return "rotation" if math.isfinite(self.rotation_speed) else "looming"
 
     def magnification(self, elapsed: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How large the photograph is, (time,), relative to time 0."""
+        """Size of the photograph relative to time 0, (time,)."""
         return np.exp(elapsed * self.expansion_rate) if self.kind == "looming" else np.ones(elapsed.size)
 
-    def seen(self, points: NDArray[np.complex128], elapsed: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """Which point of the photograph, as it was at time 0, is in front of each column, (time, column)."""
+    def source(self, points: NDArray[np.complex128], elapsed: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Position at time 0 of the point that is in front of each column, (time, column)."""
         if self.kind == "translation":
             return np.asarray(points - elapsed[:, None] * self._velocity)
         if self.kind == "rotation":
@@ -202,7 +199,7 @@ class _Motion(NamedTuple):
         return np.asarray(points / self.magnification(elapsed)[:, None])
 
     def flow(self, points: NDArray[np.complex128]) -> NDArray[np.complex128]:
-        """Velocity of what is in front of each column, (column,), columns per second."""
+        """Velocity of the point in front of each column, (column,), columns per second."""
         if self.kind == "translation":
             return np.full(points.shape, self._velocity)
         rate = 1j * np.radians(self.rotation_speed) if self.kind == "rotation" else self.expansion_rate
@@ -219,7 +216,7 @@ def _points(extent: int) -> NDArray[np.complex128]:
     return np.asarray(x + 1j * y)
 
 
-def _views(
+def _draw_views(
     indices: NDArray[np.int64],
     *,
     samples: list[tuple[str, int, _Motion]],
@@ -230,54 +227,54 @@ def _views(
 ) -> NDArray[np.float32]:
     """Frames (index, time, column)."""
     points = _points(extent)
-    out = np.empty((indices.size, elapsed.size, points.size), np.float32)
-    for sequence, index in zip(out, indices.tolist(), strict=True):
+    frames = np.empty((indices.size, elapsed.size, points.size), np.float32)
+    for sequence, index in zip(frames, indices.tolist(), strict=True):
         name, crop, motion = samples[index]
         image = _photograph(name)
-        middle = np.random.default_rng([seed, crop]).random(2) * (np.array(image.shape) - 1)
-        sequence[:] = _view(image, middle, motion, points, elapsed, pixels_per_column)
-    return out
+        center = np.random.default_rng([seed, crop]).random(2) * (np.array(image.shape) - 1)
+        sequence[:] = _view(image, center, motion, points, elapsed, pixels_per_column)
+    return frames
 
 
 def _view(
     image: NDArray[np.float64],
-    middle: NDArray[np.float64],
+    center: NDArray[np.float64],
     motion: _Motion,
     points: NDArray[np.complex128],
     elapsed: NDArray[np.float64],
     pixels_per_column: float,
 ) -> NDArray[np.float64]:
-    """What columns see (time, column) of a picture (y, x) whose pixel ``middle`` is in the middle at time 0."""
+    """Luminance (time, column) of an image (y, x) whose pixel ``center`` faces the central column at time 0."""
     from scipy import ndimage
 
-    # what a column accepts is smaller in the picture the more it is magnified: copies blurred for some magnifications
-    size = np.log(motion.magnification(elapsed))
-    levels = np.linspace(size.min(), size.max(), 1 + math.ceil((size.max() - size.min()) / _BLUR_STEP))
+    # a column accepts a smaller part of a magnified image: interpolate between copies blurred for some magnifications
+    log_size = np.log(motion.magnification(elapsed))
+    n_levels = 1 + math.ceil((log_size.max() - log_size.min()) / _BLUR_STEP)
+    levels = np.linspace(log_size.min(), log_size.max(), n_levels)
     blur = _ACCEPTANCE * pixels_per_column * np.exp(-levels)
     copies = np.stack([ndimage.gaussian_filter(image, sigma, mode="mirror") for sigma in blur.tolist()])
-    level = np.interp(size, levels, np.arange(levels.size))
-    seen = motion.seen(points, elapsed) * pixels_per_column
-    where = [np.broadcast_to(level[:, None], seen.shape), middle[0] - seen.imag, middle[1] + seen.real]
+    level = np.interp(log_size, levels, np.arange(levels.size))
+    source = motion.source(points, elapsed) * pixels_per_column
+    coordinates = [np.broadcast_to(level[:, None], source.shape), center[0] - source.imag, center[1] + source.real]
     if levels.size == 1:
-        return np.asarray(ndimage.map_coordinates(copies[0], where[1:], order=1, mode="mirror"))
-    return np.asarray(ndimage.map_coordinates(copies, where, order=1, mode="mirror"))
+        return np.asarray(ndimage.map_coordinates(copies[0], coordinates[1:], order=1, mode="mirror"))
+    return np.asarray(ndimage.map_coordinates(copies, coordinates, order=1, mode="mirror"))
 
 
-def _flows(
+def _compute_flows(
     indices: NDArray[np.int64],
     *,
     samples: list[tuple[str, int, _Motion]],
     extent: int,
-    elapsed: NDArray[np.float64],
-    in_motion: NDArray[np.bool_],
+    is_moving: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """Flow (index, time, column, axis); it does not change while the motion lasts."""
+    """Flow (index, time, column, axis), which is constant during the motion."""
     points = _points(extent)
-    out = np.zeros((indices.size, elapsed.size, points.size, 2), np.float32)
-    for sequence, index in zip(out, indices.tolist(), strict=True):
+    flows = np.zeros((indices.size, is_moving.size, points.size, 2), np.float32)
+    for sequence, index in zip(flows, indices.tolist(), strict=True):
         flow = samples[index][2].flow(points)
-        sequence[in_motion] = np.stack([flow.real, flow.imag], axis=-1)
-    return out
+        sequence[is_moving] = np.stack([flow.real, flow.imag], axis=-1)
+    return flows
 
 
 @functools.cache
@@ -286,4 +283,4 @@ def _photograph(name: str) -> NDArray[np.float64]:
     from sklearn.datasets import load_sample_image
 
     colours = load_sample_image(f"{name}.jpg")
-    return np.asarray(colours @ np.array(_LUMINANCE_OF_RGB) / 255)
+    return np.asarray(colours @ np.array(_RGB_WEIGHTS) / 255)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flyxr import identity, schema
+from flyxr import identity, provenance, schema
 from flyxr.errors import DependencyError, MissingError, Problem, raise_problems
-from flyxr.stimuli import arrays
+from flyxr.stimuli import base
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     import xarray as xr
     from numpy.typing import NDArray
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Video:
-    """What is known of a video without decoding a frame; ``ticks`` are the times of frames in the file's own clock."""
+    """Properties of a video that need no decoding; ``ticks`` are the times of frames in units of the file's clock."""
 
     ticks: NDArray[np.int64]
     height: int
     width: int
     frame_rate: float
-    uniform: bool
+    is_uniform: bool
 
 
 def from_video(
@@ -40,8 +41,8 @@ def from_video(
 ) -> xr.Dataset:
     """Movie of one sample from a video file, in grey.
 
-    Needs the extra ``video`` (PyAV). Frames are decoded when they are computed, a chunk at a time; here
-    the file is read for the times of its frames only. Several videos of one size make one movie with
+    Needs the extra ``video`` (PyAV). Only the times of frames are read from the file here; frames are decoded when they
+    are computed, a chunk at a time. To combine several videos of one size, use
     ``xr.concat([...], "sample").assign_coords(sample=range(n))``.
 
     Parameters
@@ -49,12 +50,12 @@ def from_video(
     path
         A file that FFmpeg reads.
     n_frames
-        Take that many frames from the start; all if None.
+        Number of frames from the start; all if None.
     frame_rate
-        Frames per second, instead of the file's own rate; frames are neither dropped nor repeated.
+        Frames per second, instead of the file's rate. Frames are neither dropped nor repeated.
     size
-        (height, width) to resize frames to, bilinear with antialiasing; as they are if None. For the frame a
-        :class:`flyxr.BoxEye` sees this only saves memory, since the eye resizes too.
+        (height, width) to which frames are resized, bilinear with antialiasing; not resized if None. Before a
+        :class:`flyxr.BoxEye`, which resizes too, this only saves memory.
     frame_chunk
         Frames in a chunk.
 
@@ -71,21 +72,14 @@ def from_video(
     FileNotFoundError
         If there is no file.
     SchemaError
-        If the file is no video, its frames are not equally spaced in time and ``frame_rate`` is not given, or the
-        other arguments don't fit it.
+        If the file is not a video, its frames are not equally spaced in time and ``frame_rate`` is not given, or the
+        other arguments do not fit it.
 
     Examples
     --------
     >>> import tempfile
-    >>> import av
-    >>> file = tempfile.mkdtemp() + "/grey.mp4"
-    >>> with av.open(file, "w") as container:
-    ...     stream = container.add_stream("mpeg4", rate=25, width=48, height=32, pix_fmt="yuv420p")
-    ...     for _ in range(6):
-    ...         frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 128, np.uint8), format="rgb24")
-    ...         container.mux(stream.encode(frame))
-    ...     container.mux(stream.encode())
-    >>> movie = from_video(file)
+    >>> from flyxr.testing import write_video
+    >>> movie = from_video(write_video(Path(tempfile.mkdtemp()) / "grey.mp4", np.full(6, 128)))
     >>> dict(movie.luminance.sizes), float(movie.time[1]), float(movie.luminance.mean().round(2))
     ({'sample': 1, 'time': 6, 'y': 32, 'x': 48}, 0.04, 0.5)
     """
@@ -99,37 +93,41 @@ def from_video(
     counts = {"n_frames": frames, "height": height, "width": width}
     if frame_chunk is not None:
         counts["frame_chunk"] = frame_chunk
-    problems = arrays.frame_rate_problems(rate) + arrays.count_problems(**counts)
+    problems = base.frame_rate_problems(rate) + base.count_problems(**counts)
     if not problems and frames > video.ticks.size:
         problems.append(f"expected n_frames up to {video.ticks.size}, the length of {file.name}, got {frames}")
-    if frame_rate is None and not video.uniform:
-        way = "give {} to take them as equally spaced, or convert the file, e.g. with ffmpeg -vf fps=30"
+    if frame_rate is None and not video.is_uniform:
+        hint = "give {} to treat them as equally spaced, or convert the file, e.g. with ffmpeg -vf fps=30"
         problems.append(
             Problem(
                 f"expected frames equally spaced in time, got a variable frame rate in {file.name}",
-                way.format("frame_rate=..."),
-                way.format("--frame-rate 30"),
+                hint.format("frame_rate=..."),
+                hint.format("--frame-rate 30"),
             )
         )
     raise_problems(schema.SchemaError, "not a movie", problems)
     stamp = identity.file_stamp(file)
-    decoding = {
-        "path": str(file),
-        "stamp": tuple(stamp),
-        "size": size and (height, width),
-        "ticks": video.ticks[:frames],
-    }
-    luminance = arrays.generate(_decode, frames, (1, height, width), frame_chunk, **decoding)
-    stimulus = {"name": "from_video", "file": file.name}
-    return arrays.wrap(luminance.swapaxes(0, 1), rate, stimulus=stimulus, hashes={"file": stamp.digest})
+    luminance = base.generate(
+        _decode_chunk,
+        frames,
+        (1, height, width),
+        frame_chunk,
+        path=str(file),
+        stamp=tuple(stamp),
+        size=size and (height, width),
+        ticks=video.ticks[:frames],
+    )
+    movie = base.wrap(luminance.swapaxes(0, 1), rate)
+    arguments = {"file": file.name, "frame_rate": float(rate)}
+    return provenance.add(movie, "from_video", arguments, hashes={"file": stamp.digest})
 
 
 def _import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        way = "install it with pip install 'flyxr[video]'"
-        raise DependencyError(Problem(f"from_video needs av ({error})", way)) from error
+        hint = "install it with pip install 'flyxr[video]'"
+        raise DependencyError(Problem(f"from_video needs av ({error})", hint)) from error
     return av
 
 
@@ -142,26 +140,26 @@ def _inspect(file: Path) -> _Video:
             packets = (packet for packet in container.demux(stream) if not packet.is_discard)
             ticks = np.sort([packet.pts for packet in packets if packet.pts is not None]).astype(np.int64)
     except (OSError, ValueError, LookupError, av.FFmpegError) as error:
-        raise _refusal(file, str(error)) from error
+        raise _file_error(file, str(error)) from error
     if not (ticks.size and rate and height and width):
-        raise _refusal(file, "no frames with a time and a size in it")
+        raise _file_error(file, "no frames with a time and a size in it")
     spacing = float(1 / (rate * base))
     # containers round times to their clock, e.g. to ms
-    uniform = bool((np.abs(np.diff(ticks) - spacing) <= max(1, spacing / 10)).all())
-    return _Video(ticks, height, width, float(rate), uniform)
+    is_uniform = bool((np.abs(np.diff(ticks) - spacing) <= max(1, spacing / 10)).all())
+    return _Video(ticks, height, width, float(rate), is_uniform)
 
 
-def _refusal(file: Path, got: str) -> schema.SchemaError:
+def _file_error(file: Path, got: str) -> schema.SchemaError:
     return schema.SchemaError(
         Problem(
             f"expected a video that FFmpeg reads, got {file.name} ({got})",
-            "check the file, or load its frames yourself and call fx.stimuli.from_array(array, frame_rate=...)",
+            "check the file, or load its frames yourself with fx.stimuli.from_array(array, frame_rate=...)",
             "check the file, or save its frames as a .npy array (sample, time, y, x) and add --frame-rate 30",
         )
     )
 
 
-def _decode(
+def _decode_chunk(
     indices: NDArray[np.int64],
     *,
     path: str,
@@ -171,16 +169,7 @@ def _decode(
 ) -> NDArray[np.float32]:
     """Frames (index, 1, y, x) of consecutive indices."""
     identity.check_file(path, identity.FileStamp(*stamp))
-    wanted = ticks[indices]
-    try:
-        frames = _read(path, wanted, seek=indices[0] > 0)
-        if len(frames) < wanted.size and indices[0] > 0:  # an index in the file that leads past the frame
-            frames = _read(path, wanted, seek=False)
-    except _import_av().FFmpegError as error:
-        raise _refusal(Path(path), str(error)) from error
-    if len(frames) < wanted.size:
-        raise _refusal(Path(path), f"{len(frames)} of {wanted.size} frames from number {indices[0]} on can be decoded")
-    grey: NDArray[np.float32] = np.stack(frames)[:, None].astype(np.float32) / np.float32(255)
+    grey = decode_frames(path, ticks, start=int(indices[0]), stop=int(indices[-1]) + 1)[:, None] / np.float32(255)
     if size is not None:
         import torch
 
@@ -191,15 +180,15 @@ def _decode(
     return grey
 
 
-def _read(path: str, wanted: NDArray[np.int64], *, seek: bool) -> list[NDArray[np.uint8]]:
-    """Grey frames (y, x) at the wanted times, as far as they are found."""
+def read_frames(path: str, ticks: NDArray[np.int64], *, seek: bool) -> list[NDArray[np.uint8]]:
+    """Read the grey frames (y, x) at the given times, leaving out those that are missing."""
     av = _import_av()
     frames = []
-    remaining = set(wanted.tolist())
+    remaining = set(ticks.tolist())
     with av.open(path) as container:
         stream = container.streams.video[0]
         if seek:
-            container.seek(int(wanted[0]), stream=stream)  # the last key frame before
+            container.seek(int(ticks[0]), stream=stream)  # the last key frame before
         for frame in container.decode(stream):
             if frame.pts in remaining:
                 frames.append(frame.to_ndarray(format="gray"))
@@ -207,3 +196,45 @@ def _read(path: str, wanted: NDArray[np.int64], *, seek: bool) -> list[NDArray[n
                 if not remaining:
                     break
     return frames
+
+
+def decode_frames(
+    path: str,
+    ticks: NDArray[np.int64],
+    *,
+    start: int,
+    stop: int,
+    read: Callable[..., list[NDArray[np.uint8]]] = read_frames,
+) -> NDArray[np.float32]:
+    """Decode the frames ``start`` to ``stop - 1`` of a video.
+
+    Parameters
+    ----------
+    path
+        Path of the video.
+    ticks
+        (frame,) times of all frames in units of the file's clock.
+    start, stop
+        Range of frames.
+    read
+        ``read(path, ticks, seek=...)`` returns the grey frames at the given times that it finds.
+
+    Returns
+    -------
+    (frame, y, x) float32, 0 to 255
+
+    Raises
+    ------
+    SchemaError
+        If the file cannot be read or a frame is missing.
+    """
+    wanted = ticks[start:stop]
+    try:
+        frames = read(path, wanted, seek=start > 0)
+        if len(frames) < wanted.size and start > 0:  # the file's index may lead past the frame
+            frames = read(path, wanted, seek=False)
+    except _import_av().FFmpegError as error:
+        raise _file_error(Path(path), str(error)) from error
+    if len(frames) < wanted.size:
+        raise _file_error(Path(path), f"{len(frames)} of {wanted.size} frames from number {start} on can be decoded")
+    return np.stack(frames).astype(np.float32)

@@ -9,12 +9,9 @@ import xarray as xr
 
 from flyxr import schema
 from flyxr.errors import InputError, Problem, raise_problems
+from flyxr.optics import DEGREES_PER_COLUMN, DEGREES_PER_LED
 from flyxr.selection import align_labels
 from flyxr.tuning import base
-
-DEGREES_PER_COLUMN = 5.8
-LED = 2.25
-"""Width of one step of moving edges and bars, degree (flyvis renders them as LEDs of an arena)."""
 
 Responses = xr.Dataset | xr.DataArray
 Window = tuple[float, float] | None
@@ -255,7 +252,7 @@ def _peak(
         degrees_per_second = array["speed"] * DEGREES_PER_COLUMN
         start = (window[0] - array["first_offset"]) / degrees_per_second
         # As in flyvis, one LED is added to the end, so that a window around the centre is symmetric.
-        stop = (window[1] + LED - array["first_offset"]) / degrees_per_second
+        stop = (window[1] + DEGREES_PER_LED - array["first_offset"]) / degrees_per_second
     peak = base.largest(array.clip(min=0), where=base.within(array, start, stop))
     if norm is not None:
         peak = peak / align_labels(_norm(norm), peak, "a norm")

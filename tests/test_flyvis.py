@@ -1,4 +1,4 @@
-"""Results of flyvis as files: what is found, what is chosen, and what is refused."""
+"""Results of flyvis as files: models that are read, checkpoints that are chosen, files that are rejected."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from flyxr import flyvis_files
-from flyxr.flyvis_files import EnsembleError, Layout, read_results
+from flyxr.flyvis import PARAMETERS, EnsembleError, Layout, Results, read_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,7 @@ LAYOUT = Layout(
 )
 
 
-def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
+def make_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(seed)
     values = {
         "nodes_bias": rng.normal(size=3),
@@ -52,7 +51,7 @@ def write_numbers(path: Path, values: Any) -> None:
         file["data"] = values
 
 
-def zipped(folder: Path, path: Path) -> Path:
+def make_zip(folder: Path, path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
             archive.write(file, file.relative_to(folder.parent))
@@ -64,39 +63,39 @@ def ensemble(tmp_path: Path) -> Path:
     """Directory of three models whose order by error is 001, 002, 000."""
     folder = tmp_path / "flow" / "0000"
     for i, loss in enumerate([3.0, 1.0, 2.0]):
-        write_checkpoint(folder / f"{i:03}" / "best_chkpt", tensors(i))
+        write_checkpoint(folder / f"{i:03}" / "best_chkpt", make_tensors(i))
         write_numbers(folder / f"{i:03}" / "validation" / "loss.h5", [loss + 1, loss])
     return folder
 
 
-def assert_same(one: flyvis_files.Results, other: flyvis_files.Results) -> None:
-    assert one.measure == other.measure
-    for a, b in zip(one.models, other.models, strict=True):
+def assert_same(actual: Results, expected: Results) -> None:
+    assert actual.measure == expected.measure
+    for a, b in zip(actual.models, expected.models, strict=True):
         assert (a.name, a.checkpoint, a.is_guess, a.task_error) == (b.name, b.checkpoint, b.is_guess, b.task_error)
-        for name in flyvis_files.PARAMETERS:
+        for name in PARAMETERS:
             np.testing.assert_array_equal(a.parameters[name], b.parameters[name])
 
 
-def test_read_results__takes_parameters_errors_and_names(ensemble: Path) -> None:
+def test_read_results__parameters_errors_and_names(ensemble: Path) -> None:
     results = read_results(ensemble, LAYOUT)
     assert results.measure == "loss"
     assert [model.name for model in results.models] == ["flow/0000/000", "flow/0000/001", "flow/0000/002"]
     assert [model.task_error for model in results.models] == [3.0, 1.0, 2.0]
     for i, model in enumerate(results.models):
         assert model.checkpoint == "best_chkpt"
-        for name, key in flyvis_files.PARAMETERS.items():
-            np.testing.assert_array_equal(model.parameters[name], tensors(i)[key].numpy())
+        for name, key in PARAMETERS.items():
+            np.testing.assert_array_equal(model.parameters[name], make_tensors(i)[key].numpy())
 
 
 @pytest.mark.parametrize("levels", [0, 1, 2])
 def test_read_results__finds_the_only_ensemble_below(ensemble: Path, levels: int) -> None:
-    above = [ensemble, *ensemble.parents][levels]
-    assert_same(read_results(above, LAYOUT), read_results(ensemble, LAYOUT))
+    start = [ensemble, *ensemble.parents][levels]
+    assert_same(read_results(start, LAYOUT), read_results(ensemble, LAYOUT))
 
 
 @pytest.mark.parametrize("inside", ["", "flow", "flow/0000"])
 def test_read_results__zip_equals_directory(ensemble: Path, tmp_path: Path, inside: str) -> None:
-    archive = zipped(ensemble.parent, tmp_path / "results.zip")
+    archive = make_zip(ensemble.parent, tmp_path / "results.zip")
     before = set(tmp_path.rglob("*"))
     assert_same(read_results(archive / inside, LAYOUT), read_results(ensemble, LAYOUT))
     assert set(tmp_path.rglob("*")) == before
@@ -132,7 +131,7 @@ def test_read_results__ignores_hidden_files(ensemble: Path, tmp_path: Path) -> N
 
 def test_read_results__several_ensembles_are_listed(ensemble: Path, tmp_path: Path) -> None:
     shutil.copytree(ensemble, ensemble.parent / "0001")
-    archive = zipped(ensemble.parent, tmp_path / "results.zip")
+    archive = make_zip(ensemble.parent, tmp_path / "results.zip")
     for path in (ensemble.parent, archive):
         with pytest.raises(EnsembleError, match="expected one ensemble, got 2") as caught:
             read_results(path, LAYOUT)
@@ -140,10 +139,10 @@ def test_read_results__several_ensembles_are_listed(ensemble: Path, tmp_path: Pa
             assert len(read_results(line.removeprefix("- "), LAYOUT).models) == 3
 
 
-def test_read_results__nothing_there(ensemble: Path, tmp_path: Path) -> None:
+def test_read_results__missing_path(ensemble: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_results(tmp_path / "nowhere", LAYOUT)
-    archive = zipped(ensemble.parent, tmp_path / "results.zip")
+    archive = make_zip(ensemble.parent, tmp_path / "results.zip")
     with pytest.raises(FileNotFoundError, match="no directory flow/0009"):
         read_results(archive / "flow" / "0009", LAYOUT)
 
@@ -155,7 +154,7 @@ def test_read_results__other_files(ensemble: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(EnsembleError, match=r"notes\.txt: expected a directory or a whole zip"):
         read_results(tmp_path / "notes.txt", LAYOUT)
-    archive = zipped(ensemble.parent, tmp_path / "results.zip")
+    archive = make_zip(ensemble.parent, tmp_path / "results.zip")
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(EnsembleError, match="download it again"):
         read_results(archive, LAYOUT)
@@ -188,12 +187,12 @@ def test_read_results__errors_unknown(ensemble: Path) -> None:
     assert np.isnan([model.task_error for model in results.models]).all()
 
 
-def checkpointed(ensemble: Path, numbers: list[int], index: list[int] | None, losses: Any) -> Path:
-    """The model 000 with numbered checkpoints in place of the best one."""
+def number_checkpoints(ensemble: Path, numbers: list[int], index: list[int] | None, losses: Any) -> Path:
+    """Give the model 000 numbered checkpoints in place of its best one."""
     model = ensemble / "000"
     (model / "best_chkpt").unlink()
     for number in numbers:
-        write_checkpoint(model / "chkpts" / f"chkpt_{number:05}", tensors(number))
+        write_checkpoint(model / "chkpts" / f"chkpt_{number:05}", make_tensors(number))
     if index is not None:
         write_numbers(model / "chkpt_index.h5", index)
     write_numbers(model / "validation" / "loss.h5", losses)
@@ -216,14 +215,14 @@ def checkpointed(ensemble: Path, numbers: list[int], index: list[int] | None, lo
 def test_read_results__best_checkpoint(
     ensemble: Path, numbers: list[int], index: list[int] | None, losses: Any, best: int
 ) -> None:
-    checkpointed(ensemble, numbers, index, losses)
+    number_checkpoints(ensemble, numbers, index, losses)
     model = read_results(ensemble, LAYOUT).models[0]
     assert (model.checkpoint, model.is_guess) == (f"chkpts/chkpt_{best:05}", False)
-    np.testing.assert_array_equal(model.parameters["bias"], tensors(best)["nodes_bias"].numpy())
+    np.testing.assert_array_equal(model.parameters["bias"], make_tensors(best)["nodes_bias"].numpy())
 
 
 def test_read_results__last_checkpoint_where_errors_are_unknown(ensemble: Path) -> None:
-    model = checkpointed(ensemble, [0, 9, 10], None, 1.0)
+    model = number_checkpoints(ensemble, [0, 9, 10], None, 1.0)
     (model / "validation" / "loss.h5").unlink()
     read = read_results(ensemble, LAYOUT).models[0]
     assert (read.checkpoint, read.is_guess) == ("chkpts/chkpt_00010", True)
@@ -239,7 +238,7 @@ def test_read_results__last_checkpoint_where_errors_are_unknown(ensemble: Path) 
 def test_read_results__best_checkpoint_missing(
     ensemble: Path, numbers: list[int], index: list[int], losses: list[float], message: str
 ) -> None:
-    checkpointed(ensemble, numbers, index, losses)
+    number_checkpoints(ensemble, numbers, index, losses)
     with pytest.raises(EnsembleError, match=message):
         read_results(ensemble, LAYOUT)
 
@@ -254,40 +253,46 @@ class RunsCode:
         return Path.touch, (self.path,)
 
 
-def test_read_results__code_is_refused(ensemble: Path, tmp_path: Path) -> None:
+def test_read_results__code_is_rejected(ensemble: Path, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     write_checkpoint(ensemble / "001" / "best_chkpt", RunsCode(trap))
     torch.load(ensemble / "001" / "best_chkpt", weights_only=False)
     assert trap.exists()
     trap.unlink()
-    for path in (ensemble, zipped(ensemble.parent, tmp_path / "results.zip")):
+    for path in (ensemble, make_zip(ensemble.parent, tmp_path / "results.zip")):
         with pytest.raises(EnsembleError, match=r"001/best_chkpt: .* would run code") as caught:
             read_results(path, LAYOUT)
         assert "weights_only" not in str(caught.value)
     assert not trap.exists()
 
 
-def change(key: str, values: Any) -> dict[str, torch.Tensor]:
-    return {**tensors(), key: torch.as_tensor(values, dtype=torch.float32)}
+def set_tensor(key: str, values: Any) -> dict[str, torch.Tensor]:
+    return {**make_tensors(), key: torch.as_tensor(values, dtype=torch.float32)}
 
 
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (change("nodes_bias", np.zeros(5)), r"nodes_bias with shape \(3,\), got \(5,\)"),
-        (change("edges_syn_strength", np.zeros((2, 1))), r"edges_syn_strength with shape \(2,\), got \(2, 1\)"),
-        (change("edges_syn_count", np.zeros(2)), r"edges_syn_count with shape \(3,\), got \(2,\)"),
-        (change("edges_sign", [-1, -1]), r"edges_sign .* \+1 for L > T, got -1"),
-        (change("edges_sign", [1, np.nan]), r"edges_sign .* -1 for R > L and 1 more, got \+1"),
-        (change("edges_syn_count", np.log([40, 3, 1])), r"edges_syn_count .* 2\.5 for L > T \(0, 0\), got log of 3:"),
-        (change("edges_syn_count", [np.log(40), np.log(2.5), 1e9]), r"L > T \(1, 0\), got log of inf"),
-        (change("nodes_time_const", [0.05, np.nan, 0.05]), "nodes_time_const finite, got nan for L:"),
-        (change("edges_syn_strength", [np.inf, 0]), "edges_syn_strength finite, got inf for R > L:"),
-        (change("edges_other", [0]), "expected the tensors .*, got .* edges_other: it is a checkpoint of another"),
+        (set_tensor("nodes_bias", np.zeros(5)), r"nodes_bias with shape \(3,\), got \(5,\)"),
+        (set_tensor("edges_syn_strength", np.zeros((2, 1))), r"edges_syn_strength with shape \(2,\), got \(2, 1\)"),
+        (set_tensor("edges_syn_count", np.zeros(2)), r"edges_syn_count with shape \(3,\), got \(2,\)"),
+        (set_tensor("edges_sign", [-1, -1]), r"edges_sign .* \+1 for L > T, got -1"),
+        (set_tensor("edges_sign", [1, np.nan]), r"edges_sign .* -1 for R > L and 1 more, got \+1"),
+        (
+            set_tensor("edges_syn_count", np.log([40, 3, 1])),
+            r"edges_syn_count .* 2\.5 for L > T \(0, 0\), got log of 3:",
+        ),
+        (set_tensor("edges_syn_count", [np.log(40), np.log(2.5), 1e9]), r"L > T \(1, 0\), got log of inf"),
+        (set_tensor("nodes_time_const", [0.05, np.nan, 0.05]), "nodes_time_const finite, got nan for L:"),
+        (set_tensor("edges_syn_strength", [np.inf, 0]), "edges_syn_strength finite, got inf for R > L:"),
+        (
+            set_tensor("edges_other", [0]),
+            "expected the tensors .*, got .* edges_other: it is a checkpoint of another",
+        ),
         ({"nodes_bias": torch.zeros(3)}, "expected the tensors .*, got nodes_bias"),
         ({"nodes_bias": 3}, "expected tensors under 'network', got the keys network, decoder"),
-        (change("nodes_bias", np.zeros(3)) | {"nodes_bias": torch.zeros(3).to_sparse()}, "dense tensors"),
-        (tensors() | {"nodes_bias": torch.zeros(1).expand(10**12)}, "dense tensors"),
+        (set_tensor("nodes_bias", np.zeros(3)) | {"nodes_bias": torch.zeros(3).to_sparse()}, "dense tensors"),
+        (make_tensors() | {"nodes_bias": torch.zeros(1).expand(10**12)}, "dense tensors"),
         (torch.zeros(3), "expected tensors under 'network'"),
     ],
 )
@@ -299,26 +304,30 @@ def test_read_results__foreign_checkpoint(ensemble: Path, network: Any, message:
 
 
 def test_read_results__counts_within_rounding(ensemble: Path) -> None:
-    write_checkpoint(ensemble / "002" / "best_chkpt", change("edges_syn_count", np.log(LAYOUT.n_synapses * 1.000003)))
+    write_checkpoint(
+        ensemble / "002" / "best_chkpt", set_tensor("edges_syn_count", np.log(LAYOUT.n_synapses * 1.000003))
+    )
     assert len(read_results(ensemble, LAYOUT).models) == 3
-    write_checkpoint(ensemble / "002" / "best_chkpt", change("edges_syn_count", np.log(LAYOUT.n_synapses * 1.00003)))
+    write_checkpoint(
+        ensemble / "002" / "best_chkpt", set_tensor("edges_syn_count", np.log(LAYOUT.n_synapses * 1.00003))
+    )
     with pytest.raises(EnsembleError, match="edges_syn_count"):
         read_results(ensemble, LAYOUT)
 
 
 @pytest.mark.parametrize("file", ["best_chkpt", "validation/loss.h5"])
-@pytest.mark.parametrize("part", [0.0, 0.1, 0.6, 0.99])
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.6, 0.99])
 @pytest.mark.parametrize("kind", ["directory", "zip"])
-def test_read_results__truncated_file(ensemble: Path, tmp_path: Path, file: str, part: float, kind: str) -> None:
+def test_read_results__truncated_file(ensemble: Path, tmp_path: Path, file: str, fraction: float, kind: str) -> None:
     path = ensemble / "001" / file
     content = path.read_bytes()
-    path.write_bytes(content[: int(part * len(content))])
-    place = ensemble if kind == "directory" else zipped(ensemble.parent, tmp_path / "results.zip")
+    path.write_bytes(content[: int(fraction * len(content))])
+    source = ensemble if kind == "directory" else make_zip(ensemble.parent, tmp_path / "results.zip")
     with pytest.raises(EnsembleError, match=rf"001/{file}: expected .* copy it again"):
-        read_results(place, LAYOUT)
+        read_results(source, LAYOUT)
 
 
-def test_read_results__numbers_that_are_none(ensemble: Path) -> None:
+def test_read_results__validation_errors_that_are_not_numbers(ensemble: Path) -> None:
     write_numbers(ensemble / "000" / "validation" / "loss.h5", "text")
     with h5py.File(ensemble / "001" / "validation" / "loss.h5", "w") as file:
         file["other"] = 1.0
@@ -328,12 +337,11 @@ def test_read_results__numbers_that_are_none(ensemble: Path) -> None:
         read_results(ensemble, LAYOUT)
 
 
-def test_read_results__numbers_too_large_once_inflated(ensemble: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_results__numbers_too_large_once_inflated(ensemble: Path) -> None:
     with h5py.File(ensemble / "000" / "validation" / "loss.h5", "w") as file:
         file.create_dataset("data", data=np.zeros(2**17), compression="gzip")
-    monkeypatch.setattr(flyvis_files, "MAX_BYTES", 2**19)
     with pytest.raises(EnsembleError, match=r"000/validation/loss.h5: .* at most 524,288 bytes, got 1,048,576"):
-        read_results(ensemble, LAYOUT)
+        read_results(ensemble, LAYOUT, max_bytes=2**19)
 
 
 def test_read_results__pickle_cut_short(ensemble: Path) -> None:
@@ -348,10 +356,10 @@ def test_read_results__pickle_cut_short(ensemble: Path) -> None:
 
 
 def test_read_results__damaged_inside_a_zip(ensemble: Path, tmp_path: Path) -> None:
-    archive = zipped(ensemble.parent, tmp_path / "results.zip")
+    archive = make_zip(ensemble.parent, tmp_path / "results.zip")
     content = bytearray(archive.read_bytes())
-    place = content.find((ensemble / "001" / "best_chkpt").read_bytes())
-    content[place + 1000 : place + 1200] = bytes(200)
+    start = content.find((ensemble / "001" / "best_chkpt").read_bytes())
+    content[start + 1000 : start + 1200] = bytes(200)
     archive.write_bytes(content)
     with pytest.raises(EnsembleError, match=r"001/best_chkpt: expected a readable file, got BadZipFile"):
         read_results(archive, LAYOUT)
@@ -360,34 +368,33 @@ def test_read_results__damaged_inside_a_zip(ensemble: Path, tmp_path: Path) -> N
 def test_read_results__damaged_number(ensemble: Path) -> None:
     path = ensemble / "001" / "best_chkpt"
     content = bytearray(path.read_bytes())
-    content[content.find(tensors(1)["nodes_bias"].numpy().tobytes()) + 2] ^= 1
+    content[content.find(make_tensors(1)["nodes_bias"].numpy().tobytes()) + 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(EnsembleError, match="001/best_chkpt: expected a whole file, got another checksum of .*data/0"):
         read_results(ensemble, LAYOUT)
 
 
-def test_read_results__too_large(ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = zipped(ensemble.parent, tmp_path / "results.zip")
-    monkeypatch.setattr(flyvis_files, "MAX_BYTES", (ensemble / "000" / "best_chkpt").stat().st_size - 1)
+def test_read_results__too_large(ensemble: Path, tmp_path: Path) -> None:
+    archive = make_zip(ensemble.parent, tmp_path / "results.zip")
+    max_bytes = (ensemble / "000" / "best_chkpt").stat().st_size - 1
     for path in (ensemble, archive):
         with pytest.raises(EnsembleError, match="3 problems") as caught:
-            read_results(path, LAYOUT)
+            read_results(path, LAYOUT, max_bytes=max_bytes)
         assert str(caught.value).count("best_chkpt: expected at most") == 3
 
 
-def test_read_results__too_large_once_inflated(ensemble: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_results__too_large_once_inflated(ensemble: Path) -> None:
     path = ensemble / "000" / "best_chkpt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(2**20))
-    monkeypatch.setattr(flyvis_files, "MAX_BYTES", 2**19)
     with pytest.raises(EnsembleError, match="000/best_chkpt: expected at most 524,288 bytes, got 1,048,576"):
-        read_results(ensemble, LAYOUT)
+        read_results(ensemble, LAYOUT, max_bytes=2**19)
 
 
-def test_read_results__names_everything_at_once(ensemble: Path) -> None:
+def test_read_results__lists_all_problems_at_once(ensemble: Path) -> None:
     shutil.rmtree(ensemble / "000")
     (ensemble / "000").mkdir()
-    write_checkpoint(ensemble / "001" / "best_chkpt", change("edges_sign", [1, 1]) | {"nodes_bias": torch.zeros(4)})
+    write_checkpoint(ensemble / "001" / "best_chkpt", set_tensor("edges_sign", [1, 1]) | {"nodes_bias": torch.zeros(4)})
     (ensemble / "001" / "validation" / "loss.h5").write_bytes(b"")
     shutil.copytree(ensemble / "002", ensemble / "003")
     (ensemble / "003" / "best_chkpt").write_bytes(b"PK")
@@ -402,7 +409,7 @@ def test_read_results__names_everything_at_once(ensemble: Path) -> None:
         "001/validation/loss.h5": "expected an HDF5 file",
         "001/best_chkpt": "expected edges_sign",
         "003/best_chkpt": "expected a checkpoint of torch",
-        "best/best_chkpt": "got 0 bytes that are none (File is not a zip file)",
+        "best/best_chkpt": "got 0 bytes that are not one (File is not a zip file)",
     }
     for name, text in expected.items():
         assert [line for line in lines if line.startswith(f"- {ensemble / name}: ") and text in line], name

@@ -1,0 +1,91 @@
+"""Files that are downloaded once and kept in a cache folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flyxr.errors import DownloadError, FlyxrError, Problem
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+
+def default_cache() -> Path:
+    """Folder that keeps downloads: ``flyxr`` in the user's cache folder, which ``XDG_CACHE_HOME`` sets on Linux.
+
+    Examples
+    --------
+    >>> default_cache().name
+    'flyxr'
+    """
+    import pooch
+
+    return Path(pooch.os_cache("flyxr"))
+
+
+def download(
+    url: str,
+    file_name: str,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    known_hash: str | None = None,
+    check: Callable[[Path], object] | None = None,
+    hint: str = "call again, or download the file by hand",
+    progressbar: bool = True,
+    timeout: float = 60,
+) -> Path:
+    """Return the path of a file in the cache, and download it if it is missing.
+
+    Parameters
+    ----------
+    url
+        Address to download from.
+    file_name
+        Name of the file in the cache.
+    cache
+        Folder that keeps the file; :func:`default_cache` if None.
+    known_hash
+        Hash of the content, as hexadecimal SHA-256 or with its algorithm, ``"md5:..."``. A file in the cache with
+        another hash is downloaded again.
+    check
+        Called with the path of a download before it enters the cache; raises a FlyxrError if the file is incomplete or
+        another one. Needed if no hash is known, since a connection may end early without an error.
+    hint
+        What people can do if the download fails.
+    progressbar
+        Show the progress of the download.
+    timeout
+        Seconds to wait for the server to answer.
+
+    Raises
+    ------
+    DownloadError
+        A ConnectionError, if the download fails or the file is another one. The cache is left as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> size = (folder / "few.npy").write_bytes(b"in the cache already")
+    >>> download("https://example.org/few.npy", "few.npy", cache=folder).name
+    'few.npy'
+    """
+    import pooch
+
+    def download_whole(address: str, output_file: str, registry: Any) -> None:
+        # pooch moves this temporary file into the cache when the function returns, and removes it when it raises
+        pooch.HTTPDownloader(progressbar=progressbar, timeout=timeout)(address, output_file, registry)
+        if check is not None:
+            check(Path(output_file))
+
+    folder = default_cache() if cache is None else Path(cache).expanduser()
+    try:
+        path = pooch.retrieve(url, known_hash=known_hash, fname=file_name, path=folder, downloader=download_whole)
+    except FlyxrError as error:
+        text = f"the download of {url} was cut short or is another file; it was not kept"
+        raise DownloadError(Problem(text, hint), *error.problems) from error
+    except (OSError, ValueError) as error:  # pooch raises ValueError for another hash
+        raise DownloadError(Problem(f"could not download {url} ({error})", hint)) from error
+    return Path(path).resolve()

@@ -1,0 +1,95 @@
+"""From the frame rate of a movie to the integration step of a network."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from flyxr import provenance, schema
+from flyxr.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def resample(data: xr.Dataset | xr.DataArray, dt: float) -> xr.Dataset:
+    """Resample a rendering or movie from its frame rate to an integration step.
+
+    Frames are repeated or skipped, not interpolated.
+
+    Parameters
+    ----------
+    data
+        Rendering (sample, time, column) or movie (sample, time, y, x).
+    dt
+        Integration step, s. A step longer than a frame skips frames.
+
+    Returns
+    -------
+    Dataset
+        The same data with ``time`` in steps of ``dt`` from its first value on; lazy if ``data`` is. The frames are
+        those of :func:`temporal_sample_indices`.
+
+    Raises
+    ------
+    SchemaError
+        If ``data`` is neither a rendering nor a movie.
+    ValueError
+        If ``dt`` is not positive.
+
+    Examples
+    --------
+    >>> from flyxr.stimuli import from_array
+    >>> movie = from_array(np.zeros((1, 3, 8, 8)), frame_rate=50)
+    >>> resample(movie, dt=1 / 100).time.values
+    array([0.  , 0.01, 0.02, 0.03, 0.04, 0.05])
+    """
+    kind = "movie" if isinstance(data, (xr.Dataset, xr.DataArray)) and {"y", "x"} & set(data.dims) else "rendering"
+    dataset = schema.validate(data, kind, integer_luminance=True)
+    frames = temporal_sample_indices(dataset.sizes["time"], 1 / schema.time_step(dataset), dt)
+    time = schema.time_coord(frames.size, dt, float(dataset["time"][0]))
+    resampled = dataset.isel(time=frames).assign_coords(time=time)
+    return provenance.add(schema.annotate(resampled, kind), "resample", {"dt": dt})
+
+
+def temporal_sample_indices(n_frames: int, frame_rate: float, dt: float) -> NDArray[np.int64]:
+    """Index of the frame that each integration step shows.
+
+    Equal to ``flyvis.datasets.augmentation.temporal.get_temporal_sample_indices`` over all frames with
+    ``augment=False``: the frame at the start of each step, cut to an integer after rounding to float32.
+
+    Parameters
+    ----------
+    n_frames
+        Number of frames, at least 1.
+    frame_rate
+        Frames per second.
+    dt
+        Integration step, s.
+
+    Returns
+    -------
+    (time,) int
+
+    Raises
+    ------
+    ValueError
+        If one of the arguments is not positive.
+
+    Examples
+    --------
+    >>> temporal_sample_indices(3, frame_rate=24, dt=1 / 50)
+    array([0, 0, 0, 1, 1, 2, 2])
+    """
+    for name, value, unit in (("n_frames", n_frames, ""), ("frame_rate", frame_rate, " in 1/s"), ("dt", dt, " in s")):
+        if not 0 < value < math.inf:
+            raise InputError(f"expected a positive {name}{unit}, got {value!r}")
+    step = dt * frame_rate
+    # quirk: a millionth of a frame is cut from the end, so that whole ratios don't gain a step by rounding
+    count = math.ceil((n_frames - 1e-6) / step)
+    # quirk: float32, which rounds 6.99999999 up to 7; never past the last frame
+    indices = (np.arange(count) * step).astype(np.float32).astype(np.int64)
+    return np.minimum(indices, n_frames - 1)
