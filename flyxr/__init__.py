@@ -9,12 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from flyxr import accessor  # registers ``.fly`` on Datasets and DataArrays
-from flyxr.cluster import cluster  # at once, since a later import of the module would take the function's name
-from flyxr.sweep import sweep, sweep_status  # likewise
+from flyxr.sweep import sweep, sweep_status  # at once, since a later import of the module would take the function's name
 
 if TYPE_CHECKING:
     from flyxr import stimuli, tuning, viz
-    from flyxr.cluster import cluster_stability
+    from flyxr.clustering import cluster, cluster_stability
     from flyxr.connectome import open_connectome
     from flyxr.ensemble import open_ensemble, sample_ensemble
     from flyxr.eye import BoxEye, resample
@@ -63,7 +62,8 @@ _SOURCES = {
     "Record": ("flyxr.simulation", "Record"),
     "simulate": ("flyxr.simulation", "simulate"),
     "clamp": ("flyxr.perturb", "clamp"),
-    "cluster_stability": ("flyxr.cluster", "cluster_stability"),
+    "cluster": ("flyxr.clustering", "cluster"),
+    "cluster_stability": ("flyxr.clustering", "cluster_stability"),
     "from_neurons": ("flyxr.selection", "from_neurons"),
     "open": ("flyxr.store", "open_store"),
     "open_connectome": ("flyxr.connectome", "open_connectome"),

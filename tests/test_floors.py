@@ -16,7 +16,6 @@ FLOORS = {
     "flyvis_files": 0,
     "identity": 0,
     "engine": 0,
-    "mixture": 0,
     "store": 1,
     "workers": 1,
     "connectome": 1,
@@ -29,7 +28,7 @@ FLOORS = {
     "simulation": 3,
     "sweep": 4,
     "tuning": 5,
-    "cluster": 5,
+    "clustering": 5,
     "perturb": 5,
     "optimal": 5,
     "training": 5,
@@ -51,6 +50,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "store": ("journal", "files", "labels", "encoding", "ledger"),
     "sweep": ("base",),
     "tuning": ("base",),
+    "clustering": ("mixture", "base", "models"),
 }
 FILES = sorted(ROOT.rglob("*.py"))
 
