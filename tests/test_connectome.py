@@ -250,7 +250,7 @@ def test_find__functions_find_the_connectome_that_an_ensemble_states(tmp_path: P
     xr.testing.assert_identical(got, expected)
     swept = fx.sweep(data, models, tmp_path / "r.zarr", progress=False)
     np.testing.assert_array_equal(swept.response, expected.response)
-    with pytest.raises(ValueError, match="expected cell types that are no inputs, got R"):
+    with pytest.raises(ValueError, match="expected cell types that are not inputs, got R"):
         fx.clamp(models, "R", 0.5)
     options = {"n_iterations": 1, "progress": False, "regularisation": 0.001}
     best = [fx.optimal_stimulus(models, "T", data, **options, **way) for way in (given, {})]

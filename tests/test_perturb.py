@@ -177,9 +177,9 @@ def test_scale__by_zero_of_all_output_is_silence() -> None:
 
 
 def test_scale__names_the_pairs_there_are() -> None:
-    with pytest.raises(ValueError, match=r"source 'T4a' and the target 'Mi1'; there are those onto .*T4a") as error:
+    with pytest.raises(ValueError, match=r"source 'T4a' and the target 'Mi1'; there are pairs onto .*T4a") as error:
         fx.scale(models(1), source="T4a", target="Mi1", by=2)
-    assert "there are those from R8, L1" in str(error.value)
+    assert "there are pairs from R8, L1" in str(error.value)
     assert str(error.value).count("\n- ") == 2
     with pytest.raises(ValueError, match="no pair with the source 'L1' and the target 'T4a'"):
         fx.scale(models(1), source=["Mi1", "L1"], target="T4a", by=2)
@@ -221,10 +221,10 @@ def test_clamp__at_zero_is_as_silent_as_silenced() -> None:
 
 
 def test_clamp__inputs_cannot_be() -> None:
-    with pytest.raises(ValueError, match="no inputs, got R1, R2: luminance enters"):
+    with pytest.raises(ValueError, match="not inputs, got R1, R2: luminance drives"):
         fx.clamp(models(1), ["R1", "Mi1", "R2"], 0)
     for options in ({"connectome": TINY}, {}):
-        with pytest.raises(ValueError, match="no inputs, got R:"):
+        with pytest.raises(ValueError, match="not inputs, got R:"):
             fx.clamp(models(1, TINY), "R", 0, **options)
     with pytest.raises(schema.SchemaError, match="expected an ensemble of the connectome .*leave connectome= out"):
         fx.clamp(models(1, TINY), "L", 0, connectome=CONNECTOME)
@@ -296,7 +296,7 @@ def test_perturbation_effect__says_what_is_missing() -> None:
         fx.perturbation_effect(models())
     with pytest.raises(schema.SchemaError, match="none labelled \\[1\\]"):
         fx.perturbation_effect(silenced.sel(model=[0, 2, 3]))
-    with pytest.raises(schema.SchemaError, match="unperturbed ones alone"):
+    with pytest.raises(schema.SchemaError, match="only unperturbed ones"):
         fx.perturbation_effect(silenced.sel(model=[0, 1]))
     with pytest.raises(schema.SchemaError, match="the dim 'model'"):
         fx.perturbation_effect(silenced.isel(model=2))
@@ -307,9 +307,9 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "none": (lambda: fx.silence(models(1), []), ValueError, "at least one cell type"),
     "one model": (lambda: fx.silence(models(1).isel(model=0), "Mi1"), schema.SchemaError, "expand_dims"),
     "no end": (lambda: fx.scale(models(1), by=2), ValueError, "a source, a target or both"),
-    "no factor": (lambda: fx.scale(models(1), source="Mi1", by=[]), ValueError, "expected by as a finite"),
+    "no factor": (lambda: fx.scale(models(1), source="Mi1", by=[]), ValueError, "expected by as one or more finite"),
     "infinite": (lambda: fx.scale(models(1), source="Mi1", by=[1, np.inf]), ValueError, r"got \[1.0, inf\]"),
-    "nan": (lambda: fx.clamp(models(1), "Mi1", np.nan), ValueError, "expected potential as a finite"),
+    "nan": (lambda: fx.clamp(models(1), "Mi1", np.nan), ValueError, "expected potential as one or more finite"),
     "empty end": (lambda: fx.scale(models(1), source=[], by=1), ValueError, "got none: name a source or target"),
     "unknown end": (lambda: fx.scale(models(1), target="T9", by=1), UnknownCellTypeError, "got 'T9'"),
 }
