@@ -9,7 +9,7 @@ import xarray as xr
 
 from flyxr import provenance, schema
 from flyxr.errors import FlyxrError, Problem
-from flyxr.tuning.base import take, unknown
+from flyxr.tuning.base import central_responses, is_unknown
 from flyxr.tuning.flashes import flash_response_index
 from flyxr.tuning.impulses import spatial_receptive_field, temporal_receptive_field
 from flyxr.tuning.known import agreement, known_tuning
@@ -65,7 +65,7 @@ def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> list(summary(edges).data_vars)
     ['direction_selectivity_index', 'preferred_direction', 'vector_length', 'tuning_curve']
     """
-    array = take(responses)
+    array = central_responses(responses)
     stimulus = _stimulus(array)
     parts = [
         getattr(sys.modules[__name__], measure.function)(responses)
@@ -81,7 +81,7 @@ def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
 def _stimulus(array: xr.DataArray) -> schema.Stimulus:
     """The stimulus that responses are to."""
     found = {
-        stimulus: unknown(array, stimulus.coordinate)
+        stimulus: is_unknown(array, stimulus.coordinate)
         for stimulus in schema.STIMULI
         if stimulus.coordinate in array.coords and "sample" in array[stimulus.coordinate].dims
     }

@@ -72,7 +72,7 @@ def flash_response_index(
     >>> flash_response_index(flashes).flash_response_index.values
     array([0.5])
     """
-    array = base.take(responses, ("intensity", "radius", "t_stim"), schema.FLASHES)
+    array = base.central_responses(responses, ("intensity", "radius", "t_stim"), schema.FLASHES)
     if radius is None:
         radii = array["radius"].values
         radius = LARGE_RADIUS if LARGE_RADIUS in radii else float(radii.max())
@@ -87,12 +87,12 @@ def flash_response_index(
             raise InputError(Problem(text, hint + "several"))
         flash = array.isel(sample=int(np.flatnonzero(chosen)[0]))
         # As in flyvis, the first frame after the flash counts and the one before it does not.
-        flash = flash.where(base.within(flash, 0.0, float(flash["t_stim"])))
+        flash = flash.where(base.is_within(flash, 0.0, float(flash["t_stim"])))
         flashes[intensity] = flash.drop_vars([name for name in flash.coords if not flash[name].dims])
     on, off = flashes[on_intensity], flashes[off_intensity]
-    on_peak, off_peak = base.largest(on), base.largest(off)
+    on_peak, off_peak = base.maximum(on), base.maximum(off)
     if nonnegative:
-        lowest = -np.maximum(base.largest(-on), base.largest(-off))
+        lowest = -np.maximum(base.maximum(-on), base.maximum(-off))
         # As in flyvis, a minimum above 0 is added rather than subtracted; published values depend on it.
         shift = abs(lowest)
         on_peak, off_peak = on_peak + shift, off_peak + shift

@@ -52,7 +52,7 @@ def temporal_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset
     >>> temporal_receptive_field(impulses).temporal_receptive_field.squeeze().values
     array([0., 2., 1.])
     """
-    array = _deviation(base.take(responses, _DURATION, schema.IMPULSES))
+    array = _deviation(base.central_responses(responses, _DURATION, schema.IMPULSES))
     field = _central(array).transpose(..., *_DURATION, "time")
     return base.wrap({"temporal_receptive_field": field}, responses, "temporal_receptive_field", {})
 
@@ -97,7 +97,7 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> spatial_receptive_field(impulses).spatial_receptive_field.squeeze().values
     array([ 2. , -0.5])
     """
-    array = base.take(responses, ("u_impulse", "v_impulse", *_DURATION), schema.IMPULSES)
+    array = base.central_responses(responses, ("u_impulse", "v_impulse", *_DURATION), schema.IMPULSES)
     if "radius" in array.coords and (array["radius"].values == -1).any():
         raise schema.SchemaError(
             Problem(
@@ -108,18 +108,18 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     array = _deviation(array)
     after = array.where(array["time"] >= -base.ROUNDING, drop=True)
     size = abs(_central(after))
-    field_time = -base.largest(-after["time"], where=size == base.largest(size))
+    field_time = -base.maximum(-after["time"], where=size == base.maximum(size))
     field_time = field_time.transpose(..., *_DURATION)
 
     u, v = (after[name].values.astype(int) for name in ("u_impulse", "v_impulse"))
     extent = max(int(responses.attrs.get("extent", 0)), int(np.abs([u, v, u + v]).max()))
     column = hexgrid.column_index(u, v, extent)
     placed = after.assign_coords(column=("sample", column)).drop_vars(["u_impulse", "v_impulse"])
-    course = base.by_condition(placed, [*_DURATION, "column"], schema.IMPULSES)
+    course = base.unstack_conditions(placed, [*_DURATION, "column"], schema.IMPULSES)
     columns = course["column"].values.astype(int)
     lattice = {name: ("column", values[columns]) for name, (_, values) in hexgrid.column_coords(extent).items()}
     course = course.assign_coords(lattice)
-    field = base.largest(course, where=course["time"] == field_time).transpose(..., *_DURATION, "column")
+    field = base.maximum(course, where=course["time"] == field_time).transpose(..., *_DURATION, "column")
     variables = {"spatial_receptive_field": field, "field_time": field_time}
     return base.wrap(variables, responses, "spatial_receptive_field", {})
 
@@ -148,4 +148,4 @@ def _central(array: xr.DataArray) -> xr.DataArray:
             text = f"expected an impulse in the central column, u_impulse = v_impulse = 0, got them in {columns[:6]}"
             raise InputError(Problem(text, "add one there"))
         array = array.isel(sample=np.flatnonzero(middle)).drop_vars(names)
-    return base.by_condition(array, list(_DURATION), schema.IMPULSES)
+    return base.unstack_conditions(array, list(_DURATION), schema.IMPULSES)

@@ -160,7 +160,7 @@ def _correlation(array: xr.DataArray, known: xr.Dataset, name: str) -> dict[str,
     """Over cell types, of the largest value over intensities."""
     if "intensity" in array.dims:
         _check_intensities(array)
-        array = base.largest(array, "intensity")
+        array = base.maximum(array, "intensity")
     array, truth = _common(array, known[name], FEWEST_TYPES)
     if np.unique(truth.values).size < 2:
         text = f"expected cell types that differ in {truth.name}, got {float(truth[0]):g} for all of "
@@ -218,7 +218,7 @@ def _tuning(curves: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.
     truth = truth.sel(cell_type=curves["cell_type"], angle=common)
     correlation = xr.corr(curves, truth, dim="angle").fillna(0)
     for dim in ("speed", "width"):
-        correlation = base.largest(correlation, dim) if dim in correlation.dims else correlation
+        correlation = base.maximum(correlation, dim) if dim in correlation.dims else correlation
     return {"correlation": correlation.mean("cell_type"), "correlation_by_type": correlation}
 
 

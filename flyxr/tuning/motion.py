@@ -171,7 +171,7 @@ def direction_selectivity_index(
     total = curves.sum("angle", skipna=False)
     if "intensity" in total.dims:
         # As published: the larger response of ON and OFF is the measure for both.
-        total = base.largest(total, "intensity")
+        total = base.maximum(total, "intensity")
     length: xr.DataArray = xr.ufuncs.hypot(*_vector(curves))
     index = (length / total.where(total > 0)).fillna(0).where(length.notnull())
     if average:
@@ -247,7 +247,7 @@ def _peak(
 ) -> xr.DataArray:
     if window is not None:
         needed = (*needed, "speed", "first_offset")
-    array = base.take(responses, needed, schema.MOVING)
+    array = base.central_responses(responses, needed, schema.MOVING)
     start, stop = xr.zeros_like(array["t_stim"]), array["t_stim"]
     if window is not None:
         if not window[0] <= window[1]:
@@ -256,7 +256,7 @@ def _peak(
         start = (window[0] - array["first_offset"]) / degrees_per_second
         # As in flyvis, one LED is added to the end, so that a window around the centre is symmetric.
         stop = (window[1] + LED - array["first_offset"]) / degrees_per_second
-    peak = base.largest(array.clip(min=0), where=base.within(array, start, stop))
+    peak = base.maximum(array.clip(min=0), where=base.is_within(array, start, stop))
     if norm is not None:
         peak = peak / align_labels(_norm(norm), peak, "a norm")
     return peak
@@ -281,9 +281,9 @@ def _curves(
     peak = _peak(responses, ("angle", "t_stim"), window, norm)
     peak = peak.assign_coords(angle=peak["angle"].astype(float) % 360)
     given = [name for name in base.CONDITIONS if name in peak.coords and peak[name].dims == ("sample",)]
-    curves = base.by_condition(peak, [*given, "angle"], schema.MOVING)
+    curves = base.unstack_conditions(peak, [*given, "angle"], schema.MOVING)
     asked = xr.ones_like(peak["angle"]).assign_coords(peak["angle"].coords)
-    count = base.by_condition(asked, [*given, "angle"], schema.MOVING).notnull().sum("angle")
+    count = base.unstack_conditions(asked, [*given, "angle"], schema.MOVING).notnull().sum("angle")
     angles = curves["angle"].values
     problems: list[str | Problem] = []
     if bool(((count > 0) & (count < angles.size)).any()):

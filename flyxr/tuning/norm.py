@@ -42,7 +42,7 @@ def response_norm(responses: xr.Dataset | xr.DataArray, *, rectified: bool = Fal
     >>> response_norm(xr.DataArray([[1.0, 7.0]], dims=("sample", "time"))).response_norm.item()
     5.0
     """
-    array = base.take(responses)
+    array = base.central_responses(responses)
     if rectified:
         array = array.clip(min=0)
     # In float64, since the squares of many frames add up.
