@@ -457,7 +457,7 @@ def test_peak_responses__a_window_right_of_the_centre_begins_there() -> None:
     assert fx.tuning.peak_responses(responses, window=(4.5, 10)).peak_response.item() == 1
     with pytest.raises(ValueError, match="none in 1 of 1"):
         fx.tuning.peak_responses(responses, window=(-60, -50))
-    with pytest.raises(ValueError, match="from <= to"):
+    with pytest.raises(ValueError, match="first <= last"):
         fx.tuning.peak_responses(responses, window=(5, -5))
 
 
