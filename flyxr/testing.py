@@ -1,19 +1,24 @@
-"""Tiny networks for tests and examples."""
+"""Tiny networks, random renderings and engines for tests and examples."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
-from flyxr import connectome
+from flyxr import connectome, hexgrid, schema
+from flyxr.engine import ENGINES, EngineRecord
 from flyxr.engine.base import Network, Parameters
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from collections.abc import Iterator
+
+    from flyxr.engine.base import Engine
 
 
 def tiny_connectome(
@@ -72,3 +77,71 @@ def tiny_network(extent: int = 1, n_models: int = 1, seed: int = 0) -> tuple[Net
         synapse_strength=rng.uniform(0.05, 0.2, (n_models, n_pairs)).astype(np.float32),
     )
     return network, parameters
+
+
+def random_rendering(
+    n_samples: int = 2, n_frames: int = 6, *, dt: float = 1 / 100, extent: int = 2, seed: int = 0
+) -> xr.Dataset:
+    """Rendering of random luminance, ``luminance`` (sample, time, column).
+
+    Parameters
+    ----------
+    n_samples, n_frames
+        Number of samples and frames.
+    dt
+        Time step, s.
+    extent
+        Radius of the lattice.
+    seed
+        Seed of the luminance.
+
+    Examples
+    --------
+    >>> dict(random_rendering(extent=1).luminance.sizes)
+    {'sample': 2, 'time': 6, 'column': 7}
+    """
+    shape = n_samples, n_frames, hexgrid.n_columns(extent)
+    values = np.random.default_rng(seed).random(shape, dtype=np.float32)
+    coords = {"sample": np.arange(n_samples), "time": schema.time_coord(n_frames, dt), **hexgrid.column_coords(extent)}
+    return xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+
+
+@contextmanager
+def registered_engine(
+    integrate: Engine, name: str, *, n_side_by_side: int = 1, is_exclusive: bool = False
+) -> Iterator[None]:
+    """Register a function as an engine for the CPU within the context, for example one that counts its calls.
+
+    Parameters
+    ----------
+    integrate
+        The function, see :class:`flyxr.engine.base.Engine`. It is called in this process only.
+    name
+        Name of the engine.
+    n_side_by_side, is_exclusive
+        See :class:`flyxr.engine.EngineRecord`.
+
+    Examples
+    --------
+    >>> import flyxr as fx
+    >>> from flyxr.engine.reference import integrate
+    >>> n_samples = []
+    >>> def count_samples(network, parameters, stimulus, dt, **options):
+    ...     n_samples.append(len(stimulus))
+    ...     return integrate(network, parameters, stimulus, dt, **options)
+    >>> models = fx.sample_ensemble(1, seed=0, connectome=tiny_connectome(extent=2))
+    >>> with registered_engine(count_samples, "counting"):
+    ...     responses = fx.simulate(random_rendering(3), models, engine="counting").compute()
+    >>> n_samples
+    [3]
+    """
+
+    class FunctionRecord(EngineRecord):
+        def load(self) -> Engine:
+            return integrate
+
+    ENGINES[name] = FunctionRecord(name, ("cpu",), n_side_by_side, is_exclusive, "a function")
+    try:
+        yield
+    finally:
+        del ENGINES[name]
