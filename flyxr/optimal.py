@@ -188,7 +188,11 @@ def optimal_stimulus(
             "start_sample": ("model", rendering["sample"].values[start]),
             "peak_time": ("model", rendering["time"].values[peak]),
         },
-        attrs={"cell_type": name, "objective": objective, **{key: responses.attrs[key] for key in ("connectome", "extent")}},
+        attrs={
+            "cell_type": name,
+            "objective": objective,
+            **{key: responses.attrs[key] for key in ("connectome", "extent")},
+        },
     )
     arguments = {
         "cell_type": name,
@@ -240,10 +244,9 @@ def _warn_of_decrease(
         warnings.warn(
             FlyxrWarning(
                 Problem(
-                    f"{name} is driven less than by the given samples in {decreased.size} of {len(after)} models, first "
-                    f"{ensemble['model_name'].values[i]} ({before[i]:.4g} before, {after[i]:.4g} after)",
-                    "the distance from grey outweighs the response; give a regularisation below "
-                    f"{regularisation:.3g}",
+                    f"{name} is driven less than by the given samples in {decreased.size} of {len(after)} models, "
+                    f"first {ensemble['model_name'].values[i]} ({before[i]:.4g} before, {after[i]:.4g} after)",
+                    f"the distance from grey outweighs the response; give a regularisation below {regularisation:.3g}",
                 )
             ),
             stacklevel=3,

@@ -80,36 +80,25 @@ def tiny_network(extent: int = 1, n_models: int = 1, seed: int = 0) -> tuple[Net
 
 
 def random_rendering(
-    n_samples: int = 2, n_frames: int = 6, *, dt: float = 1 / 100, extent: int = 2, seed: int = 0
+    extent: int = 2, n_samples: int = 2, n_frames: int = 6, *, dt: float = 0.01, seed: int = 0
 ) -> xr.Dataset:
-    """Rendering of random luminance, ``luminance`` (sample, time, column).
-
-    Parameters
-    ----------
-    n_samples, n_frames
-        Number of samples and frames.
-    dt
-        Time step, s.
-    extent
-        Radius of the lattice.
-    seed
-        Seed of the luminance.
+    """Make a rendering whose luminance is drawn uniformly from 0 to 1.
 
     Examples
     --------
-    >>> dict(random_rendering(extent=1).luminance.sizes)
-    {'sample': 2, 'time': 6, 'column': 7}
+    >>> dict(random_rendering(extent=2).luminance.sizes)
+    {'sample': 2, 'time': 6, 'column': 19}
     """
     shape = n_samples, n_frames, hexgrid.n_columns(extent)
-    values = np.random.default_rng(seed).random(shape, dtype=np.float32)
-    coords = {"sample": np.arange(n_samples), "time": schema.time_coord(n_frames, dt), **hexgrid.column_coords(extent)}
-    return xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+    luminance = np.random.default_rng(seed).random(shape, dtype=np.float32)
+    return xr.Dataset(
+        {"luminance": (("sample", "time", "column"), luminance)},
+        {"sample": np.arange(n_samples), "time": schema.time_coord(n_frames, dt), **hexgrid.column_coords(extent)},
+    )
 
 
 @contextmanager
-def registered_engine(
-    integrate: Engine, name: str, *, n_side_by_side: int = 1, is_exclusive: bool = False
-) -> Iterator[None]:
+def registered_engine(integrate: Engine, name: str, *, is_exclusive: bool = False) -> Iterator[None]:
     """Register a function as an engine for the CPU within the context, for example one that counts its calls.
 
     Parameters
@@ -118,7 +107,7 @@ def registered_engine(
         The function, see :class:`flyxr.engine.base.Engine`. It is called in this process only.
     name
         Name of the engine.
-    n_side_by_side, is_exclusive
+    is_exclusive
         See :class:`flyxr.engine.EngineRecord`.
 
     Examples
@@ -131,7 +120,7 @@ def registered_engine(
     ...     return integrate(network, parameters, stimulus, dt, **options)
     >>> models = fx.sample_ensemble(1, seed=0, connectome=tiny_connectome(extent=2))
     >>> with registered_engine(count_samples, "counting"):
-    ...     responses = fx.simulate(random_rendering(3), models, engine="counting").compute()
+    ...     responses = fx.simulate(random_rendering(n_samples=3), models, engine="counting").compute()
     >>> n_samples
     [3]
     """
@@ -140,7 +129,7 @@ def registered_engine(
         def load(self) -> Engine:
             return integrate
 
-    ENGINES[name] = FunctionRecord(name, ("cpu",), n_side_by_side, is_exclusive, "a function")
+    ENGINES[name] = FunctionRecord(name, ("cpu",), 1, is_exclusive, "a function")
     try:
         yield
     finally:

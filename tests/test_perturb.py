@@ -35,7 +35,7 @@ def models(n_models: int = 2, connectome: xr.Dataset = CONNECTOME) -> xr.Dataset
 
 
 def rendering(extent: int = 2) -> xr.Dataset:
-    return random_rendering(n_frames=8, dt=1 / 50, extent=extent)
+    return random_rendering(extent, n_frames=8, dt=1 / 50)
 
 
 def strengths(ensemble: xr.Dataset, model: int) -> xr.DataArray:

@@ -48,7 +48,10 @@ VALID: dict[str, tuple[Any, dict[str, Any]]] = {
     "DataArray": (CONNECTOME.cell_type[:2], {"cell_type": ["R", "L"]}),
     "NumPy": (np.array(["T", "L"]), {"cell_type": ["T", "L"]}),
     "mapping": (types.MappingProxyType({"cell_type": "T"}), {"cell_type": ["T"]}),
-    "iterator in a dict": ({"cell_type": generator("T"), "column": iter([3, 1])}, {"cell_type": ["T"], "column": [3, 1]}),
+    "iterator in a dict": (
+        {"cell_type": generator("T"), "column": iter([3, 1])},
+        {"cell_type": ["T"], "column": [3, 1]},
+    ),
     "a record": (fx.Record("T", column=[2, 2, 5]), {"cell_type": ["T"], "column": [2, 5]}),
     "one column": ({"column": 4}, {"column": [4]}),
     "NumPy column": ({"column": np.int8(4)}, {"column": [4]}),
@@ -79,7 +82,10 @@ INVALID: dict[str, tuple[Any, str]] = {
     "no types": ([], "selects nothing: no cell types"),
     "exhausted iterator": (iter(()), "selects nothing: no cell types"),
     "no columns": ({"column": []}, "selects nothing: no columns"),
-    "no frames in the slice": ({"time": slice(5, 6)}, "selects nothing: no frame from 5.0 s to 6.0 s, time is from 0 s to 0.05 s"),
+    "no frames": (
+        {"time": slice(5, 6)},
+        "selects nothing: no frame from 5.0 s to 6.0 s, time is from 0 s to 0.05 s",
+    ),
     "number": (3, "expected record as 'all', 'central', names of cell types, or a dict or fx.Record .*, got 3"),
     "numbers": ([1, 2], "cell types in record as names"),
     "unknown key": ({"cells": "T"}, r"record with any of \['cell_type', 'column', 'time'\], got \['cells'\]"),

@@ -29,7 +29,7 @@ CONNECTOME = fx.open_connectome(extent=EXTENT)
 
 
 def rendering(n_samples: int = 2, n_time: int = N_TIME, dt: float = 1 / 100) -> xr.Dataset:
-    data = random_rendering(n_samples, n_time, dt=dt, extent=EXTENT)
+    data = random_rendering(EXTENT, n_samples, n_time, dt=dt)
     return data.assign_coords(angle=("sample", np.arange(n_samples) * 30.0))
 
 
@@ -47,7 +47,7 @@ def engine_calls() -> Iterator[list[dict[str, Any]]]:
     """Arguments of each call of the engine ``"recording"``."""
     calls: list[dict[str, Any]] = []
 
-    def integrate(network: Any, parameters: Any, stimulus: Any, dt: float, **options: Any) -> base.Integrated:
+    def integrate(network: Any, parameters: Any, stimulus: Any, dt: float, **options: Any) -> Any:
         calls.append({"parameters": parameters, "stimulus": stimulus, **options})
         return reference.integrate(network, parameters, stimulus, dt, **options)
 
@@ -334,7 +334,7 @@ def test_simulate__exclusive_engines_have_all_threads_of_the_process() -> None:
 
     n_torch_threads: list[int] = []
 
-    def integrate(*arguments: Any, **options: Any) -> base.Integrated:
+    def integrate(*arguments: Any, **options: Any) -> Any:
         n_torch_threads.append(torch.get_num_threads())
         return reference.integrate(*arguments, **options)
 
@@ -444,7 +444,7 @@ def test_simulate__matches_a_state_of_a_larger_lattice_by_u_and_v() -> None:
         (lambda state: state.isel(column=slice(3)), "each of the 19 columns once, got 3 columns"),
     ],
 )
-def test_simulate__states_with_missing_or_duplicate_labels(change: Callable[[xr.Dataset], xr.Dataset], message: str) -> None:
+def test_simulate__states_that_do_not_fit(change: Callable[[xr.Dataset], xr.Dataset], message: str) -> None:
     with pytest.raises(schema.SchemaError, match=rf"(?s)does not fit:.*{message}"):
         simulate(initial_state=change(final_state()))
 

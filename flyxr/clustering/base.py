@@ -61,8 +61,7 @@ def select_responses(
     problems = []
     if array.sizes["model"] < FEWEST_MODELS:
         problems.append(
-            f"expected at least {FEWEST_MODELS} models, got {array.sizes['model']}: add models, since clusters of fewer "
-            "are meaningless"
+            f"expected at least {FEWEST_MODELS} models, got {array.sizes['model']}: clusters of fewer are meaningless"
         )
     raise_problems(InputError, "cannot cluster", [*problems, *_setting_problems(settings, seeds)])
     if "task_error" not in array.coords:

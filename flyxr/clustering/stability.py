@@ -98,7 +98,8 @@ def cluster_stability(
     n_kept = n_models - round(leave_out * n_models)
     if len(set(seeds)) < 2 or n_subsets < 1 or not 0 <= leave_out < 1 or n_kept < FEWEST_MODELS:
         raise InputError(
-            f"expected at least two seeds, one subset and {FEWEST_MODELS} remaining models, got seeds={list(seeds)}, n_subsets={n_subsets}, leave_out={leave_out} of {n_models} models"
+            f"expected at least two seeds, one subset and {FEWEST_MODELS} remaining models, got "
+            f"seeds={list(seeds)}, n_subsets={n_subsets}, leave_out={leave_out} of {n_models} models"
         )
     rng = np.random.default_rng(seeds[0])
     subsets = [np.sort(rng.choice(n_models, n_kept, replace=False)) for _ in range(n_subsets)]

@@ -168,9 +168,7 @@ def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Datas
     raise_problems(schema.SchemaError, "rendering, ensemble and connectome do not fit together", problems)
 
 
-def _parameter_problems(
-    ensemble: xr.Dataset, connectome: xr.Dataset, connectome_tables: Tables
-) -> list[str | Problem]:
+def _parameter_problems(ensemble: xr.Dataset, connectome: xr.Dataset, connectome_tables: Tables) -> list[str | Problem]:
     """Cell types and pairs of the connectome whose parameters are missing or duplicated in the ensemble."""
     problems: list[str | Problem] = []
     missing_types = set(connectome["cell_type"].values) - set(ensemble["cell_type"].values)

@@ -157,7 +157,7 @@ def unstack_conditions(array: xr.DataArray, names: Sequence[str], stimulus: sche
         If a coordinate is NaN.
     """
     check_known(array, names, stimulus)
-    conditions = pd.MultiIndex.from_arrays([array[name].values.astype(float) for name in names], names=names)
+    conditions = pd.MultiIndex.from_arrays([array[name].values.astype(float) for name in names], names=list(names))
     if conditions.has_duplicates:
         raise _duplicate_error(array, conditions, stimulus)
     sample_coords = [name for name, coord in array.coords.items() if "sample" in coord.dims]
@@ -173,7 +173,7 @@ def _duplicate_error(array: xr.DataArray, conditions: pd.MultiIndex, stimulus: s
         for name, coord in duplicates.coords.items()
         if coord.dims == ("sample",) and name != "sample" and np.unique(coord.values).size > 1
     ]
-    names = list(map(str, conditions.names))
+    names = [str(name) for name in conditions.names]
     text = f"expected one sample of {stimulus} for each {', '.join(names)}, got {duplicates.sizes['sample']} for "
     text += ", ".join(f"{name} {value:g}" for name, value in zip(names, first, strict=True))
     hint = f"select one {' and one '.join(varying)}" if varying else "average samples that repeat"

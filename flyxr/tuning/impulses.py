@@ -145,7 +145,9 @@ def _central_impulse(array: xr.DataArray) -> xr.DataArray:
         is_central = np.all([array[name].values == 0 for name in names], axis=0)
         if not is_central.any():
             columns = sorted(set(zip(*(array[name].values.tolist() for name in names), strict=True)))
-            text = f"expected an impulse in the central column, u_impulse = v_impulse = 0, got impulses in {columns[:6]}"
+            text = (
+                f"expected an impulse in the central column, u_impulse = v_impulse = 0, got impulses in {columns[:6]}"
+            )
             raise InputError(Problem(text, "add an impulse there"))
         array = array.isel(sample=np.flatnonzero(is_central)).drop_vars(names)
     return base.unstack_conditions(array, list(CONDITIONS), schema.IMPULSES)

@@ -145,9 +145,7 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
     return base.wrap(variables, measure, "agreement", {"measure": names[0]})
 
 
-def _select_known_types(
-    array: xr.DataArray, truth: xr.DataArray, min_types: int
-) -> tuple[xr.DataArray, xr.DataArray]:
+def _select_known_types(array: xr.DataArray, truth: xr.DataArray, min_types: int) -> tuple[xr.DataArray, xr.DataArray]:
     """Select the cell types of both arrays for which the truth is known."""
     truth = truth.dropna("cell_type")
     array, truth = xr.align(array, truth, join="inner", exclude=set(array.dims) - {"cell_type"})
@@ -210,7 +208,9 @@ def _curve_correlation(curves: xr.DataArray, known: xr.Dataset, name: str) -> di
     common = np.intersect1d(curves["angle"].values, truth["angle"].values)
     if common.size < FEWEST_TYPES:
         text = f"expected at least {FEWEST_TYPES} of the directions {truth['angle'].values.tolist()}, got "
-        raise InputError(Problem(text + f"{curves['angle'].values.tolist()}", "simulate edges that move in these directions"))
+        raise InputError(
+            Problem(text + f"{curves['angle'].values.tolist()}", "simulate edges that move in these directions")
+        )
     curves = curves.sel(cell_type=[name for name in curves["cell_type"].values if name in truth["cell_type"].values])
     if not curves.sizes["cell_type"]:
         text = f"expected cell types with known tuning curves, {truth['cell_type'].values.tolist()}, got none of them"

@@ -239,7 +239,10 @@ def preferred_direction(
     # The vector of a response that is equal in all directions is a rounding error.
     angle = angle.where(length > base.ROUNDING * total)
     arguments = {"average": average, "window": window, "norm": norm}
-    variables = {"preferred_direction": _transpose_like(angle, curves), "vector_length": _transpose_like(length, curves)}
+    variables = {
+        "preferred_direction": _transpose_like(angle, curves),
+        "vector_length": _transpose_like(length, curves),
+    }
     return base.wrap(variables, responses, "preferred_direction", arguments)
 
 
