@@ -9,10 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from flyxr import accessor  # registers ``.fly`` on Datasets and DataArrays
-from flyxr.sweep import (
-    sweep,
-    sweep_status,
-)  # at once, since a later import of the module would take the name  # at once, since a later import of the module would take the function's name
+from flyxr.sweep import sweep, sweep_status  # at once, since a later import of the module would take the name
 
 if TYPE_CHECKING:
     from flyxr import stimuli, tuning, viz
