@@ -394,11 +394,11 @@ def _input_types(ensemble: xr.Dataset, connectome: xr.Dataset | None) -> set[str
     return set(connectome["cell_type"].values[connectome["role"].values == "input"].tolist())
 
 
-def _finite_numbers(given: float | Iterable[float], name: str) -> list[float]:
-    values = [float(value) for value in (given if isinstance(given, Iterable) else [given])]
-    if not values or not np.isfinite(values).all():
-        raise InputError(f"expected {name} as one or more finite numbers, got {values}")
-    return values
+def _finite_numbers(values: float | Iterable[float], name: str) -> list[float]:
+    numbers = [float(value) for value in (values if isinstance(values, Iterable) else [values])]
+    if not numbers or not np.isfinite(numbers).all():
+        raise InputError(f"expected {name} as one or more finite numbers, got {numbers}")
+    return numbers
 
 
 def _as_list(names: str | Iterable[str] | None) -> list[str] | None:

@@ -95,14 +95,14 @@ def cluster_stability(
     array = base.select_responses(central, cell_types, settings, list(seeds))
     names = array["cell_type"].values.tolist()
     n_models = array.sizes["model"]
-    n_kept = n_models - round(leave_out * n_models)
-    if len(set(seeds)) < 2 or n_subsets < 1 or not 0 <= leave_out < 1 or n_kept < FEWEST_MODELS:
+    n_remaining = n_models - round(leave_out * n_models)
+    if len(set(seeds)) < 2 or n_subsets < 1 or not 0 <= leave_out < 1 or n_remaining < FEWEST_MODELS:
         raise InputError(
             f"expected at least two seeds, one subset and {FEWEST_MODELS} remaining models, got "
             f"seeds={list(seeds)}, n_subsets={n_subsets}, leave_out={leave_out} of {n_models} models"
         )
     rng = np.random.default_rng(seeds[0])
-    subsets = [np.sort(rng.choice(n_models, n_kept, replace=False)) for _ in range(n_subsets)]
+    subsets = [np.sort(rng.choice(n_models, n_remaining, replace=False)) for _ in range(n_subsets)]
     runs: list[tuple[int, NDArray[np.int64] | None]] = [(seed, None) for seed in seeds]
     runs += [(seeds[0], subset) for subset in subsets]
     tasks = [
@@ -152,8 +152,8 @@ def _cluster_labels(
     features = flat_features(responses)
     if null_seed is not None:
         features = without_clusters(features, null_seed)
-    kept = np.arange(len(features)) if subset is None else subset
+    models = np.arange(len(features)) if subset is None else subset
     labels = np.full(len(features), -1)
-    task_error = np.full(len(kept), np.nan)
-    labels[kept] = cluster_features(features[kept], task_error, settings, seed).labels
+    task_error = np.full(len(models), np.nan)
+    labels[models] = cluster_features(features[models], task_error, settings, seed).labels
     return labels

@@ -103,7 +103,7 @@ def prepare(
     if isinstance(initial_state, str) and start not in INITIAL_STATES:
         names = ", ".join(map(repr, INITIAL_STATES))
         raise InputError(f"expected initial_state {names} or a state, got {start!r}")
-    state = None if isinstance(initial_state, str) else _state(initial_state, rendering, ensemble, connectome)
+    state = None if isinstance(initial_state, str) else _align_state(initial_state, rendering, ensemble, connectome)
     if state is not None and state.chunks is None:
         check_state(state.values, connectome_tables)
     block = Block(connectome_tables, dt, start, recorded, *choose_engine(engine, device))
@@ -175,10 +175,11 @@ def _parameter_problems(ensemble: xr.Dataset, connectome: xr.Dataset, connectome
     if missing_types:
         text = f"expected parameters of all cell types, got none of {sorted(missing_types)}"
         problems.append(Problem(text, "keep the whole ensemble"))
-    required, given = _pairs(connectome).take(compile_network(connectome_tables).pairs), _pairs(ensemble)
-    missing_pairs = required.difference(given)
-    if not given.is_unique:
-        problems.append(f"expected each pair once, got duplicates of {given[given.duplicated()][:3].tolist()}")
+    required, available = _pairs(connectome).take(compile_network(connectome_tables).pairs), _pairs(ensemble)
+    missing_pairs = required.difference(available)
+    if not available.is_unique:
+        duplicates = available[available.duplicated()][:3].tolist()
+        problems.append(f"expected each pair once, got duplicates of {duplicates}")
     if len(missing_pairs):
         text = f"expected strengths of all {len(required)} pairs, got none of {missing_pairs[:3].tolist()}"
         problems.append(Problem(text, "keep all pairs"))
@@ -208,11 +209,11 @@ def _pairs(dataset: xr.Dataset) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([dataset["source"].values, dataset["target"].values])
 
 
-def _state(
-    given: xr.Dataset | xr.DataArray, rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset
+def _align_state(
+    initial_state: xr.Dataset | xr.DataArray, rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset
 ) -> xr.DataArray:
     """Given state (model or 1, sample or 1, cell), with cells in the order of the network."""
-    array = given["response"] if isinstance(given, xr.Dataset) else given
+    array = initial_state["response"] if isinstance(initial_state, xr.Dataset) else initial_state
     problems: list[str | Problem] = []
     if not {"cell_type", "column"} <= set(array.dims) <= {"model", "sample", "cell_type", "column"}:
         problems.append(

@@ -66,7 +66,7 @@ class Record:
         object.__setattr__(self, "time", _time(self.time))
 
     @classmethod
-    def take(cls, given: Any) -> Record:
+    def take(cls, value: Any) -> Record:
         """Convert text, names or a mapping to a record.
 
         Raises
@@ -79,21 +79,21 @@ class Record:
         >>> Record.take("central").column, Record.take(name for name in ("T4c", "L1")).cell_type
         ('central', ('T4c', 'L1'))
         """
-        if isinstance(given, cls):
-            return given
-        if isinstance(given, str) and given in ("all", CENTRAL):
-            return cls() if given == "all" else cls(column=CENTRAL)
-        if isinstance(given, Mapping):
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str) and value in ("all", CENTRAL):
+            return cls() if value == "all" else cls(column=CENTRAL)
+        if isinstance(value, Mapping):
             known = ["cell_type", "column", "time"]
-            if not set(given) <= set(known):
-                unknown = sorted(map(str, set(given) - set(known)))
+            if not set(value) <= set(known):
+                unknown = sorted(map(str, set(value) - set(known)))
                 raise InputError(f"expected record with any of {known}, got {unknown}")
-            return cls(**given)
-        if isinstance(given, Iterable):
-            return cls(cell_type=given)
+            return cls(**value)
+        if isinstance(value, Iterable):
+            return cls(cell_type=value)
         raise InputError(
             f"expected record as 'all', 'central', names of cell types, or a dict or fx.Record with any of cell_type, "
-            f"column and time, got {given!r}"
+            f"column and time, got {value!r}"
         )
 
     def resolve(self, rendering: xr.Dataset, connectome: xr.Dataset) -> Recorded:
@@ -151,19 +151,19 @@ def describe(recorded: Recorded, rendering: xr.Dataset, connectome: xr.Dataset) 
     }
 
 
-def _items(given: Any) -> list[Any]:
+def _items(value: Any) -> list[Any]:
     """Python values of an iterable, which is consumed once."""
-    return [item.item() if hasattr(item, "item") else item for item in given]
+    return [item.item() if hasattr(item, "item") else item for item in value]
 
 
-def _names(given: Any) -> tuple[str, ...] | None:
-    if given is None:
+def _names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
         return None
-    if isinstance(given, str):
-        return (given,)
-    if not isinstance(given, Iterable):
-        raise InputError(f"expected cell types in record as names, got {given!r}")
-    names = _items(given)
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise InputError(f"expected cell types in record as names, got {value!r}")
+    names = _items(value)
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"expected cell types in record as names, got {names[:5]}")
     if not names:
@@ -171,27 +171,27 @@ def _names(given: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(names))
 
 
-def _columns(given: Any) -> tuple[int, ...] | str | None:
-    if given is None or (isinstance(given, str) and given == CENTRAL):
-        return given
-    items = _items(np.atleast_1d(given) if np.ndim(given) == 0 and not isinstance(given, Iterable) else given)
+def _columns(value: Any) -> tuple[int, ...] | str | None:
+    if value is None or (isinstance(value, str) and value == CENTRAL):
+        return value
+    items = _items(np.atleast_1d(value) if np.ndim(value) == 0 and not isinstance(value, Iterable) else value)
     columns = [_integer(item) for item in items]
     if None in columns:
-        raise InputError(f"expected columns in record as integers, or 'central', got {given!r}")
+        raise InputError(f"expected columns in record as integers, or 'central', got {value!r}")
     if not columns:
         raise InputError("record selects nothing: no columns are named")
     return tuple(column for column in dict.fromkeys(columns) if column is not None)
 
 
-def _time(given: Any) -> slice:
+def _time(value: Any) -> slice:
     """Slice with its ends in s, as float, and its step in frames, at least 1."""
-    given = slice(None) if given is None else given
-    if isinstance(given, slice):
-        ends = tuple(None if end is None else _number(end) for end in (given.start, given.stop))
-        step = _integer(1 if given.step is None else given.step)
+    value = slice(None) if value is None else value
+    if isinstance(value, slice):
+        ends = tuple(None if end is None else _number(end) for end in (value.start, value.stop))
+        step = _integer(1 if value.step is None else value.step)
         if step is not None and step >= 1 and not any(end is not None and math.isnan(end) for end in ends):
             return slice(ends[0], ends[1], step)
-    raise InputError(f"expected record['time'] as a slice in s (its step in frames, at least 1), got {given!r}")
+    raise InputError(f"expected record['time'] as a slice in s (its step in frames, at least 1), got {value!r}")
 
 
 def _integer(value: Any) -> int | None:
