@@ -3,8 +3,8 @@ from . import accessor as accessor
 from . import stimuli as stimuli
 from . import tuning as tuning
 from . import viz as viz
-from .cluster import cluster as cluster
-from .cluster import cluster_stability as cluster_stability
+from .clustering import cluster as cluster
+from .clustering import cluster_stability as cluster_stability
 from .connectome import open_connectome as open_connectome
 from .ensemble import open_ensemble as open_ensemble
 from .ensemble import sample_ensemble as sample_ensemble

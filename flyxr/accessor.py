@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from flyxr import selection
-from flyxr.cluster import members
+from flyxr.clustering import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,5 +34,5 @@ class FlyAccessor:
         return selection.to_neurons(self._data, connectome)
 
     def members(self, cell_type: str) -> Any:
-        """Models in each cluster of a cell type; see :func:`flyxr.cluster.members`."""
+        """Models in each cluster of a cell type; see :func:`flyxr.clustering.members`."""
         return members(self._data, cell_type)

@@ -88,6 +88,39 @@ def column_index(u: ArrayLike, v: ArrayLike, extent: int) -> NDArray[np.int64]:
     return np.where(inside, position, -1)
 
 
+def locate_columns(
+    extent: int, labels: ArrayLike, u: ArrayLike | None = None, v: ArrayLike | None = None
+) -> NDArray[np.int64]:
+    """Position of columns in the order of :func:`columns`, by u and v if both are given, else by label.
+
+    Parameters
+    ----------
+    extent
+        Radius of the lattice.
+    labels : (column,)
+        Labels of the columns; their positions if they have no labels.
+    u, v : (column,) int, optional
+        Axial coordinates of the columns.
+
+    Returns
+    -------
+    (column,) int
+        -1 for columns outside the lattice.
+
+    Examples
+    --------
+    >>> locate_columns(1, [6, 0, 7])
+    array([ 6,  0, -1])
+    >>> locate_columns(1, [0, 1], u=[0, -1], v=[0, 0])
+    array([3, 0])
+    """
+    if u is not None and v is not None:
+        return column_index(u, v, extent)
+    labels = np.asarray(labels)
+    is_inside = (labels >= 0) & (labels < n_columns(extent))
+    return np.where(is_inside, labels, np.int64(-1))
+
+
 def positions(u: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Positions of columns in the plane, in units of the distance between neighbours.
 

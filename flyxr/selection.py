@@ -1,4 +1,4 @@
-"""Reading data by cell type and by central cell, and in the order of flyvis's cells."""
+"""Selection by cell type and central cell, alignment by label, and conversion to and from flyvis's order of cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid, schema
-from flyxr.connectome import cell_index, cell_presence, find_connectome, open_connectome, tables
+from flyxr.connectome import cell_index, cell_presence, open_connectome, tables
 from flyxr.errors import FlyxrError, Problem, raise_problems
 
 if TYPE_CHECKING:
@@ -19,73 +19,73 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LARGEST_EXTENT = 100
-"""Extents that the lattice of data is looked for among."""
+MAX_EXTENT = 100
+"""Limit for the extent that is inferred from data."""
 
 Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 
 class UnknownCellTypeError(FlyxrError, KeyError):
-    """A cell type that is not there; the message names the nearest that are."""
+    """A cell type is missing; the message names the nearest ones."""
 
 
 def match_cell_types(names: str | Iterable[str], available: Sequence[str]) -> list[str]:
-    """Cell types that names and glob patterns mean, in the order of the names, each once.
+    """Cell types that match names and glob patterns, in the order of the names, without duplicates.
 
     Raises
     ------
     UnknownCellTypeError
-        If names match nothing; all of them are listed with the nearest cell types.
+        If names match nothing; the message lists all of them with the nearest cell types.
 
     Examples
     --------
     >>> match_cell_types(["T4*", "L1"], ["L1", "L2", "T4a", "T4b"])
     ['T4a', 'T4b', 'L1']
     """
-    found: dict[str, None] = {}
+    matched: dict[str, None] = {}
     unknown = []
     for name in [names] if isinstance(names, str) else names:
         matches = [name] if name in available else fnmatch.filter(available, str(name))
         if not matches:
-            folded = {str(there).lower(): str(there) for there in available}
-            starts = [folded[key] for key in folded if key.startswith(str(name).lower().rstrip("*?"))][:3]
-            alike = difflib.get_close_matches(str(name).lower(), list(folded), n=3, cutoff=0.4)
-            nearest = dict.fromkeys([*starts, *(folded[key] for key in alike)])
+            lower_case = {str(cell_type).lower(): str(cell_type) for cell_type in available}
+            with_prefix = [key for key in lower_case if key.startswith(str(name).lower().rstrip("*?"))][:3]
+            similar = difflib.get_close_matches(str(name).lower(), list(lower_case), n=3, cutoff=0.4)
+            nearest = dict.fromkeys(lower_case[key] for key in [*with_prefix, *similar])
             unknown.append(f"{name!r} (nearest: {', '.join(nearest) or 'none'})")
-        found |= dict.fromkeys(matches)
+        matched |= dict.fromkeys(matches)
     if unknown:
         raise UnknownCellTypeError(
             Problem(
-                f"expected cell types among the {len(available)} there are, got {'; '.join(unknown)}",
+                f"expected cell types among the {len(available)} available, got {'; '.join(unknown)}",
                 "see data.cell_type.values; patterns such as 'T4*' are allowed",
                 "patterns such as 'T4*' are allowed",
             )
         )
-    return list(found)
+    return list(matched)
 
 
 def align_labels(data: Data, like: xr.Dataset | xr.DataArray, name: str) -> Data:
-    """Take data at the labels of other data, so that the two go together by label.
+    """Select from data the labels of other data, in their order.
 
     Parameters
     ----------
     data
-        What is taken, in the order of the other's labels; it may have more labels than these.
+        The data to select from; it may have more labels than the other data.
     like
-        The other data. A dim that either has without labels goes by position. A label that was selected, as a
-        coordinate without a dim, counts like a dim of one label.
+        The other data. A dim that lacks labels in either is matched by position. A scalar coordinate, as left by
+        selecting one label, counts as a dim of length one.
     name
-        What an error calls the data, such as ``"a norm"``.
+        Name of the data in error messages, such as ``"a norm"``.
 
     Returns
     -------
     Dataset or DataArray
-        What came in at these labels, lazy if it was. Dims that the other data has not stay as they are.
+        The data at these labels, lazy if the input is. Dims that the other data lacks are kept.
 
     Raises
     ------
     SchemaError
-        If labels are missing or twice there, or dims without labels differ in length; names all of them.
+        If labels are missing or duplicated, or dims without labels differ in length; lists all problems.
 
     Examples
     --------
@@ -100,46 +100,54 @@ def align_labels(data: Data, like: xr.Dataset | xr.DataArray, name: str) -> Data
     - expected a norm with each 'cell_type' of the other data, got one without ['L2']: select common ones with ...
     """
     problems: list[str | Problem] = []
-    taken: dict[str, Any] = {}
+    indexers: dict[str, Any] = {}
     for dim in map(str, dict.fromkeys([*data.dims, *like.dims])):
         if not all(dim in array.dims or (dim in array.coords and not array[dim].dims) for array in (data, like)):
             continue
-        there, wanted = _labels(data, dim), _labels(like, dim)
-        if there is None or wanted is None:
-            lengths = data.sizes.get(dim, 1), like.sizes.get(dim, 1)
-            if lengths[0] != lengths[1]:
-                text = f"expected {name} with {lengths[1]} of the dim '{dim}', which goes by position without labels"
-                problems.append(Problem(f"{text}, got {lengths[0]}", "label it in both with .assign_coords"))
-        elif not there.is_unique:
-            twice = there[there.duplicated()].unique().tolist()
-            problems.append(f"expected {name} with each '{dim}' once, got more than one of {_some(twice)}")
-        elif len(missing := wanted[there.get_indexer(wanted) < 0].unique()):
+        labels, like_labels = _labels(data, dim), _labels(like, dim)
+        if labels is None or like_labels is None:
+            length, like_length = data.sizes.get(dim, 1), like.sizes.get(dim, 1)
+            if length != like_length:
+                text = f"expected {name} with {like_length} of the dim '{dim}', which goes by position without labels"
+                problems.append(Problem(f"{text}, got {length}", "label it in both with .assign_coords"))
+        elif not labels.is_unique:
+            duplicates = labels[labels.duplicated()].unique().tolist()
+            problems.append(f"expected {name} with each '{dim}' once, got more than one of {format_labels(duplicates)}")
+        elif len(missing := like_labels[labels.get_indexer(like_labels) < 0].unique()):
             problems.append(
                 Problem(
-                    f"expected {name} with each '{dim}' of the other data, got one without {_some(missing.tolist())}",
-                    f"select common ones with .sel({dim}=...), or make it for all of them",
+                    f"expected {name} with each '{dim}' of the other data, got one without "
+                    f"{format_labels(missing.tolist())}",
+                    f"select common ones with .sel({dim}=...), or compute it for all of them",
                 )
             )
         elif dim in data.dims:
-            places = there.get_indexer(wanted)
+            index = labels.get_indexer(like_labels)
             if dim not in like.dims:
-                taken[dim] = int(places[0])
-            elif not np.array_equal(places, np.arange(len(there))):
-                taken[dim] = places
+                indexers[dim] = int(index[0])
+            elif not np.array_equal(index, np.arange(len(labels))):
+                indexers[dim] = index
     raise_problems(schema.SchemaError, f"{name} does not fit", problems)
-    return data.isel(taken)
+    return data.isel(indexers)
 
 
 def _labels(data: xr.Dataset | xr.DataArray, dim: str) -> pd.Index | None:
-    """Labels along a dim, or the one that was selected; None if there are none."""
+    """Labels along a dim, or of its scalar coordinate; None if the dim has no labels."""
     if dim in data.dims and dim not in data.indexes:
         return None
     labels: pd.Index = data.indexes[dim] if dim in data.dims else pd.Index([data[dim].item()])
     return labels
 
 
-def _some(labels: list[Any], most: int = 8) -> str:
-    return f"{labels}" if len(labels) <= most else f"{labels[:most]} and {len(labels) - most} more"
+def format_labels(labels: list[Any], limit: int = 8) -> str:
+    """Text of a list of labels, shortened beyond a limit.
+
+    Examples
+    --------
+    >>> format_labels([1, 2, 3], limit=2)
+    '[1, 2] and 1 more'
+    """
+    return f"{labels}" if len(labels) <= limit else f"{labels[:limit]} and {len(labels) - limit} more"
 
 
 def celltype(data: Data, names: str | Iterable[str]) -> Data:
@@ -155,7 +163,7 @@ def celltype(data: Data, names: str | Iterable[str]) -> Data:
     Returns
     -------
     Dataset or DataArray
-        What came in, at these cell types, lazy if it was.
+        The data of these cell types, lazy if the input is.
 
     Raises
     ------
@@ -171,7 +179,7 @@ def celltype(data: Data, names: str | Iterable[str]) -> Data:
     """
     if "cell_type" not in data.dims:
         text = f"expected the dim 'cell_type', got {tuple(map(str, data.dims))}"
-        raise schema.SchemaError(Problem(text, "select before it is dropped"))
+        raise schema.SchemaError(Problem(text, "select cell types before dropping it"))
     available = data["cell_type"].values.tolist()
     matches = match_cell_types(names, available)
     if isinstance(names, str) and names in available:
@@ -180,14 +188,14 @@ def celltype(data: Data, names: str | Iterable[str]) -> Data:
 
 
 def central(data: Data, names: str | Iterable[str] | None = None) -> Data:
-    """Select the central column, u = v = 0, and cell types if they are named.
+    """Select the central column, u = v = 0, and optionally cell types.
 
     Parameters
     ----------
     data
         Anything with the dim ``column`` and its coordinates ``u`` and ``v``.
     names
-        Cell types as in :func:`celltype`; without it all.
+        Cell types as in :func:`celltype`; default: all.
 
     Returns
     -------
@@ -197,7 +205,7 @@ def central(data: Data, names: str | Iterable[str] | None = None) -> Data:
     Raises
     ------
     SchemaError
-        If the central column is not there.
+        If the central column is missing.
     UnknownCellTypeError
         If names match nothing.
 
@@ -211,67 +219,72 @@ def central(data: Data, names: str | Iterable[str] | None = None) -> Data:
         data = celltype(data, names)
     if "column" not in data.dims or not {"u", "v"} <= set(data.coords):
         text = f"expected the dim 'column' with coordinates u and v, got {tuple(map(str, data.dims))}"
-        raise schema.SchemaError(Problem(text, "select the central column before the dim is dropped"))
-    middle = np.flatnonzero((data["u"].values == 0) & (data["v"].values == 0))
-    if middle.size != 1:
+        raise schema.SchemaError(Problem(text, "select the central column before dropping it"))
+    is_central = (data["u"].values == 0) & (data["v"].values == 0)
+    if is_central.sum() != 1:
         text = "expected the column u = v = 0, got columns without it"
-        raise schema.SchemaError(Problem(text, "record='central' keeps it"))
-    return data.isel(column=int(middle[0]))
+        raise schema.SchemaError(Problem(text, "record it, e.g. with record='central'"))
+    return data.isel(column=int(np.argmax(is_central)))
 
 
-_GIVE_CONNECTOME = "give the connectome of the data with connectome="
+CONNECTOME_HINT = "give the connectome of the data with connectome="
 
 
-def _of_columns(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """The connectome that data state, else the package's, at the extent of the lattice that columns belong to."""
+def _connectome_from_columns(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    """Connectome of the data, at the smallest extent that contains its columns under their labels."""
     if not {"u", "v"} <= set(data.coords):
         text = "expected the coordinates u and v on 'column', got none"
         raise schema.SchemaError(Problem(text, "keep them, or give connectome="))
     u, v, column = (np.atleast_1d(data[name].values) for name in ("u", "v", "column"))
-    for extent in range(max(1, int(np.abs([u, v, u + v]).max())), LARGEST_EXTENT):
+    for extent in range(max(1, int(np.abs([u, v, u + v]).max())), MAX_EXTENT):
         if "column" not in data.coords or np.array_equal(hexgrid.column_index(u, v, extent), column):
-            return _stated(data).assign_attrs(extent=extent)
-    text = "expected 'column' in the order u ascending, then v ascending, got another"
+            return _named_connectome(data).assign_attrs(extent=extent)
+    text = "expected 'column' in the order u ascending, then v ascending, got another order"
     raise schema.SchemaError(Problem(text, "give connectome="))
 
 
-def _stated(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
+def _named_connectome(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    """Connectome that the attributes of data name, else that of the package."""
     return find_connectome(data.attrs) if "connectome" in data.attrs else open_connectome()
 
 
 def lattice_columns(data: xr.Dataset | xr.DataArray, n_columns: int) -> tuple[NDArray[np.int64], list[str | Problem]]:
-    """Which column of a lattice each along ``column`` is, -1 for none: by u and v, by label, or else by position."""
+    """Find the columns of data in a lattice by u and v, else by label, else by position.
+
+    Returns
+    -------
+    index : (column,) int
+        Position in the lattice, -1 for columns outside it.
+    problems
+        Columns whose label contradicts u and v, or unlabelled columns that do not fill the lattice.
+    """
     extent, labels = hexgrid.extent_of(n_columns), data["column"].values
-    if {"u", "v"} <= set(data.coords):
-        place = hexgrid.column_index(data["u"].values, data["v"].values, extent)
-        wrong = (place != labels) & (place >= 0)
-        if "column" in data.coords and wrong.any():
-            i = int(wrong.argmax())
-            text = (
-                f"expected 'column' {place[i]} at u {data['u'].values[i]}, v {data['v'].values[i]} at extent {extent}"
-            )
-            return place, [
-                Problem(f"{text}, got {labels[i]}", "drop the labels that are wrong, of 'column' or of u and v")
-            ]
-        return place, []
-    if "column" not in data.coords and labels.size != n_columns:
+    has_labels, has_axes = "column" in data.coords, {"u", "v"} <= set(data.coords)
+    axes = {name: data[name].values for name in ("u", "v") if has_axes}
+    index = hexgrid.locate_columns(extent, labels, **axes)
+    contradicts = (index != labels) & (index >= 0)
+    if has_axes and has_labels and contradicts.any():
+        i = int(contradicts.argmax())
+        text = f"expected 'column' {index[i]} at u {axes['u'][i]}, v {axes['v'][i]} at extent {extent}, got {labels[i]}"
+        return index, [Problem(text, "drop the wrong labels, those of 'column' or u and v")]
+    if not has_axes and not has_labels and labels.size != n_columns:
         text = f"expected {n_columns} columns, which go by position without labels, got {labels.size}"
-        return labels, [Problem(text, "label them with u and v")]
-    return np.where((labels >= 0) & (labels < n_columns), labels, -1), []
+        return index, [Problem(text, "label them with u and v")]
+    return index, []
 
 
-def _of_neurons(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """The connectome that data state, else the package's, at the extent that has these cells, or at the next larger."""
-    connectome = _stated(data)
+def _connectome_from_neurons(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    """Connectome of the data, at the smallest extent that contains its cells."""
+    connectome = _named_connectome(data)
     if "column" in data.coords and data["column"].dims == ("neuron",):
-        columns = int(data["column"].max()) + 1
-        fits = (extent for extent in range(1, LARGEST_EXTENT) if hexgrid.n_columns(extent) >= columns)
-        return connectome.assign_attrs(extent=next(fits, LARGEST_EXTENT))
+        n_columns = int(data["column"].max()) + 1
+        extents = (extent for extent in range(1, MAX_EXTENT) if hexgrid.n_columns(extent) >= n_columns)
+        return connectome.assign_attrs(extent=next(extents, MAX_EXTENT))
     labels = data.indexes.get("neuron")
-    count = data.sizes["neuron"] if labels is None or labels.dtype.kind not in "iu" else int(labels.max()) + 1
-    plain = tables(connectome)
-    for extent in range(1, LARGEST_EXTENT):
-        if cell_presence(plain._replace(extent=extent)).sum() >= count:
+    n_cells = data.sizes["neuron"] if labels is None or labels.dtype.kind not in "iu" else int(labels.max()) + 1
+    connectome_tables = tables(connectome)
+    for extent in range(1, MAX_EXTENT):
+        if cell_presence(connectome_tables._replace(extent=extent)).sum() >= n_cells:
             break
     return connectome.assign_attrs(extent=extent)
 
@@ -284,19 +297,19 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     data
         Anything with the dims ``cell_type`` and ``column``.
     connectome
-        The connectome of the data; without it that of the package, at the extent that fits the data.
+        The connectome of the data; default: that of the package, at the extent of the data.
 
     Returns
     -------
     Dataset or DataArray
-        With the dim ``neuron`` last, 45,669 of them at extent 15, its label the index of the cell in flyvis's
-        order; ``cell_type``, ``column``, ``u`` and ``v`` are coordinates on it. Places without a cell are left out.
+        With the dim ``neuron`` last, 45,669 of them at extent 15. Its label is the index of the cell in flyvis's
+        order; ``cell_type``, ``column``, ``u`` and ``v`` are coordinates on it. Positions without a cell are dropped.
 
     Raises
     ------
     SchemaError
-        If the cell types or columns are not the connectome's, one is there twice, or the labels of columns are not
-        those of their u and v.
+        If cell types or columns are unknown to the connectome or duplicated, or the labels of columns contradict u and
+        v.
 
     Examples
     --------
@@ -308,7 +321,7 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     missing = [dim for dim in ("cell_type", "column") if dim not in data.dims]
     if missing:
         raise schema.SchemaError(f"expected the dims 'cell_type' and 'column', got none of {missing}")
-    connectome = _of_columns(data) if connectome is None else schema.validate(connectome, "connectome")
+    connectome = _connectome_from_columns(data) if connectome is None else schema.validate(connectome, "connectome")
     cells, extent = cell_index(connectome), connectome.attrs["extent"]
     columns, problems = lattice_columns(data, cells.shape[1])
     types = np.arange(data.sizes["cell_type"])
@@ -317,31 +330,32 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     elif types.size != cells.shape[0]:
         text = f"expected {cells.shape[0]} cell types, which go by position without labels, got {types.size}"
         problems.append(Problem(text, "label them"))
-    for dim, places in (("cell_type", types), ("column", columns)):
-        if (places < 0).any():
-            others = _some(data[dim].values[places < 0].tolist())
-            text = f"expected each '{dim}' among those of the connectome at extent {extent}, got others: {others}"
-            problems.append(Problem(text, _GIVE_CONNECTOME))
-        elif np.unique(places).size < places.size:
-            twice = data.indexes[dim][pd.Index(places).duplicated()].unique().tolist() if dim in data.indexes else ""
-            problems.append(f"expected each '{dim}' once, got more than one of {twice}")
-    raise_problems(schema.SchemaError, "the data are not those of cells", problems)
-    place = cells[np.ix_(types, columns)].ravel()
+    for dim, index in (("cell_type", types), ("column", columns)):
+        if (index < 0).any():
+            unknown = format_labels(data[dim].values[index < 0].tolist())
+            text = f"expected each '{dim}' among those of the connectome at extent {extent}, got others: {unknown}"
+            problems.append(Problem(text, CONNECTOME_HINT))
+        elif np.unique(index).size < index.size:
+            is_duplicate = pd.Index(index).duplicated()
+            duplicates = data.indexes[dim][is_duplicate].unique().tolist() if dim in data.indexes else ""
+            problems.append(f"expected each '{dim}' once, got more than one of {duplicates}")
+    raise_problems(schema.SchemaError, "the data do not fit the cells of the connectome", problems)
+    neuron = cells[np.ix_(types, columns)].ravel()
     stacked = data.stack(neuron=("cell_type", "column"), create_index=False)
-    return stacked.isel(neuron=np.flatnonzero(place >= 0)).assign_coords(neuron=place[place >= 0])
+    return stacked.isel(neuron=np.flatnonzero(neuron >= 0)).assign_coords(neuron=neuron[neuron >= 0])
 
 
 def from_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
-    """Undo :func:`to_neurons`: cell types and columns as dims of their own, NaN where no cell is.
+    """Undo :func:`to_neurons`: unflatten cells to cell types and columns, NaN where there is no cell.
 
     Parameters
     ----------
     data
-        Anything with the dim ``neuron`` of all cells of a connectome. They are told by the label ``neuron``, the index
-        in flyvis's order; without it by the coordinates ``cell_type`` and ``column`` on ``neuron``; without these
-        they are in flyvis's order.
+        Anything with the dim ``neuron`` of all cells of a connectome. Cells are identified by the label ``neuron``,
+        their index in flyvis's order; else by the coordinates ``cell_type`` and ``column`` on ``neuron``; else by
+        position in flyvis's order.
     connectome
-        The connectome of the data; without it that of the package, at the extent that fits the data.
+        The connectome of the data; default: that of the package, at the extent of the data.
 
     Returns
     -------
@@ -351,7 +365,7 @@ def from_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     Raises
     ------
     SchemaError
-        If a cell of the connectome is missing or there twice, or there are others; names them.
+        If a cell of the connectome is missing or duplicated, or there are other cells; names them.
 
     Examples
     --------
@@ -361,26 +375,26 @@ def from_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     """
     if "neuron" not in data.dims:
         raise schema.SchemaError(f"expected the dim 'neuron', got {tuple(map(str, data.dims))}")
-    connectome = _of_neurons(data) if connectome is None else schema.validate(connectome, "connectome")
+    connectome = _connectome_from_neurons(data) if connectome is None else schema.validate(connectome, "connectome")
     extent = int(connectome.attrs["extent"])
-    present = cell_presence(connectome)
-    order = np.argsort(_cells(data, connectome))
+    is_present = cell_presence(connectome)
+    order = np.argsort(_cell_order(data, connectome))
     if not np.array_equal(order, np.arange(order.size)):
         data = data.isel(neuron=order)
 
-    def spread(values: NDArray[np.floating]) -> NDArray[np.floating]:
-        dense = np.full((*values.shape[:-1], present.size), np.nan, dtype=np.result_type(values.dtype, np.float32))
-        dense[..., present.ravel()] = values
-        return dense.reshape(*values.shape[:-1], *present.shape)
+    def unflatten(values: NDArray[np.floating]) -> NDArray[np.floating]:
+        dense = np.full((*values.shape[:-1], is_present.size), np.nan, dtype=np.result_type(values.dtype, np.float32))
+        dense[..., is_present.ravel()] = values
+        return dense.reshape(*values.shape[:-1], *is_present.shape)
 
-    bare = data.drop_vars([name for name in ("neuron", "cell_type", *hexgrid.column_coords(1)) if name in data.coords])
+    cell_coords = [name for name in ("neuron", "cell_type", *hexgrid.column_coords(1)) if name in data.coords]
     dense = xr.apply_ufunc(
-        spread,
-        bare,
+        unflatten,
+        data.drop_vars(cell_coords),
         input_core_dims=[["neuron"]],
         output_core_dims=[["cell_type", "column"]],
         dask="parallelized",
-        dask_gufunc_kwargs={"output_sizes": {"cell_type": present.shape[0], "column": present.shape[1]}},
+        dask_gufunc_kwargs={"output_sizes": {"cell_type": is_present.shape[0], "column": is_present.shape[1]}},
         output_dtypes=[np.float32],
         keep_attrs=True,
     )
@@ -389,38 +403,38 @@ def from_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     return result
 
 
-def _cells(data: xr.Dataset | xr.DataArray, connectome: xr.Dataset) -> NDArray[np.int64]:
-    """Index in flyvis's order of each along ``neuron``: all of them, each once."""
-    cells, names, count = cell_index(connectome), connectome.indexes["cell_type"], data.sizes["neuron"]
+def _cell_order(data: xr.Dataset | xr.DataArray, connectome: xr.Dataset) -> NDArray[np.int64]:
+    """Index in flyvis's order of each cell along ``neuron``; raises unless each cell is there once."""
+    cells, names, n_given = cell_index(connectome), connectome.indexes["cell_type"], data.sizes["neuron"]
     n_cells, problems = int((cells >= 0).sum()), list[str | Problem]()
     labels = data.indexes.get("neuron")
-    place = None if labels is None or isinstance(labels, pd.MultiIndex) else labels.to_numpy()
+    neuron = None if labels is None or isinstance(labels, pd.MultiIndex) else labels.to_numpy()
     if all(name in data.coords and data[name].dims == ("neuron",) for name in ("cell_type", "column")):
         types, columns = names.get_indexer(pd.Index(data["cell_type"].values)), data["column"].values
-        inside = (types >= 0) & (columns >= 0) & (columns < cells.shape[1])
-        named = np.where(inside, cells[types, np.where(inside, columns, 0)], -1)
-        place = named if place is None else place
-        if (place != named).any():
-            i = int(np.flatnonzero(place != named)[0])
+        is_inside = (types >= 0) & (columns >= 0) & (columns < cells.shape[1])
+        from_coords = np.where(is_inside, cells[types, np.where(is_inside, columns, 0)], -1)
+        neuron = from_coords if neuron is None else neuron
+        if (neuron != from_coords).any():
+            i = int(np.flatnonzero(neuron != from_coords)[0])
             cell = f"{data['cell_type'].values[i]} in column {columns[i]}"
-            problems.append(
-                Problem(f"expected {cell} as neuron {named[i]}, got {place[i]}", "drop the labels that are wrong")
-            )
-    unlabelled = place is None
-    place = np.arange(count) if place is None else place
-    missing, twice = np.setdiff1d(np.arange(n_cells), place), pd.Index(place).duplicated()
-    others = ~np.isin(place, np.arange(n_cells))
-    if missing.size or twice.any() or others.any():
+            text = f"expected {cell} as neuron {from_coords[i]}, got {neuron[i]}"
+            problems.append(Problem(text, "drop the wrong labels"))
+    has_labels = neuron is not None
+    neuron = np.arange(n_given) if neuron is None else neuron
+    missing, is_duplicate = np.setdiff1d(np.arange(n_cells), neuron), pd.Index(neuron).duplicated()
+    is_unknown = ~np.isin(neuron, np.arange(n_cells))
+    if missing.size or is_duplicate.any() or is_unknown.any():
         text = f"expected the dim 'neuron' with the {n_cells} cells of the connectome at extent "
-        text += f"{connectome.attrs['extent']}, got {count}"
-        if missing.size and not unlabelled:
-            where = [np.argwhere(cells == cell)[0] for cell in missing[:3]]
-            text += f", without {', '.join(f'{names[kind]} in column {column}' for kind, column in where)}"
+        text += f"{connectome.attrs['extent']}, got {n_given}"
+        if missing.size and has_labels:
+            type_and_column = [np.argwhere(cells == cell)[0] for cell in missing[:3]]
+            text += f", without {', '.join(f'{names[row]} in column {column}' for row, column in type_and_column)}"
             text += f" and {missing.size - 3} more" if missing.size > 3 else ""
-        if (twice & ~others).any():
-            text += f", with more than one of {_some(np.unique(place[twice & ~others]).tolist())}"
-        if others.any() and not unlabelled:
-            text += f", with {int(others.sum())} others"
-        problems.append(Problem(text, _GIVE_CONNECTOME))
-    raise_problems(schema.SchemaError, "the neurons are not those of the connectome", problems)
-    return place
+        if (is_duplicate & ~is_unknown).any():
+            duplicates = np.unique(neuron[is_duplicate & ~is_unknown]).tolist()
+            text += f", with more than one of {format_labels(duplicates)}"
+        if is_unknown.any() and has_labels:
+            text += f", with {int(is_unknown.sum())} others"
+        problems.append(Problem(text, CONNECTOME_HINT))
+    raise_problems(schema.SchemaError, "the neurons do not match those of the connectome", problems)
+    return neuron

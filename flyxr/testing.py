@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import connectome, hexgrid, schema
-from flyxr.engine import ENGINES
+from flyxr.engine import ENGINES, EngineRecord
 from flyxr.engine.base import Network, Parameters
 from flyxr.optics import GREY
 from flyxr.stimuli import from_array, monitor
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from flyxr.engine import EngineRecord
     from flyxr.engine.base import Engine, EngineResult
 
 
@@ -197,6 +196,45 @@ def failing_engine(n_calls: int, error: BaseException, name: str = "stencil") ->
 
     with observed_engine(count_and_raise, name):
         yield
+
+
+@contextmanager
+def registered_engine(integrate: Engine, name: str, *, is_exclusive: bool = False) -> Iterator[None]:
+    """Register a function as an engine for the CPU within the context, for example one that counts its calls.
+
+    Parameters
+    ----------
+    integrate
+        The function, see :class:`flyxr.engine.base.Engine`. It is called in this process only.
+    name
+        Name of the engine.
+    is_exclusive
+        See :class:`flyxr.engine.EngineRecord`.
+
+    Examples
+    --------
+    >>> import flyxr as fx
+    >>> from flyxr.engine.reference import integrate
+    >>> n_samples = []
+    >>> def count_samples(network, parameters, stimulus, dt, **options):
+    ...     n_samples.append(len(stimulus))
+    ...     return integrate(network, parameters, stimulus, dt, **options)
+    >>> models = fx.sample_ensemble(1, seed=0, connectome=tiny_connectome(extent=2))
+    >>> with registered_engine(count_samples, "counting"):
+    ...     responses = fx.simulate(random_rendering(n_samples=3), models, engine="counting").compute()
+    >>> n_samples
+    [3]
+    """
+
+    class FunctionRecord(EngineRecord):
+        def load(self) -> Engine:
+            return integrate
+
+    ENGINES[name] = FunctionRecord(name, ("cpu",), 1, is_exclusive, "a function")
+    try:
+        yield
+    finally:
+        del ENGINES[name]
 
 
 def corrupt_file(path: Path, *, keep_time: bool = False) -> None:

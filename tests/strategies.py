@@ -12,6 +12,8 @@ from hypothesis.extra import numpy as hnp
 from flyxr.eye import BoxEye, Eye, HexEye
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
     from numpy.typing import NDArray
 
 
@@ -66,3 +68,13 @@ def eyes() -> st.SearchStrategy[Eye]:
     """Small eyes of both kinds."""
     extents = st.integers(0, 3)
     return st.one_of(st.builds(BoxEye, extents, st.integers(1, 6)), st.builds(HexEye, extents, st.integers(3, 8)))
+
+
+def chunk_sizes(sizes: Mapping[Hashable, int], max_chunks: int = 3) -> st.SearchStrategy[dict[Hashable, int]]:
+    """Chunk size of each dim, for up to some number of chunks along it; pass them to ``.chunk``."""
+    return st.fixed_dictionaries(
+        {
+            dim: st.integers(1, min(max_chunks, size)).map(lambda n, size=size: -(-size // n))
+            for dim, size in sizes.items()
+        }
+    )

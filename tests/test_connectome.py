@@ -243,7 +243,7 @@ def test_find_connectome__by_the_hash_of_an_ensemble(tmp_path: Path) -> None:
     xr.testing.assert_identical(responses, expected)
     swept = fx.sweep(data, models, tmp_path / "r.zarr", progress=False)
     np.testing.assert_array_equal(swept.response, expected.response)
-    with pytest.raises(ValueError, match="expected cell types that are no inputs, got R"):
+    with pytest.raises(ValueError, match="expected cell types that are not inputs, got R"):
         fx.clamp(models, "R", 0.5)
     options = {"n_iterations": 1, "progress": False, "regularisation": 0.001}
     with_connectome = fx.optimal_stimulus(models, "T", data, connectome=connectome, **options)

@@ -21,7 +21,6 @@ FLOORS = {
     "downloads": 0,
     "identity": 0,
     "engine": 0,
-    "mixture": 0,
     "store": 1,
     "connectome": 1,
     "stimuli": 1,
@@ -32,7 +31,7 @@ FLOORS = {
     "simulation": 3,
     "sweeping": 4,
     "tuning": 5,
-    "cluster": 5,
+    "clustering": 5,
     "perturb": 5,
     "optimal": 5,
     "training": 5,
@@ -58,6 +57,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "sweeping": ("workers", "base"),
     "bench": ("limits", "workload", "worker", "cases"),
     "tuning": ("base",),
+    "clustering": ("mixture", "base", "models"),
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,4 +1,4 @@
-"""Silenced, scaled and clamped models: their parameters, what these do to responses, labels, laziness, bad input."""
+"""Silenced, scaled and clamped models: parameters, responses, labels, laziness and bad input."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flyxr as fx
-from flyxr import hexgrid, provenance, schema
+from flyxr import provenance, schema
 from flyxr.selection import UnknownCellTypeError
-from flyxr.testing import tiny_connectome
+from flyxr.testing import random_rendering, tiny_connectome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +34,8 @@ def models(n_models: int = 2, connectome: xr.Dataset = CONNECTOME) -> xr.Dataset
     return fx.sample_ensemble(n_models, seed=0, connectome=connectome)
 
 
-def rendering(extent: int = 2, n_samples: int = 2, n_time: int = 8) -> xr.Dataset:
-    columns = hexgrid.column_coords(extent)
-    values = np.random.default_rng(0).random((n_samples, n_time, columns["u"][1].size), dtype=np.float32)
-    coords = {"sample": np.arange(n_samples), "time": schema.time_coord(n_time, 1 / 50), **columns}
-    return xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+def rendering(extent: int = 2) -> xr.Dataset:
+    return random_rendering(extent, n_frames=8, dt=1 / 50)
 
 
 def strengths(ensemble: xr.Dataset, model: int) -> xr.DataArray:
@@ -68,7 +65,7 @@ def test_perturbations__members_follow_the_unperturbed(name: str) -> None:
     assert [step["operation"] for step in provenance.steps(perturbed)] == ["sample_ensemble", name]
 
 
-def test_perturbations__labels_follow_the_highest_and_other_coordinates_stay() -> None:
+def test_perturbations__new_labels_follow_the_highest_and_other_coordinates_are_kept() -> None:
     ensemble = models(3).isel(model=[2, 0]).assign_coords(group=("model", ["a", "b"]))
     silenced = fx.silence(ensemble, "Mi1")
     assert silenced.model.values.tolist() == [2, 0, 3, 4]
@@ -77,13 +74,13 @@ def test_perturbations__labels_follow_the_highest_and_other_coordinates_stay() -
     np.testing.assert_array_equal(silenced.bias.sel(model=3), ensemble.bias.sel(model=2))
 
 
-def test_perturbations__task_error_is_that_of_unperturbed_models_alone() -> None:
+def test_perturbations__task_error_is_nan_for_perturbed_models() -> None:
     ensemble = models().assign_coords(task_error=("model", [5.0, 6.0]))
     np.testing.assert_array_equal(fx.silence(ensemble, "Mi1").task_error, [5, 6, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_perturbations__never_write_onto_what_they_are_given(name: str) -> None:
+def test_perturbations__do_not_modify_their_input(name: str) -> None:
     ensemble = models()
     before = ensemble.copy(deep=True)
     PERTURBATIONS[name](ensemble)
@@ -102,7 +99,7 @@ def test_perturbations__are_lazy(name: str, counting_scheduler: CountingSchedule
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_perturbations__survive_a_store(name: str, tmp_path: Path) -> None:
+def test_perturbations__round_trip_through_a_store(name: str, tmp_path: Path) -> None:
     perturbed = PERTURBATIONS[name](models())
     opened = fx.open_ensemble(fx.save(perturbed, tmp_path / "ensemble.zarr"))
     xr.testing.assert_equal(opened, perturbed)
@@ -111,7 +108,7 @@ def test_perturbations__survive_a_store(name: str, tmp_path: Path) -> None:
     assert again.unperturbed.values.tolist() == [0, 1] * (again.sizes["model"] // 2)
 
 
-def test_silence__takes_all_output_and_nothing_else() -> None:
+def test_silence__removes_all_output_and_nothing_else() -> None:
     given, silenced = models(1), fx.silence(models(1), "L5")
     assert (strengths(given, 0).sel(source="L5") > 0).all()
     changed = strengths(silenced, 1) != strengths(given, 0)
@@ -121,20 +118,20 @@ def test_silence__takes_all_output_and_nothing_else() -> None:
     np.testing.assert_array_equal(silenced.bias[1], silenced.bias[0])
 
 
-def test_silence__each_or_together() -> None:
-    each = fx.silence(models(1), ["T4*", "Mi1"])
-    assert each.perturbation.values.tolist() == ["none", *(f"silence {name}" for name in (*T4, "Mi1"))]
+def test_silence__separately_or_together() -> None:
+    separate = fx.silence(models(1), ["T4*", "Mi1"])
+    assert separate.perturbation.values.tolist() == ["none", *(f"silence {name}" for name in (*T4, "Mi1"))]
     together = fx.silence(models(1), "T4*", together=True)
     assert together.perturbation.values.tolist() == ["none", "silence T4a, T4b, T4c, T4d"]
-    gone = strengths(together, 1) == 0
-    assert set(gone.source.values[gone]) == set(T4)
+    is_silent = strengths(together, 1) == 0
+    assert set(is_silent.source.values[is_silent]) == set(T4)
 
 
 T4 = ("T4a", "T4b", "T4c", "T4d")
 
 
-def test_silence__downstream_loses_the_input() -> None:
-    """R feeds L, L feeds T: without L, T stays at its bias, while L itself goes on to see R."""
+def test_silence__downstream_cells_lose_their_input() -> None:
+    """R feeds L, L feeds T: without output of L, T stays at its bias, while L still responds to R."""
     responses = fx.simulate(rendering(1), fx.silence(models(1, TINY), "L"), connectome=TINY).load()
     silenced = responses.response.sel(model=1)
     bias = float(models(1, TINY).bias.sel(cell_type="T").item())
@@ -150,18 +147,18 @@ def test_silence__a_type_without_synapses_warns() -> None:
 
 
 @given(st.floats(-3, 3, width=32), st.sampled_from(["Mi1", "Mi*", None]), st.sampled_from(["T4c", "T4*", None]))
-def test_scale__multiplies_pairs_that_fit(by: float, source: str | None, target: str | None) -> None:
+def test_scale__multiplies_matching_pairs(by: float, source: str | None, target: str | None) -> None:
     if source is None and target is None:
         return
     ensemble = models(1)
     scaled = fx.scale(ensemble, source=source, target=target, by=by)
-    fits = np.ones(ensemble.sizes["pair"], dtype=bool)
+    is_match = np.ones(ensemble.sizes["pair"], dtype=bool)
     for names, pattern in ((ensemble.source.values, source), (ensemble.target.values, target)):
         if pattern is not None:
-            fits &= np.array([name.startswith(pattern.rstrip("*")) and len(name) >= 3 for name in names])
-            fits &= np.array(["*" in pattern or name == pattern for name in names])
-    assert fits.any()
-    factor = np.where(fits, np.float32(by), np.float32(1))
+            is_match &= np.array([name.startswith(pattern.rstrip("*")) and len(name) >= 3 for name in names])
+            is_match &= np.array(["*" in pattern or name == pattern for name in names])
+    assert is_match.any()
+    factor = np.where(is_match, np.float32(by), np.float32(1))
     np.testing.assert_array_equal(scaled.synapse_strength[1], ensemble.synapse_strength[0] * factor)
 
 
@@ -171,15 +168,15 @@ def test_scale__several_factors_are_several_perturbations() -> None:
     assert fx.scale(models(1), target="T4c", by=2).perturbation.values[1] == "scale * > T4c by 2"
 
 
-def test_scale__by_zero_of_all_output_is_silence() -> None:
-    one, other = fx.scale(models(), source="Mi1", by=0), fx.silence(models(), "Mi1")
-    np.testing.assert_array_equal(one.synapse_strength, other.synapse_strength)
+def test_scale__all_output_by_zero_is_silence() -> None:
+    scaled, silenced = fx.scale(models(), source="Mi1", by=0), fx.silence(models(), "Mi1")
+    np.testing.assert_array_equal(scaled.synapse_strength, silenced.synapse_strength)
 
 
-def test_scale__names_the_pairs_there_are() -> None:
-    with pytest.raises(ValueError, match=r"source 'T4a' and the target 'Mi1'; there are those onto .*T4a") as error:
+def test_scale__names_the_available_pairs() -> None:
+    with pytest.raises(ValueError, match=r"source 'T4a' and the target 'Mi1'; there are pairs onto .*T4a") as error:
         fx.scale(models(1), source="T4a", target="Mi1", by=2)
-    assert "there are those from R8, L1" in str(error.value)
+    assert "there are pairs from R8, L1" in str(error.value)
     assert str(error.value).count("\n- ") == 2
     with pytest.raises(ValueError, match="no pair with the source 'L1' and the target 'T4a'"):
         fx.scale(models(1), source=["Mi1", "L1"], target="T4a", by=2)
@@ -208,7 +205,7 @@ def test_clamp__potential_is_constant(start: str, engine: str, potential: float)
     assert response.sel(cell_type="Tm3").std() > 0
 
 
-def test_clamp__at_zero_is_as_silent_as_silenced() -> None:
+def test_clamp__at_zero_equals_silence() -> None:
     clamped = fx.simulate(rendering(), fx.clamp(models(1), "Mi1", [0, -2]), connectome=CONNECTOME)
     silenced = fx.simulate(rendering(), fx.silence(models(1), "Mi1"), connectome=CONNECTOME)
     others = [name for name in CONNECTOME.cell_type.values if name != "Mi1"]
@@ -220,11 +217,11 @@ def test_clamp__at_zero_is_as_silent_as_silenced() -> None:
         )
 
 
-def test_clamp__inputs_cannot_be() -> None:
-    with pytest.raises(ValueError, match="no inputs, got R1, R2: luminance enters"):
+def test_clamp__rejects_input_types() -> None:
+    with pytest.raises(ValueError, match="not inputs, got R1, R2: luminance drives"):
         fx.clamp(models(1), ["R1", "Mi1", "R2"], 0)
     for options in ({"connectome": TINY}, {}):
-        with pytest.raises(ValueError, match="no inputs, got R:"):
+        with pytest.raises(ValueError, match="not inputs, got R:"):
             fx.clamp(models(1, TINY), "R", 0, **options)
     with pytest.raises(schema.SchemaError, match="expected an ensemble of the connectome .*leave connectome= out"):
         fx.clamp(models(1, TINY), "L", 0, connectome=CONNECTOME)
@@ -249,7 +246,7 @@ def test_perturbations__in_a_row_give_all_combinations() -> None:
 
 
 @pytest.mark.parametrize("record", ["all", "central", ["T4c", "L1"]])
-def test_perturbation_effect__is_the_difference_by_label(record: Any, counting_scheduler: CountingScheduler) -> None:
+def test_perturbation_effect__matches_models_by_label(record: Any, counting_scheduler: CountingScheduler) -> None:
     ensemble = fx.silence(models(3), ["Mi1", "Tm3"]).isel(model=[8, 2, 4, 1, 0, 7, 5])
     lazy = fx.simulate(rendering(), ensemble, connectome=CONNECTOME, record=record)
     lazy_effect = fx.perturbation_effect(lazy)
@@ -286,53 +283,53 @@ def test_perturbation_effect__of_measures_and_arrays() -> None:
     np.testing.assert_array_equal(
         effect.peak.sel(model=3), measures.peak.sel(model=3).values - measures.peak.sel(model=1).values
     )
-    assert effect["rank"].values.tolist() == [1, 0], "labels that are counted are no measures"
+    assert effect["rank"].values.tolist() == [1, 0], "integers are not measures"
     xr.testing.assert_equal(fx.perturbation_effect(measures.peak), effect.peak)
 
 
-def test_perturbation_effect__says_what_is_missing() -> None:
+def test_perturbation_effect__missing_models() -> None:
     silenced = fx.silence(models(2), "Mi1")
     with pytest.raises(schema.SchemaError, match="coordinate 'unperturbed'"):
         fx.perturbation_effect(models())
     with pytest.raises(schema.SchemaError, match="none labelled \\[1\\]"):
         fx.perturbation_effect(silenced.sel(model=[0, 2, 3]))
-    with pytest.raises(schema.SchemaError, match="unperturbed ones alone"):
+    with pytest.raises(schema.SchemaError, match="only unperturbed ones"):
         fx.perturbation_effect(silenced.sel(model=[0, 1]))
     with pytest.raises(schema.SchemaError, match="the dim 'model'"):
         fx.perturbation_effect(silenced.isel(model=2))
 
 
-WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+INVALID: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "unknown": (lambda: fx.silence(models(1), "T4x"), UnknownCellTypeError, "nearest: Tm4, T4d"),
     "none": (lambda: fx.silence(models(1), []), ValueError, "at least one cell type"),
     "one model": (lambda: fx.silence(models(1).isel(model=0), "Mi1"), schema.SchemaError, "expand_dims"),
     "no end": (lambda: fx.scale(models(1), by=2), ValueError, "a source, a target or both"),
-    "no factor": (lambda: fx.scale(models(1), source="Mi1", by=[]), ValueError, "expected by as a finite"),
+    "no factor": (lambda: fx.scale(models(1), source="Mi1", by=[]), ValueError, "expected by as one or more finite"),
     "infinite": (lambda: fx.scale(models(1), source="Mi1", by=[1, np.inf]), ValueError, r"got \[1.0, inf\]"),
-    "nan": (lambda: fx.clamp(models(1), "Mi1", np.nan), ValueError, "expected potential as a finite"),
+    "nan": (lambda: fx.clamp(models(1), "Mi1", np.nan), ValueError, "expected potential as one or more finite"),
     "empty end": (lambda: fx.scale(models(1), source=[], by=1), ValueError, "got none: name a source or target"),
     "unknown end": (lambda: fx.scale(models(1), target="T9", by=1), UnknownCellTypeError, "got 'T9'"),
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("case", INVALID)
 def test_perturbations__bad_input(case: str) -> None:
-    call, error, message = WRONG[case]
+    call, error, message = INVALID[case]
     with pytest.raises(error, match=message):
         call()
 
 
 def test_silence__of_a_published_model_changes_what_is_downstream(pretrained: Path) -> None:
-    """T4c without Mi1 responds less, and the photoreceptors, which little feeds back on, about as before."""
+    """Without Mi1, T4c responds less, and photoreceptors, which receive little feedback, about as before."""
     connectome = fx.open_connectome(extent=4)
     ensemble = fx.open_ensemble(pretrained).isel(model=[0])
-    responses = fx.simulate(rendering(4), fx.silence(ensemble, "Mi1"), connectome=connectome, record="central")
+    responses = fx.simulate(rendering(extent=4), fx.silence(ensemble, "Mi1"), connectome=connectome, record="central")
     effect = np.abs(fx.perturbation_effect(responses).response).max(["sample", "time", "column"]).load()
     assert effect.sel(cell_type="T4c").item() > 0.1
     assert effect.sel(cell_type="R1").item() < 0.1 * effect.sel(cell_type="T4c").item()
 
 
-def test_perturbation_effect__of_a_model_that_is_there_twice() -> None:
+def test_perturbation_effect__duplicate_models() -> None:
     perturbed = fx.silence(models(2), "Mi1")
     with pytest.raises(schema.SchemaError, match=r"expected each model once, got more than one of \[0\]"):
         fx.perturbation_effect(perturbed.isel(model=[0, 0, 1, 2, 3]))

@@ -1,3 +1,5 @@
+"""Selection by cell type, alignment by label, and conversion to and from flyvis's order of cells."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -59,18 +61,18 @@ ACCESSORS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("of", [lambda data: data, lambda data: data.response], ids=["Dataset", "DataArray"])
+@pytest.mark.parametrize("convert", [lambda data: data, lambda data: data.response], ids=["Dataset", "DataArray"])
 @pytest.mark.parametrize("name", ACCESSORS)
-def test_accessor__agrees_with_the_function(name: str, of: Any) -> None:
+def test_accessor__agrees_with_the_function(name: str, convert: Any) -> None:
     function, arguments = ACCESSORS[name]
-    data = of(responses())
+    data = convert(responses())
     assert getattr(data.fly, name)(*arguments).identical(function(data, *arguments))
 
 
 def test_accessor__has_a_test_for_every_method() -> None:
     assert {name for name in dir(fx.accessor.FlyAccessor) if not name.startswith("_")} == {
         *ACCESSORS,
-        "members",  # in test_cluster
+        "members",  # in test_clustering
     }
 
 
@@ -93,13 +95,13 @@ def test_match_cell_types__names_the_nearest(name: str, nearest: str) -> None:
         match_cell_types(name, available)
 
 
-def test_match_cell_types__message_is_not_quoted() -> None:
+def test_match_cell_types__message_has_no_quotes_of_a_key_error() -> None:
     with pytest.raises(UnknownCellTypeError) as error:
         match_cell_types("nobody", ["T4a"])
     assert str(error.value).startswith("expected cell types")
 
 
-def test_celltype__and_central_without_their_dims() -> None:
+def test_celltype_and_central__missing_dims() -> None:
     data = responses()
     with pytest.raises(schema.SchemaError, match="expected the dim 'cell_type'"):
         data.response.isel(cell_type=0).fly.celltype("T4c")
@@ -123,24 +125,19 @@ def test_to_neurons__is_in_the_order_of_cells() -> None:
 @given(st.integers(1, 4))
 def test_from_neurons__undoes_to_neurons(extent: int) -> None:
     data = responses(extent).response
-    there = np.isfinite(fx.from_neurons(fx.to_neurons(data)))
-    assert fx.from_neurons(fx.to_neurons(data)).equals(data.where(there).drop_vars([]))
+    restored = fx.from_neurons(fx.to_neurons(data))
+    assert restored.equals(data.where(np.isfinite(restored)))
 
 
-def test_to_neurons__of_a_part_keeps_the_labels_of_cells() -> None:
+def test_to_neurons__of_some_cell_types_keeps_the_labels_of_cells() -> None:
     data = responses()
-    part = fx.to_neurons(data.response.sel(cell_type=["Lawf1", "T4c"]))
-    whole = fx.to_neurons(data.response)
-    np.testing.assert_array_equal(part, whole.sel(neuron=part.neuron))
+    some_neurons = fx.to_neurons(data.response.sel(cell_type=["Lawf1", "T4c"]))
+    all_neurons = fx.to_neurons(data.response)
+    np.testing.assert_array_equal(some_neurons, all_neurons.sel(neuron=some_neurons.neuron))
 
 
 def test_to_neurons__of_another_connectome() -> None:
-    data = (
-        responses()
-        .rename(cell_type="cell_type")
-        .response.isel(cell_type=slice(0, 3))
-        .assign_coords(cell_type=list("RLT"))
-    )
+    data = responses().response.isel(cell_type=slice(0, 3)).assign_coords(cell_type=list("RLT"))
     with pytest.raises(schema.SchemaError, match="give the connectome of the data"):
         fx.to_neurons(data)
     assert fx.to_neurons(data, tiny_connectome(extent=2)).sizes["neuron"] == 57
@@ -148,27 +145,27 @@ def test_to_neurons__of_another_connectome() -> None:
         fx.from_neurons(xr.DataArray(np.zeros(56), dims="neuron"))
 
 
-def along(dim: str, labels: Any, values: Any = None) -> xr.DataArray:
+def labelled(dim: str, labels: Any, values: Any = None) -> xr.DataArray:
+    """One-dimensional array; without labels if they are None."""
     coords = {} if labels is None else {dim: labels}
-    return xr.DataArray(np.arange(len(values or labels)) if values is None else values, dims=dim, coords=coords)
+    return xr.DataArray(np.arange(len(labels)) if values is None else values, dims=dim, coords=coords)
 
 
-def test_align_labels__takes_data_at_the_labels_of_the_other() -> None:
-    first = along("model", [5, 3]).expand_dims(cell_type=["Mi1", "L1"])
-    second = along("model", [3, 4, 5], [30, 40, 50]) + along("cell_type", ["L1", "L2", "Mi1"], [1, 2, 3])
-    taken = selection.align_labels(second, first, "a norm")
-    np.testing.assert_array_equal(taken.transpose("model", "cell_type"), [[53, 51], [33, 31]])
-    xr.testing.assert_identical(
-        selection.align_labels(second.to_dataset(name="n"), first, "a norm").n, taken.rename("n")
-    )
-    one = selection.align_labels(second, first.sel(cell_type="L1"), "a norm")
-    assert one.dims == ("model",)
-    np.testing.assert_array_equal(one, [51, 31])
+def test_align_labels__selects_the_labels_of_the_other_data() -> None:
+    first = labelled("model", [5, 3]).expand_dims(cell_type=["Mi1", "L1"])
+    second = labelled("model", [3, 4, 5], [30, 40, 50]) + labelled("cell_type", ["L1", "L2", "Mi1"], [1, 2, 3])
+    aligned = selection.align_labels(second, first, "a norm")
+    np.testing.assert_array_equal(aligned.transpose("model", "cell_type"), [[53, 51], [33, 31]])
+    dataset = selection.align_labels(second.to_dataset(name="n"), first, "a norm")
+    xr.testing.assert_identical(dataset.n, aligned.rename("n"))
+    one_type = selection.align_labels(second, first.sel(cell_type="L1"), "a norm")
+    assert one_type.dims == ("model",)
+    np.testing.assert_array_equal(one_type, [51, 31])
 
 
-def test_align_labels__names_all_that_is_missing() -> None:
-    first = along("model", [5, 3]).expand_dims(cell_type=["Mi1", "L1"])
-    second = along("model", [3, 3, 5]) + along("cell_type", ["T4a", "Mi1"])
+def test_align_labels__lists_all_problems() -> None:
+    first = labelled("model", [5, 3]).expand_dims(cell_type=["Mi1", "L1"])
+    second = labelled("model", [3, 3, 5]) + labelled("cell_type", ["T4a", "Mi1"])
     with pytest.raises(schema.SchemaError, match=r"'model' once, got more than one of \[3\]") as error:
         selection.align_labels(second, first, "a norm")
     assert "a norm with each 'cell_type' of the other data, got one without ['L1']" in str(error.value)
@@ -176,25 +173,26 @@ def test_align_labels__names_all_that_is_missing() -> None:
         selection.align_labels(second.isel(model=[0, 2]).sel(cell_type="T4a"), first, "a norm")
 
 
-def test_align_labels__goes_by_position_only_without_labels() -> None:
-    first = along("model", [5, 3])
-    assert selection.align_labels(along("model", None, [1, 2]), first, "a norm").values.tolist() == [1, 2]
+def test_align_labels__matches_by_position_only_without_labels() -> None:
+    first = labelled("model", [5, 3])
+    assert selection.align_labels(labelled("model", None, [1, 2]), first, "a norm").values.tolist() == [1, 2]
     with pytest.raises(schema.SchemaError, match="2 of the dim 'model', which goes by position.*got 3"):
-        selection.align_labels(along("model", None, [1, 2, 3]), first, "a norm")
-    assert selection.align_labels(along("sample", [7]), first, "a norm").sizes == {"sample": 1}
+        selection.align_labels(labelled("model", None, [1, 2, 3]), first, "a norm")
+    assert selection.align_labels(labelled("sample", [7]), first, "a norm").sizes == {"sample": 1}
 
 
 @pytest.mark.parametrize("drop", [[], ["neuron"]], ids=["by the label neuron", "by cell type and column"])
-def test_from_neurons__goes_by_label(drop: list[str]) -> None:
+def test_from_neurons__matches_cells_by_label(drop: list[str]) -> None:
     neurons = fx.to_neurons(responses().response)
     for order in (neurons.sortby("cell_type"), neurons.isel(neuron=slice(None, None, -1))):
         xr.testing.assert_identical(fx.from_neurons(order.drop_vars(drop)), fx.from_neurons(neurons))
     stacked = responses().response.stack(neuron=("cell_type", "column"))
-    there = np.isfinite(fx.from_neurons(neurons)).isel(model=0, sample=0, time=0).stack(neuron=("cell_type", "column"))
-    xr.testing.assert_equal(fx.from_neurons(stacked.isel(neuron=there.values)), fx.from_neurons(neurons))
+    dense = fx.from_neurons(neurons).isel(model=0, sample=0, time=0)
+    is_present = np.isfinite(dense).stack(neuron=("cell_type", "column"))
+    xr.testing.assert_equal(fx.from_neurons(stacked.isel(neuron=is_present.values)), fx.from_neurons(neurons))
 
 
-def test_from_neurons__names_cells_that_are_missing_or_there_twice() -> None:
+def test_from_neurons__names_missing_and_duplicate_cells() -> None:
     neurons = fx.to_neurons(responses().response)
     first = neurons.cell_type.values[0], neurons.column.values[0]
     for data in (neurons, neurons.drop_vars("neuron")):
@@ -211,11 +209,10 @@ def test_from_neurons__names_cells_that_are_missing_or_there_twice() -> None:
 def test_to_neurons__labels_of_columns_agree_with_u_and_v() -> None:
     data, connectome = responses().response, fx.open_connectome(extent=2)
     shuffled = data.isel(column=slice(None, None, -1))
-    whole = fx.to_neurons(data)
+    expected = fx.to_neurons(data).reset_coords(drop=True)
     for columns in (shuffled, shuffled.drop_vars("column")):
-        xr.testing.assert_equal(
-            fx.to_neurons(columns, connectome).sortby("neuron").reset_coords(drop=True), whole.reset_coords(drop=True)
-        )
+        neurons = fx.to_neurons(columns, connectome).sortby("neuron")
+        xr.testing.assert_equal(neurons.reset_coords(drop=True), expected)
     with pytest.raises(schema.SchemaError, match="expected 'column' 18 at u 2, v 0 at extent 2, got 0"):
         fx.to_neurons(shuffled.assign_coords(column=np.arange(19)), connectome)
     with pytest.raises(schema.SchemaError, match="got others: .*give the connectome"):

@@ -1,9 +1,8 @@
 """Measures of responses.
 
-Parity with flyvis 1.2.0 is held on the responses stored beside its outputs, to the tolerance stated there, for every
-measure whose definition is shared. Not compared: dims that flyvis squeezes away, preferred directions of cells that
-hardly respond (flyvis calls silence a direction of 0, here it is NaN), and known tuning curves between the measured
-directions, which flyvis extrapolates.
+Measures with the same definition are compared with flyvis 1.2.0 on responses stored with its outputs, to the tolerance
+stated there. Not compared are dims that flyvis squeezes, preferred directions of cells that hardly respond (0 in
+flyvis, NaN here), and known tuning curves between the measured directions, which flyvis extrapolates.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import chunk_sizes
 
 import flyxr as fx
 from flyxr import hexgrid, provenance, schema
@@ -33,8 +33,8 @@ LED = 2.25
 TYPES = ["T4a", "T4b", "T4c", "T4d", "T5a", "T5b", "T5c", "T5d"]
 
 
-def as_responses(values: NDArray[Any], arrays: dict[str, NDArray[Any]], **on_sample: NDArray[Any]) -> xr.Dataset:
-    """Central responses of golden arrays in the form that ``fx.simulate`` gives."""
+def as_responses(values: NDArray[Any], arrays: dict[str, NDArray[Any]], **sample_coords: NDArray[Any]) -> xr.Dataset:
+    """Convert golden arrays to central responses as from ``fx.simulate``."""
     n_models, n_samples = values.shape[:2]
     coords = {
         "model": np.arange(n_models),
@@ -43,7 +43,7 @@ def as_responses(values: NDArray[Any], arrays: dict[str, NDArray[Any]], **on_sam
         "sample": np.arange(n_samples),
         "time": arrays["coord_time"],
         "cell_type": arrays["coord_cell_type"].astype(object),
-        **{name: ("sample", np.asarray(column, dtype=float)) for name, column in on_sample.items()},
+        **{name: ("sample", np.asarray(column, dtype=float)) for name, column in sample_coords.items()},
     }
     return xr.Dataset({"response": (("model", "sample", "time", "cell_type"), values.astype(np.float32))}, coords)
 
@@ -72,8 +72,8 @@ def synthetic(golden: Golden) -> tuple[xr.Dataset, dict[str, NDArray[Any]]]:
 @pytest.fixture(scope="module")
 def simulated(golden: Golden) -> tuple[xr.Dataset, dict[str, NDArray[Any]]]:
     arrays, outputs = golden("analysis_edge_inputs.npz"), golden("analysis_outputs.npz")
-    named = {name.removeprefix("q16__"): values for name, values in outputs.items() if not name.startswith("f32__")}
-    return edges(arrays, arrays["responses_f16"]), named
+    outputs = {name.removeprefix("q16__"): values for name, values in outputs.items() if not name.startswith("f32__")}
+    return edges(arrays, arrays["responses_f16"]), outputs
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +99,14 @@ def moving(request: pytest.FixtureRequest) -> tuple[xr.Dataset, dict[str, NDArra
     return responses, outputs, ATOL[request.param]
 
 
-def norm_of(responses: xr.Dataset, values: NDArray[Any]) -> xr.DataArray:
+def norm_array(responses: xr.Dataset, values: NDArray[Any]) -> xr.DataArray:
     return xr.DataArray(values, dims=("model", "cell_type"), coords={"cell_type": responses.cell_type})
 
 
-def difference(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
-    """Angle, degree, between degrees and flyvis's radians."""
-    apart = (found - np.rad2deg(expected)) % 360
-    return np.minimum(apart, 360 - apart)
+def angular_distance(degrees: NDArray[Any], radians: NDArray[Any]) -> NDArray[Any]:
+    """Distance, degrees, between angles in degrees and in radians."""
+    difference = (degrees - np.rad2deg(radians)) % 360
+    return np.minimum(difference, 360 - difference)
 
 
 # -- parity -----------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_peak_responses__equal_flyvis(moving: Any) -> None:
     responses, outputs, atol = moving
     found = fx.tuning.peak_responses(responses).peak_response
     np.testing.assert_allclose(found.transpose("model", "sample", "cell_type"), outputs["peak"], atol=atol, rtol=0)
-    normed = fx.tuning.peak_responses(responses, norm=norm_of(responses, outputs["norm"])).peak_response
+    normed = fx.tuning.peak_responses(responses, norm=norm_array(responses, outputs["norm"])).peak_response
     np.testing.assert_allclose(normed, outputs["peak_norm"], atol=atol, rtol=0)
 
 
@@ -140,12 +140,12 @@ def test_direction_selectivity_index__equals_flyvis(moving: Any) -> None:
     found = fx.tuning.direction_selectivity_index(responses).direction_selectivity_index
     assert found.dims == ("model", "cell_type", "intensity")
     np.testing.assert_allclose(found, outputs["dsi"], atol=atol, rtol=0)
-    norm = norm_of(responses, outputs["norm"])
+    norm = norm_array(responses, outputs["norm"])
     normed = fx.tuning.direction_selectivity_index(responses, norm=norm).direction_selectivity_index
     np.testing.assert_allclose(normed, outputs["dsi_norm"], atol=atol, rtol=0)
-    each = fx.tuning.direction_selectivity_index(responses, average=False).direction_selectivity_index
-    each = each.isel(width=0).transpose("model", "cell_type", "intensity", "speed")
-    np.testing.assert_allclose(each, outputs["dsi_noavg"].reshape(each.shape), atol=atol, rtol=0)
+    by_speed = fx.tuning.direction_selectivity_index(responses, average=False).direction_selectivity_index
+    by_speed = by_speed.isel(width=0).transpose("model", "cell_type", "intensity", "speed")
+    np.testing.assert_allclose(by_speed, outputs["dsi_noavg"].reshape(by_speed.shape), atol=atol, rtol=0)
 
 
 def test_direction_selectivity_index__equals_flyvis_in_a_window(simulated: Any) -> None:
@@ -159,16 +159,16 @@ def test_preferred_direction__equals_flyvis(moving: Any) -> None:
     found = fx.tuning.preferred_direction(responses)
     length = outputs.get("pd_vector_length_q16", found.vector_length.values)
     np.testing.assert_allclose(found.vector_length, length, atol=1e-4)
-    clear = length > 1e-3
-    assert clear.mean() > 0.3
-    degrees = np.rad2deg(1e-4 if "pd_vector_length_q16" in outputs else 1e-6)
-    assert difference(found.preferred_direction.values, outputs["pd"])[clear].max() < degrees
-    normed = fx.tuning.preferred_direction(responses, norm=norm_of(responses, outputs["norm"]))
-    assert difference(normed.preferred_direction.values, outputs["pd_norm"])[clear].max() < 2 * degrees
-    each = fx.tuning.preferred_direction(responses, average=False)
-    each = each.transpose("model", "cell_type", "width", "intensity", "speed")
-    clear = each.vector_length.values > 1e-3
-    assert difference(each.preferred_direction.values, outputs["pd_noavg"])[clear].max() < degrees
+    is_clear = length > 1e-3
+    assert is_clear.mean() > 0.3
+    tolerance = np.rad2deg(1e-4 if "pd_vector_length_q16" in outputs else 1e-6)
+    assert angular_distance(found.preferred_direction.values, outputs["pd"])[is_clear].max() < tolerance
+    normed = fx.tuning.preferred_direction(responses, norm=norm_array(responses, outputs["norm"]))
+    assert angular_distance(normed.preferred_direction.values, outputs["pd_norm"])[is_clear].max() < 2 * tolerance
+    by_speed = fx.tuning.preferred_direction(responses, average=False)
+    by_speed = by_speed.transpose("model", "cell_type", "width", "intensity", "speed")
+    is_clear = by_speed.vector_length.values > 1e-3
+    assert angular_distance(by_speed.preferred_direction.values, outputs["pd_noavg"])[is_clear].max() < tolerance
 
 
 def test_tuning_curves__equal_flyvis(moving: Any) -> None:
@@ -180,13 +180,13 @@ def test_tuning_curves__equal_flyvis(moving: Any) -> None:
 
 def test_flash_response_index__equals_flyvis(flashes: Any) -> None:
     responses, outputs = flashes
-    clear = outputs["flash_modulation_last_radius"] > 1e-2
+    is_clear = outputs["flash_modulation_last_radius"] > 1e-2
     for radius in (-1, 6):
         for nonnegative, suffix in ((True, ""), (False, "_signed")):
             found = fx.tuning.flash_response_index(responses, radius, nonnegative=nonnegative).flash_response_index
             expected = outputs[f"fri_radius{radius}{suffix}"][:, 0]
-            np.testing.assert_allclose(found.values[clear], expected[clear], atol=1e-5, rtol=1e-5)
-    assert clear.mean() > 0.5
+            np.testing.assert_allclose(found.values[is_clear], expected[is_clear], atol=1e-5, rtol=1e-5)
+    assert is_clear.mean() > 0.5
 
 
 def test_agreement__equals_flyvis(moving: Any) -> None:
@@ -196,10 +196,10 @@ def test_agreement__equals_flyvis(moving: Any) -> None:
     direction = fx.tuning.agreement(fx.tuning.preferred_direction(responses))
     distance = direction.angular_distance_by_type.sel(cell_type=TYPES)
     found = fx.tuning.preferred_direction(responses).vector_length.sel(cell_type=TYPES)
-    clear = np.concatenate([found[:, :4].sel(intensity=1), found[:, 4:].sel(intensity=0)], axis=1) > 1e-3
-    assert clear.any()
+    is_clear = np.concatenate([found[:, :4].sel(intensity=1), found[:, 4:].sel(intensity=0)], axis=1) > 1e-3
+    assert is_clear.any()
     expected = np.rad2deg(outputs["angular_distance_known"][:, 0])
-    np.testing.assert_allclose(distance.values[clear], expected[clear], atol=np.rad2deg(1e-4))
+    np.testing.assert_allclose(distance.values[is_clear], expected[is_clear], atol=np.rad2deg(1e-4))
     np.testing.assert_allclose(direction.angular_distance, distance.mean("cell_type"))
 
 
@@ -244,7 +244,7 @@ ANGLES = np.arange(0.0, 360.0, 30.0)
 def motion_responses(
     preferred: float = 60.0, *, speeds: tuple[float, ...] = (10.0, 20.0), seed: int = 0, n_models: int = 3
 ) -> xr.Dataset:
-    """Responses of five cell types to edges: tuned to a direction, to none, silent, negative and absent."""
+    """Responses to edges of five cell types: tuned, untuned, silent, negative and absent."""
     angle, intensity, speed = (grid.ravel() for grid in np.meshgrid(ANGLES, [0.0, 1.0], speeds, indexing="ij"))
     time = np.round(np.arange(-10, 30) * 0.02, 6)
     t_stim = 8.0 / speed
@@ -288,14 +288,14 @@ def flash_responses() -> xr.Dataset:
 
 
 def impulse_responses() -> xr.Dataset:
-    """Impulses in the seven middle columns, ON and OFF; T4c answers late in proportion to u, Mi1 at once."""
+    """ON and OFF impulses in the seven central columns; T4c responds late and in proportion to u, Mi1 at once."""
     u, v = hexgrid.columns(1)
     position, intensity = (grid.ravel() for grid in np.meshgrid(np.arange(7), [0.0, 1.0], indexing="ij"))
-    sign, at = np.where(intensity == 1, 1.0, -1.0), u[position]
+    sign, u_impulse = np.where(intensity == 1, 1.0, -1.0), u[position]
     time = np.round(np.arange(-3, 5) * 0.01, 6)
     values = np.full((2, position.size, time.size, 2), 0.25)
-    values[..., 4, 0] += sign * np.where(at == 0, 2.0, 0.5 * at)
-    values[..., 3, 1] += sign * np.where((at == 0) & (v[position] == 0), -1.0, 0.1)
+    values[..., 4, 0] += sign * np.where(u_impulse == 0, 2.0, 0.5 * u_impulse)
+    values[..., 3, 1] += sign * np.where((u_impulse == 0) & (v[position] == 0), -1.0, 0.1)
     coords = {
         "model": [0, 1],
         "model_name": ("model", np.array(["a", "b"], dtype=object)),
@@ -303,7 +303,7 @@ def impulse_responses() -> xr.Dataset:
         "sample": np.arange(position.size),
         "time": time,
         "cell_type": np.array(["T4c", "Mi1"], dtype=object),
-        "u_impulse": ("sample", at),
+        "u_impulse": ("sample", u_impulse),
         "v_impulse": ("sample", v[position]),
         "radius": ("sample", np.zeros(position.size)),
         "intensity": ("sample", intensity),
@@ -329,16 +329,15 @@ each_measure = pytest.mark.parametrize("name", MEASURES)
 
 @each_measure
 @given(data=st.data())
-def test_measures__chunks_change_nothing(name: str, data: st.DataObject) -> None:
+def test_measures__do_not_depend_on_chunks(name: str, data: st.DataObject) -> None:
     measure, make = MEASURES[name]
     responses = make()
-    chunks = {dim: -(-size // data.draw(st.integers(1, 3))) for dim, size in responses.response.sizes.items()}
-    found = measure(responses.chunk(chunks))
+    found = measure(responses.chunk(data.draw(chunk_sizes(responses.response.sizes))))
     xr.testing.assert_allclose(found.compute(), measure(responses), rtol=1e-6, atol=1e-6)
 
 
 @each_measure
-def test_measures__are_lazy_and_write_on_nothing(name: str, counting_scheduler: Any) -> None:
+def test_measures__are_lazy_and_do_not_modify_their_input(name: str, counting_scheduler: Any) -> None:
     measure, make = MEASURES[name]
     responses = make()
     lazy = responses.assign(response=responses.response.copy(data=responses.response.chunk(sample=3).data))
@@ -349,7 +348,7 @@ def test_measures__are_lazy_and_write_on_nothing(name: str, counting_scheduler: 
 
 
 @each_measure
-def test_measures__order_of_models_and_samples_changes_nothing(name: str) -> None:
+def test_measures__do_not_depend_on_the_order_of_models_and_samples(name: str) -> None:
     measure, make = MEASURES[name]
     responses = make()
     rng = np.random.default_rng(5)
@@ -373,7 +372,7 @@ def test_measures__positive_rescaling(name: str, factor: float) -> None:
 
 
 @each_measure
-def test_measures__frames_that_are_nan_and_other_columns_do_not_count(name: str) -> None:
+def test_measures__ignore_frames_that_are_nan_and_other_columns(name: str) -> None:
     measure, make = MEASURES[name]
     responses = make()
     expected = measure(responses)
@@ -386,12 +385,12 @@ def test_measures__frames_that_are_nan_and_other_columns_do_not_count(name: str)
         found = found.sel(time=expected.time, method="nearest").assign_coords(time=expected.time)
     xr.testing.assert_allclose(found, expected)
     columns = {"column": [0, 1, 2], "u": ("column", [-1, 0, 0]), "v": ("column", [0, 0, 1])}
-    spread = xr.concat([responses * 2, responses, responses * 3], dim="column").assign_coords(columns)
-    xr.testing.assert_allclose(measure(spread), expected)
+    in_columns = xr.concat([responses * 2, responses, responses * 3], dim="column").assign_coords(columns)
+    xr.testing.assert_allclose(measure(in_columns), expected)
 
 
 @each_measure
-def test_measures__keep_their_history_and_survive_a_round_trip(name: str, tmp_path: Any) -> None:
+def test_measures__keep_provenance_and_round_trip_through_a_store(name: str, tmp_path: Any) -> None:
     measure, make = MEASURES[name]
     responses = provenance.add(make(), "simulate", {"dt": 0.01}).assign_attrs(extent=15)
     found = measure(responses)
@@ -416,7 +415,7 @@ def test_preferred_direction__turns_with_the_stimulus(steps: int) -> None:
     xr.testing.assert_allclose(index(turned), index(responses), atol=1e-6)
 
 
-def test_direction_measures__of_cells_without_a_direction() -> None:
+def test_direction_measures__cells_without_a_direction() -> None:
     responses = motion_responses()
     index = fx.tuning.direction_selectivity_index(responses).direction_selectivity_index
     # ON: r = 1 + cos, so |sum| / sum = 6 / 12; OFF: half of that, relative to the same sum.
@@ -437,12 +436,12 @@ def test_direction_measures__without_average_have_all_conditions_as_dims() -> No
     ):
         found = measure(responses, average=False)[name]
         assert dict(found.sizes) == {"model": 3, "cell_type": 5, "width": 1, "intensity": 2, "speed": 2}
-        one = measure(responses.isel(sample=responses.speed.values == 10.0), average=False)[name]
-        assert one.sizes["speed"] == 1
-        xr.testing.assert_allclose(one, found.sel(speed=[10.0]), atol=1e-6)
+        one_speed = measure(responses.isel(sample=responses.speed.values == 10.0), average=False)[name]
+        assert one_speed.sizes["speed"] == 1
+        xr.testing.assert_allclose(one_speed, found.sel(speed=[10.0]), atol=1e-6)
 
 
-def test_peak_responses__a_window_right_of_the_centre_begins_there() -> None:
+def test_peak_responses__window_right_of_the_centre() -> None:
     time = np.arange(0, 1, 0.01)
     speed, first = 10.0, -22.5
     position = first + speed * 5.8 * time
@@ -457,30 +456,30 @@ def test_peak_responses__a_window_right_of_the_centre_begins_there() -> None:
     assert fx.tuning.peak_responses(responses, window=(4.5, 10)).peak_response.item() == 1
     with pytest.raises(ValueError, match="none in 1 of 1"):
         fx.tuning.peak_responses(responses, window=(-60, -50))
-    with pytest.raises(ValueError, match="from <= to"):
+    with pytest.raises(ValueError, match="first <= last"):
         fx.tuning.peak_responses(responses, window=(5, -5))
 
 
 def test_temporal_receptive_field__is_the_deviation_from_grey() -> None:
     found = fx.tuning.temporal_receptive_field(impulse_responses()).temporal_receptive_field
     assert found.dims == ("model", "cell_type", "intensity", "t_stim", "time")
-    late = found.sel(cell_type="T4c", intensity=1, t_stim=0.01).isel(model=0)
-    np.testing.assert_allclose(late, [0, 0, 0, 0, 2, 0, 0, 0])
+    course = found.sel(cell_type="T4c", intensity=1, t_stim=0.01).isel(model=0)
+    np.testing.assert_allclose(course, [0, 0, 0, 0, 2, 0, 0, 0])
     np.testing.assert_allclose(found.sel(cell_type="Mi1", intensity=0).max(), 1)
 
 
 def test_temporal_receptive_field__of_the_whole_field() -> None:
     responses = impulse_responses().isel(sample=[6, 7])
-    whole = responses.assign_coords(radius=("sample", [-1.0, -1.0]))
-    bare = responses.drop_vars(["u_impulse", "v_impulse", "radius"])
+    whole_field = responses.assign_coords(radius=("sample", [-1.0, -1.0]))
+    without_place = responses.drop_vars(["u_impulse", "v_impulse", "radius"])
     expected = fx.tuning.temporal_receptive_field(responses)
-    xr.testing.assert_equal(fx.tuning.temporal_receptive_field(whole), expected)
-    xr.testing.assert_equal(fx.tuning.temporal_receptive_field(bare), expected)
+    xr.testing.assert_equal(fx.tuning.temporal_receptive_field(whole_field), expected)
+    xr.testing.assert_equal(fx.tuning.temporal_receptive_field(without_place), expected)
     with pytest.raises(schema.SchemaError, match="whole field"):
-        fx.tuning.spatial_receptive_field(whole)
+        fx.tuning.spatial_receptive_field(whole_field)
 
 
-def test_spatial_receptive_field__is_taken_when_the_centre_responds_most() -> None:
+def test_spatial_receptive_field__is_taken_at_the_largest_central_response() -> None:
     found = fx.tuning.spatial_receptive_field(impulse_responses())
     field = found.spatial_receptive_field
     assert field.dims == ("model", "cell_type", "intensity", "t_stim", "column")
@@ -502,26 +501,26 @@ def test_response_norm__of_rectified_responses() -> None:
     assert fx.tuning.response_norm(responses, rectified=True).response_norm.item() == pytest.approx(np.sqrt(4.5))
 
 
-def test_peak_responses__takes_the_norm_of_natural_responses() -> None:
+def test_peak_responses__are_divided_by_a_norm() -> None:
     responses = motion_responses()
     norm = fx.tuning.response_norm(responses)
     found = fx.tuning.peak_responses(responses, norm=norm).peak_response.sel(cell_type=["T4a", "Mi1"])
-    # Models differ by a factor only.
+    # The models differ only by a factor.
     np.testing.assert_allclose(found.isel(model=1), found.isel(model=0), rtol=1e-5)
 
 
-def test_peak_responses__norm_goes_by_label() -> None:
+def test_peak_responses__match_the_norm_by_label() -> None:
     responses = motion_responses().isel(cell_type=[0, 1])
     norm = fx.tuning.response_norm(responses)
     expected = fx.tuning.peak_responses(responses, norm=norm)
     shuffled = norm.isel(model=[2, 0, 1], cell_type=[1, 0])
-    more = fx.tuning.response_norm(motion_responses()).assign_coords(model_name=("model", list("xyz")))
-    for other in (shuffled, shuffled.response_norm, more):
-        found = fx.tuning.peak_responses(responses, norm=other)
+    with_more_types = fx.tuning.response_norm(motion_responses()).assign_coords(model_name=("model", list("xyz")))
+    for other_norm in (shuffled, shuffled.response_norm, with_more_types):
+        found = fx.tuning.peak_responses(responses, norm=other_norm)
         xr.testing.assert_allclose(found, expected)  # rounding differs between layouts in memory
         assert set(found.coords) == set(expected.coords)
-    one = fx.tuning.peak_responses(responses.sel(cell_type="Mi1"), norm=norm).peak_response
-    np.testing.assert_array_equal(one, expected.peak_response.sel(cell_type="Mi1"))
+    one_type = fx.tuning.peak_responses(responses.sel(cell_type="Mi1"), norm=norm).peak_response
+    np.testing.assert_array_equal(one_type, expected.peak_response.sel(cell_type="Mi1"))
 
 
 @pytest.mark.parametrize(
@@ -539,14 +538,14 @@ def test_peak_responses__norm_goes_by_label() -> None:
 @pytest.mark.parametrize(
     "name", ["peak_responses", "tuning_curves", "direction_selectivity_index", "preferred_direction"]
 )
-def test_direction_measures__norm_without_some_labels(name: str, change: Any, message: str) -> None:
+def test_direction_measures__norm_with_missing_labels(name: str, change: Any, message: str) -> None:
     responses = motion_responses()
     norm = change(fx.tuning.response_norm(responses))
     with pytest.raises(schema.SchemaError, match=message):
         getattr(fx.tuning, name)(responses, norm=norm)
 
 
-# -- what experiments know --------------------------------------------------------------------------------------------
+# -- known tuning -----------------------------------------------------------------------------------------------------
 
 
 def test_known_tuning__every_entry_has_a_source_and_a_cell_type() -> None:
@@ -566,7 +565,7 @@ def test_known_tuning__is_read_as_utf_8_in_every_locale() -> None:
     subprocess.run([sys.executable, "-X", "warn_default_encoding", "-W", "ignore", "-c", code], check=True)
 
 
-def test_agreement__of_what_experiments_know_is_perfect() -> None:
+def test_agreement__of_known_tuning_is_perfect() -> None:
     known = fx.tuning.known_tuning()
     index = (0.5 * known.polarity).rename("flash_response_index").to_dataset()
     assert fx.tuning.agreement(index).correlation.item() == pytest.approx(1)
@@ -605,20 +604,18 @@ def test_agreement__bad_input() -> None:
 
 
 @pytest.mark.parametrize("name", ["preferred_direction", "tuning_curve"])
-def test_agreement__cell_types_of_unknown_polarity_do_not_count(name: str) -> None:
+def test_agreement__ignores_cell_types_of_unknown_polarity(name: str) -> None:
     known = fx.tuning.known_tuning()
-    on, off = (
-        known[name],
-        known[name].isel(angle=slice(None, None, -1)).values if name == "tuning_curve" else known[name] + 90,
-    )
+    on = known[name]
+    off = on.isel(angle=slice(None, None, -1)).values if name == "tuning_curve" else on + 90
     both = xr.concat([on, on.copy(data=off)], xr.Variable("intensity", [1.0, 0.0])).rename(name)
     measure = both.dropna("cell_type", how="all").to_dataset()
     unknown = known.assign(polarity=known.polarity.where(known.cell_type != "T4a"))
     found = fx.tuning.agreement(measure, known=unknown)
-    (of_all, by_type) = found.data_vars.values()
+    mean, by_type = found.data_vars.values()
     assert "T4a" not in by_type.cell_type.values
     expected = fx.tuning.agreement(measure.drop_sel(cell_type="T4a"))
-    xr.testing.assert_allclose(of_all, next(iter(expected.data_vars.values())))
+    xr.testing.assert_allclose(mean, next(iter(expected.data_vars.values())))
 
 
 def test_agreement__cell_types_without_labels() -> None:
@@ -630,12 +627,19 @@ def test_agreement__cell_types_without_labels() -> None:
 # -- the records of measures ------------------------------------------------------------------------------------------
 
 
-def test_measures__have_a_public_function_and_give_what_their_record_says() -> None:
-    known, makers = fx.tuning.known_tuning(), {None: motion_responses, schema.FLASHES: flash_responses}
-    makers |= {schema.MOVING: motion_responses, schema.IMPULSES: impulse_responses}
+RESPONSES: dict[schema.Stimulus, Callable[..., xr.Dataset]] = {
+    schema.FLASHES: flash_responses,
+    schema.MOVING: motion_responses,
+    schema.IMPULSES: impulse_responses,
+}
+
+
+def test_measures__match_their_records() -> None:
+    known = fx.tuning.known_tuning()
     for measure in schema.MEASURES:
         assert measure.function in fx.tuning.__all__
-        found = getattr(fx.tuning, measure.function)(makers[measure.stimulus]())
+        make = RESPONSES[measure.stimulus] if measure.stimulus else motion_responses
+        found = getattr(fx.tuning, measure.function)(make())
         assert set(found.data_vars) == {variable.name for variable in measure.variables}
         schema.validate(found, "measures")
         assert measure.compared is None or measure.compared[0] in known
@@ -646,28 +650,32 @@ def test_measures__have_a_public_function_and_give_what_their_record_says() -> N
     assert schema.KINDS["measures"].variables == variables
 
 
-def test_measures__a_new_record_is_known_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    def contrast(responses: xr.Dataset) -> xr.Dataset:
-        return responses.response.mean(["sample", "time"]).to_dataset(name="flash_contrast")
+@pytest.mark.parametrize("stimulus", RESPONSES, ids=str)
+def test_summary__has_the_measures_of_the_stimulus(stimulus: schema.Stimulus) -> None:
+    """A measure that is added to the records is part of the summary."""
+    measures = [measure for measure in schema.MEASURES if measure.stimulus == stimulus]
+    expected = {
+        variable.name for measure in measures for variable in measure.variables if "sample" not in variable.dims
+    }
+    assert set(fx.tuning.summary(RESPONSES[stimulus]()).data_vars) == expected
 
-    variable = schema.Variable("flash_contrast", ("model", "cell_type"), "f", "1", "a measure of this test")
-    record = schema.Measure("contrast", schema.FLASHES, (variable,), ("polarity", "correlation"))
-    monkeypatch.setattr(fx.tuning, "contrast", contrast, raising=False)
-    monkeypatch.setattr(schema, "MEASURES", (*schema.MEASURES, record))
-    types = np.array(["L1", "Mi1", "L2"], dtype=object)
-    responses = flash_responses().isel(cell_type=[0, 1, 0]).assign_coords(cell_type=types)
-    found = fx.tuning.summary(responses)
-    assert set(found.data_vars) == {"flash_response_index", "flash_contrast"}
-    compared = fx.tuning.agreements(found)
-    assert set(compared) == {"flash_response_index", "flash_contrast"}
-    np.testing.assert_array_equal(
-        compared["flash_contrast"], fx.tuning.agreement(found[["flash_contrast"]]).correlation
+
+def test_agreements__has_all_measures_that_are_compared() -> None:
+    known = fx.tuning.known_tuning()
+    compared = {measure.variables[0].name: measure.compared for measure in schema.MEASURES if measure.compared}
+    measures = xr.Dataset(
+        {
+            name: known[known_name].drop_attrs().expand_dims(model=[0], intensity=[0.0, 1.0])
+            for name, (known_name, _) in compared.items()
+        }
     )
-    assert "| `contrast` | `flash_contrast` | flashes (fx.stimuli.flashes)" in schema.page()
-    assert "flash_contrast" not in fx.tuning.summary(motion_responses())
+    agreements = fx.tuning.agreements(measures)
+    assert set(agreements) == set(compared)
+    for name, agreement in agreements.items():
+        xr.testing.assert_identical(agreement, fx.tuning.agreement(measures[[name]])[compared[name][1]])
 
 
-def test_flash_response_index__without_a_radius_takes_6_or_the_largest() -> None:
+def test_flash_response_index__default_radius_is_6_or_the_largest() -> None:
     responses = flash_responses()
     assert fx.tuning.flash_response_index(responses).radius == 6
     small = responses.assign_coords(radius=("sample", [-1.0, 3.0, -1.0, 3.0]))
@@ -680,7 +688,7 @@ def test_flash_response_index__without_a_radius_takes_6_or_the_largest() -> None
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 
-def test_measures__say_which_stimulus_they_need() -> None:
+def test_measures__name_the_stimulus_they_require() -> None:
     flashes = provenance.add(xr.Dataset(), "flashes", {}).attrs
     responses = flash_responses().assign_attrs(flashes)
     with pytest.raises(schema.SchemaError, match="moving_edges.*got none of angle.*stimulus is flashes"):
@@ -699,14 +707,14 @@ def test_measures__say_which_stimulus_they_need() -> None:
         fx.tuning.response_norm(xr.Dataset({"luminance": 1}))
 
 
-def test_flash_response_index__flashes_that_are_not_there() -> None:
+def test_flash_response_index__missing_flashes() -> None:
     with pytest.raises(ValueError, match="radius 3 and intensity 1.0, got 0"):
         fx.tuning.flash_response_index(flash_responses(), radius=3)
     with pytest.raises(ValueError, match=r"intensity 0.7.*\(6.0, 1.0\)"):
         fx.tuning.flash_response_index(flash_responses(), on_intensity=0.7)
 
 
-def test_direction_measures__directions_that_do_not_suffice() -> None:
+def test_direction_measures__insufficient_directions() -> None:
     responses = motion_responses()
     half = responses.isel(sample=responses.angle.values <= 180)
     with pytest.raises(ValueError, match="evenly spaced"):
@@ -724,15 +732,15 @@ def test_direction_measures__directions_that_do_not_suffice() -> None:
 
 
 def natural_responses() -> xr.Dataset:
-    """Responses to motions of photographs, where angle and speed are NaN for some."""
+    """Responses to moving photographs, with NaN as angle and speed of some samples."""
     coords = fx.stimuli.natural_motion(photographs="china", dt=1 / 50, extent=1).drop_vars("luminance").coords
-    on_sample = {name: coord for name, coord in coords.items() if coord.dims == ("sample",)}
+    sample_coords = {name: coord for name, coord in coords.items() if coord.dims == ("sample",)}
     responses = motion_responses().isel(sample=slice(coords.sizes["sample"])).reset_coords(drop=True)
-    bare = responses.drop_vars([name for name, coord in responses.coords.items() if "sample" in coord.dims])
-    return bare.assign_coords(on_sample)
+    responses = responses.drop_vars([name for name, coord in responses.coords.items() if "sample" in coord.dims])
+    return responses.assign_coords(sample_coords)
 
 
-def test_summary__of_natural_motion_says_which_stimuli_it_knows() -> None:
+def test_summary__of_natural_motion_names_the_known_stimuli() -> None:
     responses = natural_responses()
     assert responses.angle.isnull().any()
     with pytest.raises(

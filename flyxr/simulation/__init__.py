@@ -1,4 +1,4 @@
-"""From labels to an engine and back: checks, what is recorded, one block, the lazy whole."""
+"""Simulations: checks, the record, one block, the lazy Dataset, and ensembles as tensors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from flyxr.simulation.block import Block, DivergedError, run_block, steady_state
 from flyxr.simulation.checks import Prepared, bytes_per_sample, engine_parameters, parameters_of, prepare, state_of
 from flyxr.simulation.graph import BLOCK_SAMPLES, PACKAGES, RESPONSE_DIMS, simulate
 from flyxr.simulation.record import Record, Recorded
+from flyxr.simulation.tensors import EnsembleTensors, ensemble_tensors
 
 __all__ = [
     "BLOCK_SAMPLES",
@@ -13,11 +14,13 @@ __all__ = [
     "RESPONSE_DIMS",
     "Block",
     "DivergedError",
+    "EnsembleTensors",
     "Prepared",
     "Record",
     "Recorded",
     "bytes_per_sample",
     "engine_parameters",
+    "ensemble_tensors",
     "parameters_of",
     "prepare",
     "run_block",

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from flyxr.simulation.record import Recorded
 
 DIVERGED = 1e12
-"""Responses beyond this are taken for a run that diverges; published model 032 reaches 1e7 where bright edges stay."""
+"""Responses beyond this have diverged; published model 032 reaches 1e7 at bright edges that do not move."""
 
-_one_at_a_time = threading.Lock()
+_torch_threads_lock = threading.Lock()
 
 
 class DivergedError(FlyxrError, ArithmeticError):
@@ -31,9 +31,9 @@ class DivergedError(FlyxrError, ArithmeticError):
 
 
 class Block(NamedTuple):
-    """All that a task needs beside parameters, stimulus and state: small, and the same for every block.
+    """Settings of a task that are the same for every block, and small.
 
-    ``start`` is the name of the initial state, or ``"given"``.
+    ``start`` is the name of the initial state, or ``"given"``. A task also takes parameters, stimulus and state.
     """
 
     tables: Tables
@@ -46,29 +46,29 @@ class Block(NamedTuple):
 
 def check_finite(luminance: NDArray[np.floating]) -> None:
     """Raise if a luminance (sample, time, column) has NaN or infinity."""
-    if not np.isfinite(luminance).all():
-        wrong = (~np.isfinite(luminance)).any(axis=(1, 2)).sum()
+    is_finite = np.isfinite(luminance).all(axis=(1, 2))
+    if not is_finite.all():
         raise schema.SchemaError(
             Problem(
-                f"expected a finite luminance, got NaN or inf in {wrong} of {len(luminance)} samples",
-                "fill or cut the movie before it is rendered; samples of different length are filled up with grey 0.5, "
-                "and say where each ends with the coordinate t_end (sample), in s",
+                f"expected a finite luminance, got NaN or inf in {(~is_finite).sum()} of {len(luminance)} samples",
+                "fill or cut the movie before rendering it; pad samples of different lengths with grey 0.5 and give "
+                "the end of each as the coordinate t_end (sample), in s",
             )
         )
 
 
 def check_state(state: NDArray[np.floating], tables: Tables) -> None:
-    """Raise if a given state (model, sample, cell) has NaN or infinity where there are cells; says where."""
-    wrong = ~np.isfinite(state)
-    if wrong.any():
-        cell_type, column = (axis[wrong.any(axis=(0, 1))] for axis in np.nonzero(cell_presence(tables)))
+    """Raise if a given state (model, sample, cell) has NaN or infinity; the message names the cells."""
+    is_wrong = ~np.isfinite(state)
+    if is_wrong.any():
+        cell_type, column = (axis[is_wrong.any(axis=(0, 1))] for axis in np.nonzero(cell_presence(tables)))
         names = list(dict.fromkeys(tables.names[position] for position in cell_type))
-        few = ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])
+        first_names = ", ".join([*names[:5], *(["…"] if len(names) > 5 else [])])
         raise schema.SchemaError(
             Problem(
-                f"expected a finite initial state, got NaN or infinity in {int(wrong.sum())} of {wrong.size} "
-                f"potentials, in the cell types {few}, first in {names[0]} at column {column[0]}",
-                "give the state of all cells, such as responses with record='all' at one time before any sample's end",
+                f"expected a finite initial state, got NaN or infinity in {int(is_wrong.sum())} of {is_wrong.size} "
+                f"potentials, in the cell types {first_names}, first in {names[0]} at column {column[0]}",
+                "give the state of all cells, e.g. responses with record='all' at a time before any sample ends",
             )
         )
 
@@ -77,22 +77,22 @@ def _integrate(
     block: Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
 ) -> base.EngineResult:
     engine, network = ENGINES[block.engine], compile_network(block.tables)
-    with _all_threads() if engine.is_exclusive else nullcontext():
+    with _exclusive_torch_threads() if engine.is_exclusive else nullcontext():
         return engine.load()(network, parameters, stimulus, block.dt, device=block.device, **options)
 
 
 @contextmanager
-def _all_threads() -> Iterator[None]:
-    """Tasks take turns with torch, which uses all threads of the process by itself; the stencil's share a pool."""
+def _exclusive_torch_threads() -> Iterator[None]:
+    """Give one task at a time all threads of the process, since torch parallelises within a task."""
     import torch
 
-    with _one_at_a_time:
-        before = torch.get_num_threads()
+    with _torch_threads_lock:
+        n_threads_before = torch.get_num_threads()
         torch.set_num_threads(base.n_threads())
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(n_threads_before)
 
 
 def steady_state(block: Block, parameters: base.Parameters) -> NDArray[np.floating]:
@@ -111,8 +111,8 @@ def run_block(
 ) -> NDArray[np.float32]:
     """Responses (model 1, sample, time, cell_type, column) of one model to some samples.
 
-    After its first ``n_frames`` (sample,) a sample is over: its responses are NaN, and frames after the longest
-    sample of the block are not computed.
+    A sample ends after its first ``n_frames`` (sample,); its later responses are NaN. Frames after the end of the
+    longest sample of the block are not computed.
     """
     stimulus = np.asarray(stimulus, dtype=np.float32)
     check_finite(stimulus)
@@ -122,33 +122,36 @@ def run_block(
     if n_frames is not None:
         stimulus, frames = stimulus[:, : n_frames.max()], frames[frames < n_frames.max()]
     if block.start == "fade_in":
-        lead = base.fade_in(stimulus[:, 0], block.dt)
-        stimulus, frames = np.concatenate([lead, stimulus], axis=1), frames + lead.shape[1]
-    wanted = cell_index(block.tables)[np.ix_(block.recorded.cell_types, block.recorded.columns)]
-    result = _integrate(block, parameters, stimulus, state=state, cells=wanted.ravel(), frames=frames)
-    responses = result.responses.astype(np.float32, copy=False).reshape(*result.responses.shape[:-1], *wanted.shape)
+        ramp = base.fade_in(stimulus[:, 0], block.dt)
+        stimulus, frames = np.concatenate([ramp, stimulus], axis=1), frames + ramp.shape[1]
+    cells = cell_index(block.tables)[np.ix_(block.recorded.cell_types, block.recorded.columns)]
+    result = _integrate(block, parameters, stimulus, state=state, cells=cells.ravel(), frames=frames)
+    responses = result.responses.astype(np.float32, copy=False).reshape(*result.responses.shape[:-1], *cells.shape)
     largest = np.abs(result.state).max()
     if n_frames is not None:
-        responses = _cut(responses, block.recorded.frames, n_frames)
-        # What became of a sample after its end does not count.
-        ran_to_its_end = result.state[:, n_frames == n_frames.max()]
-        largest = np.max([np.abs(ran_to_its_end).max(), np.nanmax(np.abs(responses), initial=0)])
+        responses = _mask_ended(responses, block.recorded.frames, n_frames)
+        # Ignore what a sample does after its end.
+        last_state = result.state[:, n_frames == n_frames.max()]
+        largest = np.max([np.abs(last_state).max(), np.nanmax(np.abs(responses), initial=0)])
     if not largest <= DIVERGED:
         raise DivergedError(
             Problem(
                 f"responses of model {model_name} grow without bound (to {largest:.3g}) with a step of "
                 f"{block.dt:.4g} s",
-                "if a smaller one, fx.resample(rendering, dt=...), does not help, the network itself is unstable",
-                "if a smaller one, --dt, does not help, the network itself is unstable",
+                "try a smaller step with fx.resample(rendering, dt=...); if that does not help, the network itself is "
+                "unstable",
+                "try a smaller step with --dt; if that does not help, the network itself is unstable",
             )
         )
     return responses
 
 
-def _cut(responses: NDArray[np.float32], frames: NDArray[np.int64], n_frames: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Responses over all recorded frames, NaN from the end of each sample on."""
-    whole = np.full((*responses.shape[:2], len(frames), *responses.shape[3:]), np.nan, np.float32)
-    whole[:, :, : responses.shape[2]] = responses
+def _mask_ended(
+    responses: NDArray[np.float32], frames: NDArray[np.int64], n_frames: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Responses at all recorded frames, NaN after the end of each sample."""
+    masked = np.full((*responses.shape[:2], len(frames), *responses.shape[3:]), np.nan, np.float32)
+    masked[:, :, : responses.shape[2]] = responses
     for sample, end in enumerate(n_frames):
-        whole[:, sample, frames >= end] = np.nan
-    return whole
+        masked[:, sample, frames >= end] = np.nan
+    return masked

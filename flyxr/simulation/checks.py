@@ -1,4 +1,4 @@
-"""A simulation checked and resolved by position, of which nothing is computed."""
+"""Check the inputs of a simulation and resolve labels to positions, without computing anything."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LARGEST_DT = 1 / 50
-"""Step, s, above which responses are no longer close to those of smaller steps (flyvis warns there too)."""
+"""Step, s, above which responses depend on the step (flyvis warns there too)."""
 INITIAL_STATES = ("fade_in", "steady_state", "rest")
 
 
 class Prepared(NamedTuple):
-    """A simulation that is checked and resolved by position, of which nothing is computed.
+    """A checked simulation, resolved to positions; nothing is computed yet.
 
-    ``parameters`` are in the order of the compiled connectome, ``state`` is (model or 1, sample or 1, cell) and None
-    where the simulation starts otherwise, ``n_frames`` (sample,) are the frames before the end of each sample and
-    None where all are of one length. ``labels`` are responses without ``response``, ``record`` is what is recorded in
-    words, and ``hashes`` are those of connectome and ensemble.
+    ``parameters`` are in the order of the compiled connectome. ``state`` is a given initial state (model or 1, sample
+    or 1, cell), else None. ``n_frames`` (sample,) is the number of frames before the end of each sample, None if all
+    samples are equally long. ``labels`` is the Dataset of responses without ``response``, ``record`` describes the
+    record for provenance, and ``hashes`` are those of connectome and ensemble.
     """
 
     luminance: xr.DataArray
@@ -52,7 +52,7 @@ class Prepared(NamedTuple):
 
     @property
     def recorded_shape(self) -> tuple[int, int, int]:
-        """Number of frames, cell types and columns that are recorded."""
+        """Number of recorded frames, cell types and columns."""
         recorded = self.block.recorded
         return len(recorded.frames), len(recorded.cell_types), len(recorded.columns)
 
@@ -68,7 +68,9 @@ def prepare(
     device: str = "auto",
     stacklevel: int = 2,
 ) -> Prepared:
-    """Check and resolve a simulation; arguments, errors and warnings are those of :func:`simulate`.
+    """Check a simulation and resolve it to positions.
+
+    Arguments, errors and warnings are those of :func:`simulate`.
 
     Examples
     --------
@@ -80,16 +82,16 @@ def prepare(
     rendering = schema.validate(rendering, "rendering")
     ensemble = schema.in_memory(schema.validate(ensemble, "ensemble"))
     connectome = connectomes.find_connectome(ensemble.attrs, connectome, stacklevel=stacklevel + 1)
-    plain = tables(connectome)
-    _check_fit(rendering, ensemble, connectome, plain)
+    connectome_tables = tables(connectome)
+    _check_fit(rendering, ensemble, connectome, connectome_tables)
     parameters = engine_parameters(ensemble, connectome)
     dt = schema.time_step(rendering)
     if dt > LARGEST_DT * (1 + 1e-6):
         warnings.warn(
             FlyxrWarning(
                 Problem(
-                    f"the integration step of {dt:.4g} s is above 1/50 s: responses lose accuracy, may oscillate or "
-                    "diverge, and the published models were trained with 1/50 s",
+                    f"the integration step of {dt:.4g} s is above 1/50 s: responses are less accurate and may "
+                    "oscillate or diverge; the published models were trained with 1/50 s",
                     "use fx.resample(rendering, dt=1/100)",
                     "add --dt 0.01",
                 )
@@ -101,27 +103,27 @@ def prepare(
     if isinstance(initial_state, str) and start not in INITIAL_STATES:
         names = ", ".join(map(repr, INITIAL_STATES))
         raise InputError(f"expected initial_state {names} or a state, got {start!r}")
-    state = None if isinstance(initial_state, str) else _state(initial_state, rendering, ensemble, connectome)
+    state = None if isinstance(initial_state, str) else _align_state(initial_state, rendering, ensemble, connectome)
     if state is not None and state.chunks is None:
-        check_state(state.values, plain)
-    block = Block(plain, dt, start, recorded, *choose_engine(engine, device))
+        check_state(state.values, connectome_tables)
+    block = Block(connectome_tables, dt, start, recorded, *choose_engine(engine, device))
 
     luminance = rendering["luminance"]
     if luminance.chunks is None:
         check_finite(luminance.values)
     hashes = {
-        "connectome": plain.digest,
+        "connectome": connectome_tables.digest,
         "ensemble": identity.combine(identity.model_hashes(parameters)),
     }
-    kept = rendering[["luminance"]].isel(time=recorded.frames, column=recorded.columns)
-    labels = kept.assign(luminance=kept["luminance"].astype(np.float32)).assign_coords(
+    shown = rendering[["luminance"]].isel(time=recorded.frames, column=recorded.columns)
+    labels = shown.assign(luminance=shown["luminance"].astype(np.float32)).assign_coords(
         {name: coord for name, coord in ensemble.coords.items() if coord.dims == ("model",)}
         | {"cell_type": connectome["cell_type"].values[recorded.cell_types]}
     )
     labels.attrs = {
         **{name: ensemble.attrs[name] for name in ("trained",) if name in ensemble.attrs},
-        "connectome": plain.digest,
-        "extent": plain.extent,
+        "connectome": connectome_tables.digest,
+        "extent": connectome_tables.extent,
         provenance.ATTR: rendering.attrs.get(provenance.ATTR, "[]"),
     }
     return Prepared(
@@ -136,59 +138,56 @@ def prepare(
     )
 
 
-def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset, plain: Tables) -> None:
+def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset, connectome_tables: Tables) -> None:
     problems: list[str | Problem] = []
     extent = hexgrid.extent_of(rendering.sizes["column"])
-    if extent != plain.extent:
+    if extent != connectome_tables.extent:
         problems.append(
             Problem(
-                f"expected a rendering at the connectome's extent {plain.extent}, got {rendering.sizes['column']} "
-                f"columns (extent {extent})",
-                f"render with fx.BoxEye(extent={plain.extent}), or simulate a smaller lattice with "
+                f"expected a rendering at the connectome's extent {connectome_tables.extent}, got "
+                f"{rendering.sizes['column']} columns (extent {extent})",
+                f"render with fx.BoxEye(extent={connectome_tables.extent}), or simulate a smaller lattice with "
                 f"connectome=fx.open_connectome(extent={extent})",
-                f"render with --extent {plain.extent}",
+                f"render with --extent {connectome_tables.extent}",
             )
         )
-    of_another = connectomes.mismatch(ensemble.attrs, connectome)
-    problems += of_another or _lacking(ensemble, connectome, plain)
-    for name, least in (("bias", -np.inf), ("time_constant", 0), ("synapse_strength", -np.inf)):
+    mismatch = connectomes.mismatch(ensemble.attrs, connectome)
+    problems += mismatch or _parameter_problems(ensemble, connectome, connectome_tables)
+    for name, lower_bound in (("bias", -np.inf), ("time_constant", 0), ("synapse_strength", -np.inf)):
         values = ensemble[name].values
-        wrong = ~np.isfinite(values) | (values <= least)
-        if wrong.any():
-            models = ensemble["model_name"].values[wrong.any(axis=1)].tolist()
+        is_wrong = ~np.isfinite(values) | (values <= lower_bound)
+        if is_wrong.any():
+            models = ensemble["model_name"].values[is_wrong.any(axis=1)].tolist()
             problems.append(
                 Problem(
-                    f"expected '{name}' finite{' and above 0' if least == 0 else ''}, got {values[wrong][0]} "
+                    f"expected '{name}' finite{' and above 0' if lower_bound == 0 else ''}, got {values[is_wrong][0]} "
                     f"in {len(models)} models, first {models[0]}",
-                    "drop these models or mend the parameters",
+                    "drop these models or correct their parameters",
                 )
             )
     raise_problems(schema.SchemaError, "rendering, ensemble and connectome do not fit together", problems)
 
 
-def _lacking(ensemble: xr.Dataset, connectome: xr.Dataset, plain: Tables) -> list[str | Problem]:
-    """Cell types and pairs of the connectome that the ensemble has no parameters of, or several."""
+def _parameter_problems(ensemble: xr.Dataset, connectome: xr.Dataset, connectome_tables: Tables) -> list[str | Problem]:
+    """Cell types and pairs of the connectome whose parameters are missing or duplicated in the ensemble."""
     problems: list[str | Problem] = []
-    types = set(connectome["cell_type"].values) - set(ensemble["cell_type"].values)
-    if types:
-        problems.append(
-            Problem(f"expected parameters of all cell types, got none of {sorted(types)}", "keep the whole ensemble")
-        )
-    needed, given = _pairs(connectome).take(compile_network(plain).pairs), _pairs(ensemble)
-    lacking = needed.difference(given)
-    if not given.is_unique:
-        problems.append(f"expected each pair once, got twice {given[given.duplicated()][:3].tolist()}")
-    if len(lacking):
-        problems.append(
-            Problem(
-                f"expected strengths of all {len(needed)} pairs, got none of {lacking[:3].tolist()}", "keep all pairs"
-            )
-        )
+    missing_types = set(connectome["cell_type"].values) - set(ensemble["cell_type"].values)
+    if missing_types:
+        text = f"expected parameters of all cell types, got none of {sorted(missing_types)}"
+        problems.append(Problem(text, "keep the whole ensemble"))
+    required, available = _pairs(connectome).take(compile_network(connectome_tables).pairs), _pairs(ensemble)
+    missing_pairs = required.difference(available)
+    if not available.is_unique:
+        duplicates = available[available.duplicated()][:3].tolist()
+        problems.append(f"expected each pair once, got duplicates of {duplicates}")
+    if len(missing_pairs):
+        text = f"expected strengths of all {len(required)} pairs, got none of {missing_pairs[:3].tolist()}"
+        problems.append(Problem(text, "keep all pairs"))
     return problems
 
 
 def engine_parameters(ensemble: xr.Dataset, connectome: xr.Dataset) -> base.Parameters:
-    """Parameters in the order of the compiled connectome, matched by label: what engines take.
+    """Parameters as engines take them: in the order of the compiled connectome, matched by label.
 
     Examples
     --------
@@ -196,12 +195,12 @@ def engine_parameters(ensemble: xr.Dataset, connectome: xr.Dataset) -> base.Para
     >>> engine_parameters(sample_ensemble(2, seed=0), connectomes.open_connectome()).synapse_strength.shape
     (2, 604)
     """
-    of_type = ensemble.indexes["cell_type"].get_indexer(connectome.indexes["cell_type"])
-    of_pair = _pairs(ensemble).get_indexer(_pairs(connectome).take(compile_network(connectome).pairs))
+    types = ensemble.indexes["cell_type"].get_indexer(connectome.indexes["cell_type"])
+    pairs = _pairs(ensemble).get_indexer(_pairs(connectome).take(compile_network(connectome).pairs))
     return base.Parameters(
-        ensemble["bias"].values[:, of_type],
-        ensemble["time_constant"].values[:, of_type],
-        ensemble["synapse_strength"].values[:, of_pair],
+        ensemble["bias"].values[:, types],
+        ensemble["time_constant"].values[:, types],
+        ensemble["synapse_strength"].values[:, pairs],
     )
 
 
@@ -210,11 +209,11 @@ def _pairs(dataset: xr.Dataset) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([dataset["source"].values, dataset["target"].values])
 
 
-def _state(
-    given: xr.Dataset | xr.DataArray, rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset
+def _align_state(
+    initial_state: xr.Dataset | xr.DataArray, rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset
 ) -> xr.DataArray:
-    """A given state over (model or 1, sample or 1, cell), in the network's order of cells."""
-    array = given["response"] if isinstance(given, xr.Dataset) else given
+    """Given state (model or 1, sample or 1, cell), with cells in the order of the network."""
+    array = initial_state["response"] if isinstance(initial_state, xr.Dataset) else initial_state
     problems: list[str | Problem] = []
     if not {"cell_type", "column"} <= set(array.dims) <= {"model", "sample", "cell_type", "column"}:
         problems.append(
@@ -224,10 +223,10 @@ def _state(
             )
         )
     else:
-        array, wrong = _in_lattice_order(array, rendering.sizes["column"])
-        problems += wrong
+        array, column_problems = _sort_columns(array, rendering.sizes["column"])
+        problems += column_problems
     raise_problems(schema.SchemaError, "the initial state does not fit", problems)
-    # A model or sample that was selected is the state of all.
+    # The state of one selected model or sample applies to all of them.
     array = array.drop_vars([name for name in ("model", "sample") if name in array.coords and name not in array.dims])
     like = xr.Dataset(coords={"model": ensemble["model"], "sample": rendering["sample"]})
     like = like.assign_coords(cell_type=connectome["cell_type"])
@@ -239,19 +238,19 @@ def _state(
     return flat.isel(cell=np.flatnonzero(cell_presence(connectome).ravel()))
 
 
-def _in_lattice_order(array: xr.DataArray, n_columns: int) -> tuple[xr.DataArray, list[str | Problem]]:
-    """The same with the columns of a lattice, found by u and v or by label, in order."""
-    place, problems = lattice_columns(array, n_columns)
-    taken = np.flatnonzero(place >= 0)
-    order = taken[np.argsort(place[taken], kind="stable")]
+def _sort_columns(array: xr.DataArray, n_columns: int) -> tuple[xr.DataArray, list[str | Problem]]:
+    """Select the columns of a lattice in its order, and list what is wrong with them."""
+    index, problems = lattice_columns(array, n_columns)
+    inside = np.flatnonzero(index >= 0)
+    order = inside[np.argsort(index[inside], kind="stable")]
     has_axes = {"u", "v"} <= set(array.coords)
     if not problems and (
-        not np.array_equal(place[order], np.arange(n_columns)) or (not has_axes and array.sizes["column"] != n_columns)
+        not np.array_equal(index[order], np.arange(n_columns)) or (not has_axes and array.sizes["column"] != n_columns)
     ):
         text = f"expected a state in each of the {n_columns} columns once, got {array.sizes['column']} columns, "
-        text += f"{np.unique(place[taken]).size} of them in the lattice"
-        way = "give the state of all columns, with u and v if it is of a larger lattice"
-        problems = [*problems, Problem(text, way)]
+        text += f"{np.unique(index[inside]).size} of them in the lattice"
+        hint = "give the state of all columns, with u and v if its lattice is larger"
+        problems = [*problems, Problem(text, hint)]
     return array.isel(column=order), problems
 
 
@@ -261,7 +260,7 @@ def parameters_of(prepared: Prepared, model: int) -> base.Parameters:
 
 
 def state_of(prepared: Prepared, model: int, samples: slice) -> Any:
-    """Given state of one model and some samples, by position; lazy if it was given so, None if there is none."""
+    """Given initial state of one model and some samples, by position; lazy if given so, None if there is none."""
     state = prepared.state
     if state is None:
         return None
@@ -272,7 +271,7 @@ def state_of(prepared: Prepared, model: int, samples: slice) -> Any:
 
 
 def bytes_per_sample(prepared: Prepared, copies: int = 2) -> int:
-    """Memory that one sample of a block takes, byte: so many copies of what is recorded, states, and stimulus."""
+    """Memory of one sample of a block, bytes: copies of its recorded responses, its states and its stimulus."""
     frames, n_columns = prepared.luminance.sizes["time"], prepared.luminance.sizes["column"]
     if prepared.block.start == "fade_in":
         frames += base.n_frames(base.FADE_IN, prepared.block.dt)

@@ -1,4 +1,4 @@
-"""A simulation as a lazy Dataset: one dask task for each model and block of samples."""
+"""A simulation as a lazy Dataset, with one dask task per model and block of samples."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from flyxr.simulation.record import Record
 
 BLOCK_BYTES = 256 * 2**20
-"""Memory that a block's responses and buffers may take, byte."""
+"""Limit for the responses and buffers of a block, bytes."""
 BLOCK_SAMPLES = 64
-"""Samples of a block at most: more make a step no cheaper."""
+"""Limit for the samples of a block; with more of them a step is no cheaper per sample."""
 RESPONSE_DIMS = ("model", "sample", "time", "cell_type", "column")
 PACKAGES = ("numpy", "xarray", "dask", "torch")
-"""Packages whose versions are noted with responses."""
+"""Packages whose versions are recorded with responses."""
 
 
 def simulate(
@@ -44,54 +44,55 @@ def simulate(
     ----------
     rendering
         ``luminance`` (sample, time, column); its time step is the integration step, see :func:`flyxr.resample`.
-        With the coordinate ``t_end`` (sample), s, a sample is over at that time: responses after it are NaN.
+        With the coordinate ``t_end`` (sample), s, a sample ends at that time: later responses are NaN.
     ensemble
         Parameters of models.
     initial_state
-        ``"fade_in"``: one second in which the first frame's contrast grows from 0 to 1 around grey, from rest.
-        ``"steady_state"``: one second of grey 0.5, from rest, computed once a model. ``"rest"``: the potential is
-        the bias. Or a state: ``response`` over (cell_type, column) and, where it differs between them, over model
-        and sample, such as ``responses.isel(time=-1)``.
+        ``"fade_in"``: one second, from rest, in which the contrast of the first frame grows from 0 to 1 around grey.
+        ``"steady_state"``: one second of grey 0.5, from rest, computed once per model. ``"rest"``: the potential is
+        the bias. Or a state such as ``responses.isel(time=-1)``: ``response`` over (cell_type, column), and over
+        model and sample if it differs between them.
     record
         ``"all"``; ``"central"``, the column u = v = 0; cell types, as names or glob patterns; or a
         :class:`flyxr.Record` or a dict with any of ``"cell_type"`` (names), ``"column"`` (labels, or ``"central"``) and
-        ``"time"`` (a slice in s, its step in frames). Only what is recorded is held in memory.
+        ``"time"`` (a slice in s, its step in frames). Nothing else is held in memory.
     connectome
-        The connectome of the models; without it the one that the ensemble says it is of, which the package brings or
-        :func:`flyxr.open_connectome` has opened.
+        The connectome of the models; default: the one that the ensemble names, if the package contains it or
+        :func:`flyxr.open_connectome` has opened it.
     engine
         ``"auto"``, ``"stencil"`` (numba, float32, CPU), ``"sparse"`` (torch, float32, CPU or GPU) or ``"reference"``
         (NumPy, float64 inside, slow); see ``docs/engines.md``.
     device
-        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … .
+        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … .
 
     Returns
     -------
     Dataset
         ``response`` (model, sample, time, cell_type, column), float32, NaN where a type has no cell, and
-        ``luminance`` (sample, time, column) beside it. A response is the state after its frame. One dask task
-        computes a block of one model and some samples; selecting one model computes one model.
+        ``luminance`` (sample, time, column). A response is the state after its frame. One dask task computes a block
+        of one model and some samples, so that selecting one model computes that model alone. A block has at most as
+        many samples as the largest chunk of a lazy rendering.
 
     Raises
     ------
     SchemaError
-        If rendering or ensemble do not fit the schema, or each other, or the connectome.
+        If rendering or ensemble do not fit the schema, each other, or the connectome.
     UnknownCellTypeError
         If ``record`` names unknown cell types.
     ConnectomeError
-        If the ensemble is of a connectome that has not been opened.
+        If the ensemble names a connectome that has not been opened.
     DivergedError
-        On computing, if responses grow without bound, as they do when a step is unstable.
+        When computed, if responses grow without bound, as they do if the step is unstable.
 
     Warns
     -----
     FlyxrWarning
-        A UserWarning. If the step is above 1/50 s, or the ensemble does not say which connectome it is of.
+        A UserWarning. If the step is above 1/50 s, or the ensemble does not name its connectome.
 
     Notes
     -----
     Passive point neurons with instantaneous graded synapses, explicit Euler (Lappalainen et al. 2024, Methods;
-    flyvis ``Network.simulate``). Synapse strengths are taken as they are: a negative one inverts the sign.
+    flyvis ``Network.simulate``). Synapse strengths are not clipped: a negative one inverts the sign.
 
     Examples
     --------
@@ -120,14 +121,14 @@ def simulate(
         "engine": block.engine,
         "device": block.device,
     }
-    lazy = identity.token(prepared.luminance)
-    stimulus = {} if lazy else {"stimulus": _stimulus_hash(prepared)}
+    stimulus_token = identity.token(prepared.luminance)
+    stimulus_hash = {} if stimulus_token else {"stimulus": _stimulus_hash(prepared)}
     responses = provenance.add(
-        prepared.labels.assign(response=(RESPONSE_DIMS, _graph(prepared))),
+        prepared.labels.assign(response=(RESPONSE_DIMS, response_array(prepared))),
         "simulate",
         arguments,
-        hashes={**prepared.hashes, **stimulus},
-        tokens={"stimulus": lazy} if lazy else None,
+        hashes={**prepared.hashes, **stimulus_hash},
+        tokens={"stimulus": stimulus_token} if stimulus_token else None,
         packages=PACKAGES,
     )
     return schema.annotate(responses, "responses")
@@ -139,46 +140,64 @@ def _stimulus_hash(prepared: Prepared) -> str:
     return identity.stimulus_hash(hashes, luminance["time"].values)
 
 
-def _graph(prepared: Prepared) -> Any:
-    """Dask array of responses: one delayed task for each model and block of samples."""
+def response_array(prepared: Prepared, *, max_samples: int = BLOCK_SAMPLES, max_bytes: int = BLOCK_BYTES) -> Any:
+    """Dask array of responses, with one delayed task per model and block of samples.
+
+    Parameters
+    ----------
+    prepared
+        The simulation.
+    max_samples, max_bytes
+        As in :func:`block_size`.
+    """
     import dask.array as da
     from dask.base import tokenize
     from dask.delayed import delayed
 
-    luminance, block, state = prepared.luminance, prepared.block, prepared.state
+    luminance, block = prepared.luminance, prepared.block
     n_samples, shape = luminance.sizes["sample"], prepared.recorded_shape
-    size = _block_samples(prepared)
-    if luminance.chunks is not None:
-        size = min(size, max(luminance.chunks[0]))
+    size = block_size(prepared, max_samples=max_samples, max_bytes=max_bytes)
     samples = luminance.data if luminance.chunks is not None else da.from_array(luminance.values, chunks=-1)
-    stimulus = samples.rechunk((size, -1, -1)).to_delayed().ravel()
+    stimuli = samples.rechunk((size, -1, -1)).to_delayed().ravel()
     starts = range(0, n_samples, size)
 
-    shared = delayed(block, name=f"block-{tokenize(block, prepared.hashes)}", traverse=False)
+    shared_block = delayed(block, name=f"block-{tokenize(block, prepared.hashes)}", traverse=False)
     run = delayed(run_block, pure=True, traverse=False)
     models = []
     for model, name in enumerate(prepared.model_names):
-        of_model = parameters_of(prepared, model)
-        start = None
-        if prepared.block.start == "steady_state":
-            start = delayed(steady_state, pure=True, traverse=False)(shared, of_model)
+        parameters = parameters_of(prepared, model)
+        state = None
+        if block.start == "steady_state":
+            state = delayed(steady_state, pure=True, traverse=False)(shared_block, parameters)
         blocks = []
-        for first, luminance_block in zip(starts, stimulus, strict=True):
-            n = min(size, n_samples - first)
-            if state is not None:
-                start = state_of(prepared, model, slice(first, first + n))
-            n_frames = None if prepared.n_frames is None else prepared.n_frames[first : first + n]
-            task = run(shared, of_model, luminance_block, start, name, n_frames)
+        for start, stimulus in zip(starts, stimuli, strict=True):
+            n = min(size, n_samples - start)
+            if prepared.state is not None:
+                state = state_of(prepared, model, slice(start, start + n))
+            n_frames = None if prepared.n_frames is None else prepared.n_frames[start : start + n]
+            task = run(shared_block, parameters, stimulus, state, name, n_frames)
             blocks.append(da.from_delayed(task, (1, n, *shape), np.float32))
         models.append(da.concatenate(blocks, axis=1))
     return da.concatenate(models, axis=0) if len(models) > 1 else models[0]
 
 
-def _block_samples(prepared: Prepared) -> int:
-    """Samples of a block, from the memory that it may take; at least one, and about as many in each block."""
-    n_samples = prepared.luminance.sizes["sample"]
-    most = int(np.clip(BLOCK_BYTES // bytes_per_sample(prepared), 1, min(BLOCK_SAMPLES, n_samples)))
-    even = math.ceil(n_samples / math.ceil(n_samples / most))
-    n_side_by_side = ENGINES[prepared.block.engine].batch_size
-    whole = -(-even // n_side_by_side) * n_side_by_side
-    return whole if whole <= most else even
+def block_size(prepared: Prepared, *, max_samples: int = BLOCK_SAMPLES, max_bytes: int = BLOCK_BYTES) -> int:
+    """Number of samples per block: at least one, and about equal in all blocks.
+
+    Parameters
+    ----------
+    prepared
+        The simulation.
+    max_samples
+        Limit for the samples of a block.
+    max_bytes
+        Limit for the memory of a block. The largest chunk of a lazy rendering is a limit as well.
+    """
+    luminance = prepared.luminance
+    n_samples = luminance.sizes["sample"]
+    limit = int(np.clip(max_bytes // bytes_per_sample(prepared), 1, min(max_samples, n_samples)))
+    even = math.ceil(n_samples / math.ceil(n_samples / limit))
+    batch_size = ENGINES[prepared.block.engine].batch_size
+    multiple = -(-even // batch_size) * batch_size
+    size = multiple if multiple <= limit else even
+    return size if luminance.chunks is None else min(size, max(luminance.chunks[0]))

@@ -1,4 +1,4 @@
-"""What is recorded of a simulation: cell types, columns and times, as people write them and by position."""
+"""The record of a simulation: cell types, columns and times, as users write them and as positions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CENTRAL = "central"
 
 
 class Recorded(NamedTuple):
-    """What is recorded, by position: cell types, columns and frames."""
+    """Positions of the recorded cell types, columns and frames."""
 
     cell_types: NDArray[np.int64]
     columns: NDArray[np.int64]
@@ -32,23 +32,23 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """What to record of a simulation; only that is ever held in memory or written.
+    """What to record of a simulation; nothing else is held in memory or written.
 
     Parameters
     ----------
     cell_type
-        Names or glob patterns such as ``"T4*"``, in any iterable; without it all cell types. The order is kept, and
-        a type that is named twice is recorded once.
+        Names or glob patterns such as ``"T4*"``, in any iterable; default: all cell types. The order is kept and
+        duplicates are dropped.
     column
-        Labels of columns in any iterable, or ``"central"`` for the column u = v = 0; without it all. As they are
-        ordered, each once.
+        Labels of columns in any iterable, or ``"central"`` for the column u = v = 0; default: all columns. The order
+        is kept and duplicates are dropped.
     time
-        A slice in s, both ends included, its step in frames, from 1 up; without it all frames.
+        A slice in s with both ends included and its step in frames, at least 1; default: all frames.
 
     Raises
     ------
     InputError
-        A ValueError. If something is named that cannot be recorded, or nothing is left to record.
+        A ValueError. If something cannot be recorded, or nothing is selected.
 
     Examples
     --------
@@ -66,45 +66,45 @@ class Record:
         object.__setattr__(self, "time", _time(self.time))
 
     @classmethod
-    def take(cls, given: Any) -> Record:
-        """Record that text, names, or a mapping stand for.
+    def take(cls, value: Any) -> Record:
+        """Convert text, names or a mapping to a record.
 
         Raises
         ------
         InputError
-            A ValueError. If it stands for none.
+            A ValueError. If the argument has no such form.
 
         Examples
         --------
         >>> Record.take("central").column, Record.take(name for name in ("T4c", "L1")).cell_type
         ('central', ('T4c', 'L1'))
         """
-        if isinstance(given, cls):
-            return given
-        if isinstance(given, str) and given in ("all", CENTRAL):
-            return cls() if given == "all" else cls(column=CENTRAL)
-        if isinstance(given, Mapping):
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str) and value in ("all", CENTRAL):
+            return cls() if value == "all" else cls(column=CENTRAL)
+        if isinstance(value, Mapping):
             known = ["cell_type", "column", "time"]
-            if not set(given) <= set(known):
-                unknown = sorted(map(str, set(given) - set(known)))
+            if not set(value) <= set(known):
+                unknown = sorted(map(str, set(value) - set(known)))
                 raise InputError(f"expected record with any of {known}, got {unknown}")
-            return cls(**given)
-        if isinstance(given, Iterable):
-            return cls(cell_type=given)
+            return cls(**value)
+        if isinstance(value, Iterable):
+            return cls(cell_type=value)
         raise InputError(
             f"expected record as 'all', 'central', names of cell types, or a dict or fx.Record with any of cell_type, "
-            f"column and time, got {given!r}"
+            f"column and time, got {value!r}"
         )
 
     def resolve(self, rendering: xr.Dataset, connectome: xr.Dataset) -> Recorded:
-        """Positions of what is recorded.
+        """Positions of the recorded cell types, columns and frames.
 
         Raises
         ------
         UnknownCellTypeError
             A KeyError. If names match no cell type.
         InputError
-            A ValueError. If columns are not there, or no time is within the rendering.
+            A ValueError. If the rendering lacks a column, or has no frame within the time.
         """
         available = connectome["cell_type"].values.tolist()
         names = available if self.cell_type is None else match_cell_types(self.cell_type, available)
@@ -116,16 +116,16 @@ class Record:
         else:
             columns = labels.get_indexer(list(self.column))
         if (columns < 0).any():
-            wrong = [column for column, place in zip(self.column, columns, strict=True) if place < 0]
-            known = f"from {labels.min()} to {labels.max()}"
-            raise InputError(f"expected columns in record {known}, or 'central', got {wrong[:5]}")
+            unknown = [label for label, position in zip(self.column, columns, strict=True) if position < 0]
+            bounds = f"from {labels.min()} to {labels.max()}"
+            raise InputError(f"expected columns in record {bounds}, or 'central', got {unknown[:5]}")
         tolerance = 1e-6 * schema.time_step(rendering)
-        within = np.ones(time.size, dtype=bool)
+        is_within = np.ones(time.size, dtype=bool)
         if self.time.start is not None:
-            within &= time >= self.time.start - tolerance
+            is_within &= time >= self.time.start - tolerance
         if self.time.stop is not None:
-            within &= time <= self.time.stop + tolerance
-        frames = np.flatnonzero(within)[:: self.time.step]
+            is_within &= time <= self.time.stop + tolerance
+        frames = np.flatnonzero(is_within)[:: self.time.step]
         if not frames.size:
             raise InputError(
                 f"record selects nothing: no frame from {self.time.start} s to {self.time.stop} s, time is from "
@@ -136,7 +136,7 @@ class Record:
 
 
 def describe(recorded: Recorded, rendering: xr.Dataset, connectome: xr.Dataset) -> dict[str, Any]:
-    """What is recorded, as provenance keeps it: labels, ``"all"`` for all; of the time, the first, last and step, s."""
+    """Describe a record for provenance: labels, or ``"all"``; for time, the first frame, the last and the step, s."""
     types, time = connectome["cell_type"].values, rendering["time"].values
     frames = time[recorded.frames]
     step = schema.time_step(rendering) * (int(np.diff(recorded.frames[:2])[0]) if frames.size > 1 else 1)
@@ -151,19 +151,19 @@ def describe(recorded: Recorded, rendering: xr.Dataset, connectome: xr.Dataset) 
     }
 
 
-def _items(given: Any) -> list[Any]:
-    """Plain Python values of anything that iterates over them, once."""
-    return [one.item() if hasattr(one, "item") else one for one in given]
+def _items(value: Any) -> list[Any]:
+    """Python values of an iterable, which is consumed once."""
+    return [item.item() if hasattr(item, "item") else item for item in value]
 
 
-def _names(given: Any) -> tuple[str, ...] | None:
-    if given is None:
+def _names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
         return None
-    if isinstance(given, str):
-        return (given,)
-    if not isinstance(given, Iterable):
-        raise InputError(f"expected cell types in record as names, got {given!r}")
-    names = _items(given)
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise InputError(f"expected cell types in record as names, got {value!r}")
+    names = _items(value)
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"expected cell types in record as names, got {names[:5]}")
     if not names:
@@ -171,27 +171,27 @@ def _names(given: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(names))
 
 
-def _columns(given: Any) -> tuple[int, ...] | str | None:
-    if given is None or (isinstance(given, str) and given == CENTRAL):
-        return given
-    items = _items(np.atleast_1d(given) if np.ndim(given) == 0 and not isinstance(given, Iterable) else given)
+def _columns(value: Any) -> tuple[int, ...] | str | None:
+    if value is None or (isinstance(value, str) and value == CENTRAL):
+        return value
+    items = _items(np.atleast_1d(value) if np.ndim(value) == 0 and not isinstance(value, Iterable) else value)
     columns = [_integer(item) for item in items]
     if None in columns:
-        raise InputError(f"expected columns in record as integers, or 'central', got {given!r}")
+        raise InputError(f"expected columns in record as integers, or 'central', got {value!r}")
     if not columns:
         raise InputError("record selects nothing: no columns are named")
     return tuple(column for column in dict.fromkeys(columns) if column is not None)
 
 
-def _time(given: Any) -> slice:
-    """Slice with ends as float, s, and a step in frames from 1 up."""
-    given = slice(None) if given is None else given
-    if isinstance(given, slice):
-        ends = tuple(None if end is None else _number(end) for end in (given.start, given.stop))
-        step = _integer(1 if given.step is None else given.step)
+def _time(value: Any) -> slice:
+    """Slice with its ends in s, as float, and its step in frames, at least 1."""
+    value = slice(None) if value is None else value
+    if isinstance(value, slice):
+        ends = tuple(None if end is None else _number(end) for end in (value.start, value.stop))
+        step = _integer(1 if value.step is None else value.step)
         if step is not None and step >= 1 and not any(end is not None and math.isnan(end) for end in ends):
             return slice(ends[0], ends[1], step)
-    raise InputError(f"expected record['time'] as a slice in s (its step in frames, from 1 up), got {given!r}")
+    raise InputError(f"expected record['time'] as a slice in s (its step in frames, at least 1), got {value!r}")
 
 
 def _integer(value: Any) -> int | None:
@@ -202,7 +202,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _number(value: Any) -> float:
-    """A number as float; NaN for what is none."""
+    """A number as float; NaN for anything else."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Measures of responses to classic stimuli, and how far they agree with experiments."""
+"""Measures of responses to classic stimuli, and their agreement with experiments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xarray as xr
 
 from flyxr import lazy, provenance, schema
 from flyxr.errors import FlyxrError, Problem
-from flyxr.tuning.base import take, unknown
+from flyxr.tuning.base import central_responses, is_unknown
 from flyxr.tuning.flashes import flash_response_index
 from flyxr.tuning.impulses import spatial_receptive_field, temporal_receptive_field
 from flyxr.tuning.known import agreement, known_tuning
@@ -37,28 +37,28 @@ if not TYPE_CHECKING:  # a type checker would take any name for public
 
 
 def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """Measures that the stimulus of the responses allows, each with its defaults.
+    """Compute all measures that the stimulus of the responses allows, with default arguments.
 
     Parameters
     ----------
     responses
-        Responses to flashes, to edges, bars or gratings that move, or to impulses: the coordinates on ``sample`` say
-        which.
+        Responses to flashes, to moving edges, bars or gratings, or to impulses, as identified by the coordinates on
+        ``sample``.
 
     Returns
     -------
     Dataset
-        To flashes ``flash_response_index``, of radius 6 or else the largest there is; to moving stimuli
-        ``direction_selectivity_index``, ``preferred_direction``, ``vector_length`` and ``tuning_curve``; to impulses
-        ``temporal_receptive_field`` and, if there are some in several columns, ``spatial_receptive_field``: the
-        measures of the stimulus in :data:`flyxr.schema.MEASURES`.
+        The measures of the stimulus in :data:`flyxr.schema.MEASURES`. For flashes ``flash_response_index``, of radius 6
+        or else the largest radius; for moving stimuli ``direction_selectivity_index``, ``preferred_direction``,
+        ``vector_length`` and ``tuning_curve``; for impulses ``temporal_receptive_field`` and, if there are impulses in
+        several columns, ``spatial_receptive_field``.
 
     Raises
     ------
     SchemaError
-        If the responses are to none of these, or to others as well.
+        If some of the responses are to other stimuli.
     InputError
-        As the measures.
+        As for the measures.
 
     Examples
     --------
@@ -69,47 +69,47 @@ def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> list(summary(edges).data_vars)
     ['direction_selectivity_index', 'preferred_direction', 'vector_length', 'tuning_curve']
     """
-    array = take(responses)
-    stimulus = _stimulus(array)
-    parts = [
+    array = central_responses(responses)
+    stimulus = _identify_stimulus(array)
+    measures = [
         getattr(sys.modules[__name__], measure.function)(responses)
         for measure in schema.MEASURES
         if measure.stimulus == stimulus
         and not any("sample" in variable.dims for variable in measure.variables)
         and (not measure.varied or any(np.unique(array[name].values).size > 1 for name in measure.varied))
     ]
-    merged = xr.merge(parts, compat="override", join="outer", combine_attrs="override")
-    return provenance.add(merged, "summary", {}, after=responses if isinstance(responses, xr.Dataset) else parts[0])
+    merged = xr.merge(measures, compat="override", join="outer", combine_attrs="override")
+    return provenance.add(merged, "summary", {}, after=responses if isinstance(responses, xr.Dataset) else measures[0])
 
 
-def _stimulus(array: xr.DataArray) -> schema.Stimulus:
-    """The stimulus that responses are to."""
-    found = {
-        stimulus: unknown(array, stimulus.coordinate)
+def _identify_stimulus(array: xr.DataArray) -> schema.Stimulus:
+    candidates = {
+        stimulus: is_unknown(array, stimulus.coordinate)
         for stimulus in schema.STIMULI
         if stimulus.coordinate in array.coords and "sample" in array[stimulus.coordinate].dims
     }
-    if found and not found[(last := list(found)[-1])].any():
+    if candidates and not candidates[(last := list(candidates)[-1])].any():
         return last
-    got = f"none of the coordinates {_listed([one.coordinate for one in schema.STIMULI], 'and')} on 'sample'"
-    if found:
-        got = f"samples whose {last.coordinate} is NaN ({int(found[last].sum())} of {array.sizes['sample']})"
-    text = f"expected responses to {_listed([one.name for one in schema.STIMULI], 'or')}, got {got}"
-    hint = f"simulate fx.stimuli.{_listed([f'{one.functions[0]}()' for one in schema.STIMULI], 'or')}"
-    raise schema.SchemaError(Problem(text, hint))
+    coordinates = _enumerate([stimulus.coordinate for stimulus in schema.STIMULI], "and")
+    got = f"none of the coordinates {coordinates} on 'sample'"
+    if candidates:
+        got = f"samples whose {last.coordinate} is NaN ({int(candidates[last].sum())} of {array.sizes['sample']})"
+    text = f"expected responses to {_enumerate([stimulus.name for stimulus in schema.STIMULI], 'or')}, got {got}"
+    functions = _enumerate([f"{stimulus.functions[0]}()" for stimulus in schema.STIMULI], "or")
+    raise schema.SchemaError(Problem(text, f"simulate fx.stimuli.{functions}"))
 
 
-def _listed(words: list[str], last: str) -> str:
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+def _enumerate(words: list[str], conjunction: str) -> str:
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
 def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
-    """How far each measure agrees with what experiments know, as far as they know it; see :func:`agreement`.
+    """Agreement of each measure with experiments, where they are known; see :func:`agreement`.
 
     Returns
     -------
     dict
-        A number for each model, by the name of the measure; empty if there is nothing to compare with.
+        Agreement (model) by the name of the measure; empty if no measure can be compared.
 
     Examples
     --------
@@ -118,14 +118,14 @@ def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
     >>> {name: round(value.item(), 3) for name, value in agreements(index).items()}
     {'flash_response_index': 0.961}
     """
-    found = {}
+    by_measure = {}
     for measure in schema.MEASURES:
         name = measure.variables[0].name
         if measure.compared is None or name not in measures:
             continue
         try:
             compared = agreement(measures[[name]])
-        except FlyxrError:  # too little is known of these cell types, or of what is known is there
+        except FlyxrError:  # too few of the known cell types, intensities or directions
             continue
-        found[name] = compared[measure.compared[1]]
-    return found
+        by_measure[name] = compared[measure.compared[1]]
+    return by_measure

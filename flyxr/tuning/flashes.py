@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LARGE_RADIUS = 6
-"""Radius, column, of the flashes that published indices are of."""
+"""Radius of the flashes of published indices, columns."""
 
 
 def flash_response_index(
@@ -30,28 +30,28 @@ def flash_response_index(
     Parameters
     ----------
     responses
-        Responses to flashes on grey, grey before and after, with the coordinates ``intensity``, ``radius`` (column)
-        and ``t_stim`` (s) on ``sample``.
+        Responses to flashes on grey, with grey before and after, and the coordinates ``intensity``, ``radius``
+        (columns) and ``t_stim`` (s) on ``sample``.
     radius
-        Which flashes, column; -1 are those of the whole field. Without it 6, or if there are none the largest.
+        Radius of the flashes, columns; -1 for the whole field. Default: 6, or else the largest radius.
     on_intensity, off_intensity
-        Luminance of the two flashes that are compared.
+        Luminance of the two flashes to compare.
     nonnegative
-        Shift the responses of a cell so that none is negative, by the magnitude of the least of both flashes. Without
-        it the index of a cell with negative responses may leave the range from -1 to 1.
+        Shift the responses of a cell so that none is negative, by the magnitude of the minimum over both flashes.
+        Otherwise the index of a cell with negative responses may leave the range from -1 to 1.
 
     Returns
     -------
     Dataset
-        ``flash_response_index`` (model, cell_type), from -1 (OFF only) to 1 (ON only); 0 for a cell that does not
-        respond at all.
+        ``flash_response_index`` (model, cell_type), from -1 (OFF only) to 1 (ON only); 0 for a cell without any
+        response.
 
     Raises
     ------
     SchemaError
-        If the responses are not those to flashes.
+        If the responses are not to flashes.
     InputError
-        If there are no flashes of this radius and these intensities, or several.
+        If there are no flashes, or several, of this radius and these intensities.
 
     Notes
     -----
@@ -72,29 +72,28 @@ def flash_response_index(
     >>> flash_response_index(flashes).flash_response_index.values
     array([0.5])
     """
-    array = base.take(responses, ("intensity", "radius", "t_stim"), schema.FLASHES)
+    array = base.central_responses(responses, ("intensity", "radius", "t_stim"), schema.FLASHES)
     if radius is None:
         radii = array["radius"].values
         radius = LARGE_RADIUS if LARGE_RADIUS in radii else float(radii.max())
-    flashes = {}
+    during_flash = {}
     for intensity in (on_intensity, off_intensity):
-        chosen = (array["radius"].values == radius) & np.isclose(array["intensity"].values, intensity)
-        if chosen.sum() != 1:
+        is_match = (array["radius"].values == radius) & np.isclose(array["intensity"].values, intensity)
+        if is_match.sum() != 1:
             pairs = zip(array["radius"].values.tolist(), array["intensity"].values.tolist(), strict=True)
-            text = f"expected one flash of radius {radius} and intensity {intensity}, got {chosen.sum()} "
+            text = f"expected one flash of radius {radius} and intensity {intensity}, got {is_match.sum()} "
             text += f"(radius, intensity: {sorted(set(pairs))})"
             hint = "choose radius=, on_intensity= and off_intensity= from these, and select one duration if there are "
             raise InputError(Problem(text, hint + "several"))
-        flash = array.isel(sample=int(np.flatnonzero(chosen)[0]))
-        # As in flyvis, the first frame after the flash counts and the one before it does not.
-        flash = flash.where(base.within(flash, 0.0, float(flash["t_stim"])))
-        flashes[intensity] = flash.drop_vars([name for name in flash.coords if not flash[name].dims])
-    on, off = flashes[on_intensity], flashes[off_intensity]
-    on_peak, off_peak = base.largest(on), base.largest(off)
+        flash = array.isel(sample=int(np.flatnonzero(is_match)[0]))
+        # quirk: the first frame after the flash counts, the last frame before it does not
+        flash = flash.where(base.is_within(flash, 0.0, float(flash["t_stim"])))
+        during_flash[intensity] = flash.drop_vars([name for name in flash.coords if not flash[name].dims])
+    on, off = during_flash[on_intensity], during_flash[off_intensity]
+    on_peak, off_peak = base.maximum(on), base.maximum(off)
     if nonnegative:
-        lowest = -np.maximum(base.largest(-on), base.largest(-off))
-        # As in flyvis, a minimum above 0 is added rather than subtracted; published values depend on it.
-        shift = abs(lowest)
+        lowest = -np.maximum(base.maximum(-on), base.maximum(-off))
+        shift = abs(lowest)  # quirk: a minimum above 0 is added, not subtracted; published values depend on it
         on_peak, off_peak = on_peak + shift, off_peak + shift
     total = on_peak + off_peak
     index = ((on_peak - off_peak) / total.where(total != 0)).fillna(0).where(total.notnull())

@@ -13,30 +13,30 @@ from flyxr.tuning import base
 if TYPE_CHECKING:
     import xarray as xr
 
-_DURATION = ("intensity", "t_stim")
+CONDITIONS = ("intensity", "t_stim")
 
 
 def temporal_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
-    """Course of each cell type's response to an impulse of light in its own column.
+    """Time course of each cell type's response to an impulse of light in its own column.
 
     Parameters
     ----------
     responses
-        Responses to impulses, with the coordinates ``intensity`` and ``t_stim`` (s) on ``sample``, ``u_impulse`` and
-        ``v_impulse`` too unless the whole field flashes, and frames before the onset.
+        Responses to impulses, with frames before the onset and the coordinates ``intensity`` and ``t_stim`` (s) on
+        ``sample``; also ``u_impulse`` and ``v_impulse``, except for flashes of the whole field.
 
     Returns
     -------
     Dataset
         ``temporal_receptive_field`` (model, cell_type, intensity, t_stim, time): the response to the impulse at
-        u = v = 0 (or of the whole field) minus its mean before onset.
+        u = v = 0, or of the whole field, minus its mean before the onset.
 
     Raises
     ------
     SchemaError
-        If the responses are not those to impulses, or have no frame before onset.
+        If the responses are not to impulses, or have no frame before the onset.
     InputError
-        If there is no impulse in the central column, or several of an intensity and duration.
+        If there is no impulse in the central column, or several of one intensity and duration.
 
     Notes
     -----
@@ -52,8 +52,8 @@ def temporal_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset
     >>> temporal_receptive_field(impulses).temporal_receptive_field.squeeze().values
     array([0., 2., 1.])
     """
-    array = _deviation(base.take(responses, _DURATION, schema.IMPULSES))
-    field = _central(array).transpose(..., *_DURATION, "time")
+    array = _subtract_baseline(base.central_responses(responses, CONDITIONS, schema.IMPULSES))
+    field = _central_impulse(array).transpose(..., *CONDITIONS, "time")
     return base.wrap({"temporal_receptive_field": field}, responses, "temporal_receptive_field", {})
 
 
@@ -63,29 +63,29 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     Parameters
     ----------
     responses
-        Responses to impulses in several columns, with the coordinates ``u_impulse``, ``v_impulse``, ``intensity`` and
-        ``t_stim`` (s) on ``sample``, and frames before the onset.
+        Responses to impulses in several columns, with frames before the onset and the coordinates ``u_impulse``,
+        ``v_impulse``, ``intensity`` and ``t_stim`` (s) on ``sample``.
 
     Returns
     -------
     Dataset
         ``spatial_receptive_field`` (model, cell_type, intensity, t_stim, column): the response to the impulse in each
-        column minus its mean before onset, at ``field_time`` (model, cell_type, intensity, t_stim), s, when the
-        response to the impulse at u = v = 0 deviates most. ``column``, ``u`` and ``v`` are those of the impulse, for
-        :func:`flyxr.viz.hexmap`.
+        column minus its mean before the onset. It is taken at ``field_time`` (model, cell_type, intensity, t_stim), s,
+        when the response to the impulse at u = v = 0 deviates most. ``column``, ``u`` and ``v`` are those of the
+        impulse, for :func:`flyxr.viz.hexmap`.
 
     Raises
     ------
     SchemaError
-        If the responses are not those to impulses, or have no frame before onset.
+        If the responses are not to impulses, or have no frame before the onset.
     InputError
-        If there is no impulse in the central column, or several in a column of an intensity and duration.
+        If there is no impulse in the central column, or several of one intensity and duration in a column.
 
     Notes
     -----
-    Lappalainen et al. 2024, Fig. 4d and Methods. Published fields were taken at the first local extremum of an
-    average over models; here each model has its own time, that of the largest deviation after onset, so that
-    ripples of rounding before the response cannot be taken for it.
+    Lappalainen et al. 2024, Fig. 4d and Methods. Published fields are taken at the first local extremum of an average
+    over models. Here each model has its own time, that of the largest deviation after the onset, so that rounding
+    errors before the response are not mistaken for it.
 
     Examples
     --------
@@ -97,55 +97,57 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> spatial_receptive_field(impulses).spatial_receptive_field.squeeze().values
     array([ 2. , -0.5])
     """
-    array = base.take(responses, ("u_impulse", "v_impulse", *_DURATION), schema.IMPULSES)
+    array = base.central_responses(responses, ("u_impulse", "v_impulse", *CONDITIONS), schema.IMPULSES)
     if "radius" in array.coords and (array["radius"].values == -1).any():
         raise schema.SchemaError(
             Problem(
-                "expected impulses in single columns, got some of the whole field (radius -1)",
-                "select the others with responses.isel(sample=responses.radius.values != -1)",
+                "expected impulses in single columns, got flashes of the whole field (radius -1)",
+                "select the impulses with responses.isel(sample=responses.radius.values != -1)",
             )
         )
-    array = _deviation(array)
+    array = _subtract_baseline(array)
     after = array.where(array["time"] >= -base.ROUNDING, drop=True)
-    size = abs(_central(after))
-    field_time = -base.largest(-after["time"], where=size == base.largest(size))
-    field_time = field_time.transpose(..., *_DURATION)
+    deviation = abs(_central_impulse(after))
+    field_time = -base.maximum(-after["time"], where=deviation == base.maximum(deviation))
+    field_time = field_time.transpose(..., *CONDITIONS)
 
     u, v = (after[name].values.astype(int) for name in ("u_impulse", "v_impulse"))
     extent = max(int(responses.attrs.get("extent", 0)), int(np.abs([u, v, u + v]).max()))
     column = hexgrid.column_index(u, v, extent)
-    placed = after.assign_coords(column=("sample", column)).drop_vars(["u_impulse", "v_impulse"])
-    course = base.by_condition(placed, [*_DURATION, "column"], schema.IMPULSES)
+    after = after.assign_coords(column=("sample", column)).drop_vars(["u_impulse", "v_impulse"])
+    course = base.unstack_conditions(after, [*CONDITIONS, "column"], schema.IMPULSES)
     columns = course["column"].values.astype(int)
     lattice = {name: ("column", values[columns]) for name, (_, values) in hexgrid.column_coords(extent).items()}
     course = course.assign_coords(lattice)
-    field = base.largest(course, where=course["time"] == field_time).transpose(..., *_DURATION, "column")
+    field = base.maximum(course, where=course["time"] == field_time).transpose(..., *CONDITIONS, "column")
     variables = {"spatial_receptive_field": field, "field_time": field_time}
     return base.wrap(variables, responses, "spatial_receptive_field", {})
 
 
-def _deviation(array: xr.DataArray) -> xr.DataArray:
-    """Responses minus their mean before onset."""
-    before = array["time"].values < -base.ROUNDING * schema.time_step(array.to_dataset())
-    if not before.any():
+def _subtract_baseline(array: xr.DataArray) -> xr.DataArray:
+    """Responses minus their mean before the onset."""
+    is_before = array["time"].values < -base.ROUNDING * schema.time_step(array.to_dataset())
+    if not is_before.any():
         raise schema.SchemaError(
             Problem(
                 f"expected frames before the onset at 0 s, got time from {float(array['time'][0]):g} s",
-                "a receptive field is measured from the response to grey; make the impulses with t_pre above 0, and "
-                "record it",
+                "make the impulses with t_pre above 0 and record these frames, since a receptive field is relative to "
+                "the response to grey",
             )
         )
-    return array - array.isel(time=before).mean("time")
+    return array - array.isel(time=is_before).mean("time")
 
 
-def _central(array: xr.DataArray) -> xr.DataArray:
+def _central_impulse(array: xr.DataArray) -> xr.DataArray:
     """Response to the impulse in the central column, or in the whole field, by intensity and duration."""
     names = [name for name in ("u_impulse", "v_impulse") if name in array.coords]
     if names:
-        middle = np.all([array[name].values == 0 for name in names], axis=0)
-        if not middle.any():
+        is_central = np.all([array[name].values == 0 for name in names], axis=0)
+        if not is_central.any():
             columns = sorted(set(zip(*(array[name].values.tolist() for name in names), strict=True)))
-            text = f"expected an impulse in the central column, u_impulse = v_impulse = 0, got them in {columns[:6]}"
-            raise InputError(Problem(text, "add one there"))
-        array = array.isel(sample=np.flatnonzero(middle)).drop_vars(names)
-    return base.by_condition(array, list(_DURATION), schema.IMPULSES)
+            text = (
+                f"expected an impulse in the central column, u_impulse = v_impulse = 0, got impulses in {columns[:6]}"
+            )
+            raise InputError(Problem(text, "add an impulse there"))
+        array = array.isel(sample=np.flatnonzero(is_central)).drop_vars(names)
+    return base.unstack_conditions(array, list(CONDITIONS), schema.IMPULSES)

@@ -1,4 +1,4 @@
-"""What experiments know about cell types, and how far models agree with it."""
+"""Tuning of cell types that is known from experiments, and the agreement of models with it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEWEST_TYPES = 3
-"""Cell types that a correlation is taken over, at least."""
+"""Least number of cell types, or directions, for a correlation."""
 
 
 def known_tuning() -> xr.Dataset:
-    """Tuning of cell types that experiments established.
+    """Tuning of cell types that is known from experiments.
 
     Returns
     -------
     Dataset
-        - ``polarity`` (cell_type): 1 for ON, -1 for OFF, NaN where it is not known
-        - ``direction_selective`` (cell_type): 1 or 0, NaN where it is not known
-        - ``preferred_direction`` (cell_type): degree, NaN where there is none
-        - ``tuning_curve`` (cell_type, angle): relative responses of T4 and T5 to moving edges, NaN for the others
-
-        with ``polarity_source``, ``direction_source`` and ``tuning_curve_source`` (cell_type), text.
+        - ``polarity`` (cell_type): 1 for ON, -1 for OFF, NaN if unknown
+        - ``direction_selective`` (cell_type): 1 or 0, NaN if unknown
+        - ``preferred_direction`` (cell_type): degrees, NaN if there is none
+        - ``tuning_curve`` (cell_type, angle): relative responses of T4 and T5 to moving edges, NaN for other types
+        - ``polarity_source``, ``direction_source`` and ``tuning_curve_source`` (cell_type): literature, text
 
     Notes
     -----
-    The entries are those that Lappalainen et al. 2024, Nature 634, 1132-1140, compare their models with, as flyvis
-    1.2.0 tabulates them; where the original literature of an entry is certain, the source names it. The angle 0 is
-    that of flyvis's moving stimuli.
+    The entries are those that Lappalainen et al. 2024, Nature 634, 1132-1140, compare their models with, as tabulated
+    in flyvis 1.2.0. The source names the original literature of an entry where it is certain. Angles are as in
+    flyvis's moving stimuli.
 
     Examples
     --------
@@ -67,9 +66,9 @@ def _known_tuning() -> xr.Dataset:
         variables[name] = (("cell_type",), cells[name].to_numpy(float), {"long_name": text, **units})
     for name in ("polarity_source", "direction_source"):
         variables[name] = (("cell_type",), cells[name].fillna("").to_numpy(object), {"long_name": "literature"})
-    measured = curves.notna().all(axis=1).to_numpy()
+    is_measured = curves.notna().all(axis=1).to_numpy()
     source = "Maisak et al. 2013, Nature 500, 212-216, Fig. 3g and h, as digitised in flyvis"
-    sources = np.where(measured, source, "").astype(object)
+    sources = np.where(is_measured, source, "").astype(object)
     variables["tuning_curve_source"] = (("cell_type",), sources, {"long_name": "literature"})
     curve = {"long_name": "response to edges moving in each direction, relative to the largest"}
     variables["tuning_curve"] = (("cell_type", "angle"), curves.to_numpy(float), curve)
@@ -81,39 +80,39 @@ def _known_tuning() -> xr.Dataset:
 
 
 def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dataset:
-    """How far a measure of each model agrees with what experiments know.
+    """Agreement of a measure of each model with experiments.
 
     Parameters
     ----------
     measure
-        What a function gave that :data:`flyxr.schema.MEASURES` says is compared, for all cell types or some:
+        Result of a function that is compared in :data:`flyxr.schema.MEASURES`, for some or all cell types:
 
-        - :func:`flash_response_index`: Pearson correlation with the known polarities (1 and -1), over cell types
-        - :func:`direction_selectivity_index`: Pearson correlation of its maximum over intensities with 1 for cell
-          types known to be direction selective and 0 for those known not to be
-        - :func:`preferred_direction`: angular distance, 0 to 180 degree, to the known directions, each cell type at
-          the contrast that it prefers (intensity 1 for ON, 0 for OFF); the mean over cell types
-        - :func:`tuning_curves`: Pearson correlation over directions with the known curves, each cell type at the
-          contrast that it prefers; if speeds and widths are dims, at those that correlate best, as an experimenter
-          would choose them; the mean over cell types
+        - :func:`flash_response_index`: Pearson correlation over cell types with the known polarities, 1 and -1
+        - :func:`direction_selectivity_index`: Pearson correlation over cell types of its maximum over intensities with
+          1 for types known to be direction selective and 0 for types known not to be
+        - :func:`preferred_direction`: angular distance, 0 to 180 degrees, to the known directions, at the preferred
+          contrast of each cell type (intensity 1 for ON, 0 for OFF); mean over cell types
+        - :func:`tuning_curves`: Pearson correlation over directions with the known curves, at the preferred contrast
+          of each cell type; if speeds and widths are dims, at those with the highest correlation, as an experimenter
+          would choose them; mean over cell types
 
-        A cell type whose truth is not known does not count, nor in the last two one whose polarity is not.
+        Cell types whose tuning is unknown are ignored, for the last two measures also those of unknown polarity.
     known
-        Another table in the form of :func:`known_tuning`.
+        A table in the form of :func:`known_tuning`; default: that table.
 
     Returns
     -------
     Dataset
-        ``correlation`` (model) or ``angular_distance`` (model), and for the last two measures the same for each cell
-        type, ``correlation_by_type`` or ``angular_distance_by_type`` (model, cell_type). A curve that does not vary
-        correlates 0 with any.
+        ``correlation`` (model) or ``angular_distance`` (model). For the last two measures also
+        ``correlation_by_type`` or ``angular_distance_by_type`` (model, cell_type). The correlation of a constant curve
+        is 0.
 
     Raises
     ------
     SchemaError
-        If it is none of these measures, or its cell types have no labels.
+        If ``measure`` is none of these measures, or its cell types have no labels.
     InputError
-        If too few of the known cell types, or not both intensities, or none of the known directions are there.
+        If there are too few known cell types or directions, or an intensity is missing.
 
     Notes
     -----
@@ -136,93 +135,95 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
         raise schema.SchemaError(
             Problem(
                 f"expected a Dataset with one of {', '.join(compared)} over the labelled dim 'cell_type', got {got}",
-                f"give what one of these of fx.tuning returned: {functions}",
+                f"give the result of one of these functions of fx.tuning: {functions}",
             )
         )
-    truth, by = compared[names[0]].compared or ("", "")
-    along = set(known[truth].dims) - {"cell_type"}
-    variables = (_tuning if along else _COMPARE[by])(measure[names[0]], known, truth)
+    known_name, comparison = compared[names[0]].compared or ("", "")
+    is_curve = set(known[known_name].dims) != {"cell_type"}
+    compare = _curve_correlation if is_curve else _COMPARISONS[comparison]
+    variables = compare(measure[names[0]], known, known_name)
     return base.wrap(variables, measure, "agreement", {"measure": names[0]})
 
 
-def _common(array: xr.DataArray, truth: xr.DataArray, fewest: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """Both at the cell types that both have, for which the truth is known."""
+def _select_known_types(array: xr.DataArray, truth: xr.DataArray, min_types: int) -> tuple[xr.DataArray, xr.DataArray]:
+    """Select the cell types of both arrays for which the truth is known."""
     truth = truth.dropna("cell_type")
     array, truth = xr.align(array, truth, join="inner", exclude=set(array.dims) - {"cell_type"})
-    if truth.sizes["cell_type"] < fewest:
-        text = f"expected at least {fewest} cell types whose {truth.name} is known, got "
+    if truth.sizes["cell_type"] < min_types:
+        text = f"expected at least {min_types} cell types whose {truth.name} is known, got "
         text += f"{truth['cell_type'].values.tolist()}"
         raise InputError(Problem(text, "simulate with record='central'; see fx.tuning.known_tuning()"))
     return array, truth
 
 
 def _correlation(array: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
-    """Over cell types, of the largest value over intensities."""
+    """Correlation over cell types of the maximum over intensities."""
     if "intensity" in array.dims:
         _check_intensities(array)
-        array = base.largest(array, "intensity")
-    array, truth = _common(array, known[name], FEWEST_TYPES)
+        array = base.maximum(array, "intensity")
+    array, truth = _select_known_types(array, known[name], FEWEST_TYPES)
     if np.unique(truth.values).size < 2:
         text = f"expected cell types that differ in {truth.name}, got {float(truth[0]):g} for all of "
         text += f"{truth['cell_type'].values.tolist()}"
         raise InputError(Problem(text, "a correlation needs both; simulate with record='central'"))
-    there = array.notnull() & truth.notnull()
-    array, truth = (part.where(there) - part.where(there).mean("cell_type") for part in (array, truth))
-    # As xr.corr, which divides by 0 with a warning where a measure is the same in all cell types of a lazy array.
-    size: xr.DataArray = ((array**2).sum("cell_type") * (truth**2).sum("cell_type")) ** 0.5
-    return {"correlation": (array * truth).sum("cell_type") / size.where(size > 0)}
+    is_valid = array.notnull() & truth.notnull()
+    array, truth = (values.where(is_valid) - values.where(is_valid).mean("cell_type") for values in (array, truth))
+    # xr.corr warns of a division by 0 if a lazy measure is equal in all cell types.
+    norm: xr.DataArray = ((array**2).sum("cell_type") * (truth**2).sum("cell_type")) ** 0.5
+    return {"correlation": (array * truth).sum("cell_type") / norm.where(norm > 0)}
 
 
 def _check_intensities(array: xr.DataArray) -> None:
     if not {0.0, 1.0} <= set(array["intensity"].values.tolist()):
         text = f"expected the intensities 0 and 1, got {array['intensity'].values.tolist()}"
-        raise InputError(Problem(text, "ON and OFF cells prefer one each; simulate both"))
+        raise InputError(Problem(text, "simulate both, since ON cells prefer one and OFF cells the other"))
 
 
 def _with_polarity(known: xr.Dataset, name: str) -> xr.DataArray:
-    """What is known of cell types whose preferred contrast is known, too: a truth without it can't be compared."""
+    """Known tuning of the cell types whose polarity is known too, NaN for the others, which cannot be compared."""
     return known[name].where(known["polarity"].notnull())
 
 
 def _at_preferred_contrast(array: xr.DataArray, known: xr.Dataset) -> xr.DataArray:
-    """Each cell type at the intensity that it is known to prefer."""
+    """Select the intensity that each cell type is known to prefer."""
     if "intensity" not in array.dims:
         text = "expected the dim 'intensity', got none"
-        raise InputError(Problem(text, "ON and OFF cells prefer one each; keep it"))
+        raise InputError(Problem(text, "keep it, since ON cells prefer one intensity and OFF cells another"))
     intensity = known["polarity"].sel(cell_type=array["cell_type"]).where(lambda sign: sign > 0, 0).clip(0, 1)
-    lacking = set(intensity.values.tolist()) - set(array["intensity"].values.tolist())
-    if lacking:
+    if not set(intensity.values.tolist()) <= set(array["intensity"].values.tolist()):
         _check_intensities(array)
     return array.sel(intensity=intensity).drop_vars("intensity")
 
 
 def _angular_distance(direction: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
-    direction, truth = _common(direction, _with_polarity(known, name), 1)
-    apart = abs(_at_preferred_contrast(direction, known) - truth) % 360
-    distance = apart.where(apart <= 180, 360 - apart)
+    direction, truth = _select_known_types(direction, _with_polarity(known, name), 1)
+    difference = abs(_at_preferred_contrast(direction, known) - truth) % 360
+    distance = difference.where(difference <= 180, 360 - difference)
     return {"angular_distance": distance.mean("cell_type"), "angular_distance_by_type": distance}
 
 
-def _tuning(curves: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
-    """Correlation along the directions of curves."""
+def _curve_correlation(curves: xr.DataArray, known: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
+    """Correlation of tuning curves over directions."""
     truth = _with_polarity(known, name).dropna("cell_type")
     common = np.intersect1d(curves["angle"].values, truth["angle"].values)
     if common.size < FEWEST_TYPES:
         text = f"expected at least {FEWEST_TYPES} of the directions {truth['angle'].values.tolist()}, got "
-        raise InputError(Problem(text + f"{curves['angle'].values.tolist()}", "simulate edges that move in these"))
-    curves = curves.sel(cell_type=[kind for kind in curves["cell_type"].values if kind in truth["cell_type"].values])
+        raise InputError(
+            Problem(text + f"{curves['angle'].values.tolist()}", "simulate edges that move in these directions")
+        )
+    curves = curves.sel(cell_type=[name for name in curves["cell_type"].values if name in truth["cell_type"].values])
     if not curves.sizes["cell_type"]:
-        text = f"expected some of {truth['cell_type'].values.tolist()}, whose tuning curves are known"
+        text = f"expected cell types with known tuning curves, {truth['cell_type'].values.tolist()}, got none of them"
         raise InputError(Problem(text, "record them"))
     curves = _at_preferred_contrast(curves, known).sel(angle=common)
     truth = truth.sel(cell_type=curves["cell_type"], angle=common)
     correlation = xr.corr(curves, truth, dim="angle").fillna(0)
     for dim in ("speed", "width"):
-        correlation = base.largest(correlation, dim) if dim in correlation.dims else correlation
+        correlation = base.maximum(correlation, dim) if dim in correlation.dims else correlation
     return {"correlation": correlation.mean("cell_type"), "correlation_by_type": correlation}
 
 
-_COMPARE: dict[str, Callable[[xr.DataArray, xr.Dataset, str], dict[str, xr.DataArray]]] = {
+_COMPARISONS: dict[str, Callable[[xr.DataArray, xr.Dataset, str], dict[str, xr.DataArray]]] = {
     "correlation": _correlation,
     "angular_distance": _angular_distance,
 }

@@ -27,12 +27,12 @@ def peak_responses(
     responses
         Responses to moving edges, bars or gratings, with the coordinate ``t_stim`` (s) on ``sample``.
     window
-        From and to where the edge or bar moves in the frames that count, degree along its direction of motion, the
-        centre of the eye at 0; needs the coordinates ``speed`` and ``first_offset``. Without it all frames from
-        onset to ``t_stim`` count.
+        First and last position of the edge or bar in the frames to use, degrees along its direction of motion from the
+        centre of the eye; requires the coordinates ``speed`` and ``first_offset``. Default: all frames from the onset
+        to ``t_stim``.
     norm
-        Divides the responses of each model and cell type, such as :func:`response_norm`: those of the same labels. It
-        may have more of them than the responses.
+        Divisor of the responses of each model and cell type, matched by label, such as :func:`response_norm`. It may
+        have more labels than the responses.
 
     Returns
     -------
@@ -42,15 +42,15 @@ def peak_responses(
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+        If the responses are not to such a stimulus, or ``norm`` lacks some of their labels.
     InputError
         If no frame of a sample lies in the window.
 
     Notes
     -----
     max over t of max(V(t), 0) / norm. Lappalainen et al. 2024, Methods; flyvis ``peak_responses``. Frames that are
-    NaN, as those after the end of a shorter sample, are skipped. flyvis takes the magnitude of a window's start, so
-    that a window right of the centre begins too early there; here it begins where it is said to.
+    NaN, after the end of a shorter sample, are ignored. flyvis uses the magnitude of a window's start, so that a window
+    right of the centre begins too early; here it begins where requested.
 
     Examples
     --------
@@ -76,23 +76,23 @@ def tuning_curves(
     Parameters
     ----------
     responses
-        Responses to a moving stimulus, with the coordinates ``angle`` (degree) and ``t_stim`` (s) on ``sample``.
+        Responses to a moving stimulus, with the coordinates ``angle`` (degrees) and ``t_stim`` (s) on ``sample``.
     average
-        Average over widths and speeds; else these are dims of the result.
+        Average over widths and speeds; otherwise these are dims of the result.
     window, norm
         As in :func:`peak_responses`.
 
     Returns
     -------
     Dataset
-        ``tuning_curve`` (model, cell_type, intensity, angle), and a dim for each other condition of the stimulus.
+        ``tuning_curve`` (model, cell_type, intensity, angle), with a dim for each other condition of the stimulus.
 
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+        If the responses are not to such a stimulus, or ``norm`` lacks some of their labels.
     InputError
-        If a condition has several samples or some of its directions only.
+        If a condition has several samples, or lacks some directions.
 
     Notes
     -----
@@ -109,7 +109,7 @@ def tuning_curves(
     """
     curves = _curves(responses, window, norm)
     if average:
-        curves = curves.mean(_averaged(curves))
+        curves = curves.mean(_average_dims(curves))
     arguments = {"average": average, "window": window, "norm": norm}
     return base.wrap({"tuning_curve": curves}, responses, "tuning_curves", arguments)
 
@@ -121,30 +121,30 @@ def direction_selectivity_index(
     window: Window = None,
     norm: xr.Dataset | xr.DataArray | None = None,
 ) -> xr.Dataset:
-    """How much more each cell type responds to one direction of motion than to the others.
+    """Selectivity of each cell type for one direction of motion over the others.
 
     Parameters
     ----------
     responses
-        Responses to a moving stimulus in directions evenly spaced around the circle, with the coordinates ``angle``
-        (degree) and ``t_stim`` (s) on ``sample``.
+        Responses to a moving stimulus in evenly spaced directions around the circle, with the coordinates ``angle``
+        (degrees) and ``t_stim`` (s) on ``sample``.
     average
-        Average over widths and speeds; else these are dims of the result.
+        Average over widths and speeds; otherwise these are dims of the result.
     window, norm
         As in :func:`peak_responses`.
 
     Returns
     -------
     Dataset
-        ``direction_selectivity_index`` (model, cell_type, intensity), 0 to 1, and a dim for each other condition of
-        the stimulus; 0 for a cell that does not respond. No dim is dropped because its length is 1.
+        ``direction_selectivity_index`` (model, cell_type, intensity), 0 to 1, with a dim for each other condition of
+        the stimulus; 0 for a cell that does not respond. Dims of length 1 are kept.
 
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+        If the responses are not to such a stimulus, or ``norm`` lacks some of their labels.
     InputError
-        If the directions are not evenly spaced, or a condition has several samples or some of its directions only.
+        If the directions are not evenly spaced, or a condition has several samples or lacks some directions.
 
     Notes
     -----
@@ -167,15 +167,15 @@ def direction_selectivity_index(
     curves = _curves(responses, window, norm, even=True)
     total = curves.sum("angle", skipna=False)
     if "intensity" in total.dims:
-        # As published: the larger response of ON and OFF is the measure for both.
-        total = base.largest(total, "intensity")
-    length: xr.DataArray = xr.ufuncs.hypot(*_vector(curves))
+        # quirk: the larger of the ON and OFF responses normalises both
+        total = base.maximum(total, "intensity")
+    length: xr.DataArray = xr.ufuncs.hypot(*_vector_sum(curves))
     index = (length / total.where(total > 0)).fillna(0).where(length.notnull())
     if average:
-        index = index.mean(_averaged(index))
+        index = index.mean(_average_dims(index))
     arguments = {"average": average, "window": window, "norm": norm}
     name = "direction_selectivity_index"
-    return base.wrap({name: _ordered(index, curves)}, responses, name, arguments)
+    return base.wrap({name: _transpose_like(index, curves)}, responses, name, arguments)
 
 
 def preferred_direction(
@@ -185,35 +185,36 @@ def preferred_direction(
     window: Window = None,
     norm: xr.Dataset | xr.DataArray | None = None,
 ) -> xr.Dataset:
-    """Direction of motion that each cell type prefers.
+    """Preferred direction of motion of each cell type.
 
     Parameters
     ----------
     responses
         As in :func:`direction_selectivity_index`.
     average
-        Sum the vectors over widths and speeds; else these are dims of the result.
+        Sum the vectors over widths and speeds; otherwise these are dims of the result.
     window, norm
         As in :func:`peak_responses`.
 
     Returns
     -------
     Dataset
-        ``preferred_direction`` (model, cell_type, intensity), degree, from 0 to below 360, and a dim for each other
-        condition of the stimulus; NaN for a cell that does not respond, or alike to all directions. ``vector_length``,
-        with the same dims, says how much there is behind it: where it is small the direction is arbitrary.
+        ``preferred_direction`` (model, cell_type, intensity), degrees, from 0 to below 360, with a dim for each
+        other condition of the stimulus; NaN for a cell that does not respond, or responds equally to all directions.
+        ``vector_length``, with the same dims, is the length of the summed vector; if it is small, the direction is
+        arbitrary.
 
     Raises
     ------
     SchemaError
-        If the responses are not those to such a stimulus, or ``norm`` lacks some of their labels.
+        If the responses are not to such a stimulus, or ``norm`` lacks some of their labels.
     InputError
-        If the directions are not evenly spaced, or a condition has several samples or some of its directions only.
+        If the directions are not evenly spaced, or a condition has several samples or lacks some directions.
 
     Notes
     -----
-    With r the peak response to the direction theta: the angle of the sum over theta of r exp(i theta). Lappalainen
-    et al. 2024, Methods; flyvis ``preferred_direction``, which gives radians from -pi to pi, and 0 for silent cells.
+    The angle of the sum over theta of r exp(i theta), with r the peak response to the direction theta. Lappalainen
+    et al. 2024, Methods; flyvis ``preferred_direction``, which returns radians from -pi to pi, and 0 for silent cells.
 
     Examples
     --------
@@ -225,42 +226,45 @@ def preferred_direction(
     array([270.])
     """
     curves = _curves(responses, window, norm, even=True)
-    x, y = _vector(curves)
+    x, y = _vector_sum(curves)
     total = curves.sum("angle", skipna=False)
     if average:
-        x, y, total = (array.sum(_averaged(array), min_count=1) for array in (x, y, total))
+        x, y, total = (array.sum(_average_dims(array), min_count=1) for array in (x, y, total))
     length: xr.DataArray = xr.ufuncs.hypot(x, y)
     angle: xr.DataArray = xr.ufuncs.rad2deg(xr.ufuncs.arctan2(y, x)) % 360
     angle = angle.where(angle < 360, 0)  # rounding takes angles just below 0 to 360
-    # What is left of a response that is the same in all directions is rounding, and has no direction.
+    # The vector of a response that is equal in all directions is a rounding error.
     angle = angle.where(length > base.ROUNDING * total)
     arguments = {"average": average, "window": window, "norm": norm}
-    variables = {"preferred_direction": _ordered(angle, curves), "vector_length": _ordered(length, curves)}
+    variables = {
+        "preferred_direction": _transpose_like(angle, curves),
+        "vector_length": _transpose_like(length, curves),
+    }
     return base.wrap(variables, responses, "preferred_direction", arguments)
 
 
 def _peak(
-    responses: Responses, needed: tuple[str, ...], window: Window, norm: xr.Dataset | xr.DataArray | None
+    responses: Responses, required: tuple[str, ...], window: Window, norm: xr.Dataset | xr.DataArray | None
 ) -> xr.DataArray:
     if window is not None:
-        needed = (*needed, "speed", "first_offset")
-    array = base.take(responses, needed, schema.MOVING)
+        required = (*required, "speed", "first_offset")
+    array = base.central_responses(responses, required, schema.MOVING)
     start, stop = xr.zeros_like(array["t_stim"]), array["t_stim"]
     if window is not None:
         if not window[0] <= window[1]:
-            raise InputError(f"expected window=(from, to), degree, with from <= to, got {window}")
+            raise InputError(f"expected window=(first, last), degrees, with first <= last, got {window}")
         degrees_per_second = array["speed"] * DEGREES_PER_COLUMN
         start = (window[0] - array["first_offset"]) / degrees_per_second
-        # As in flyvis, one LED is added to the end, so that a window around the centre is symmetric.
+        # quirk: one LED is added to the end, so that a window around the centre is symmetric
         stop = (window[1] + DEGREES_PER_LED - array["first_offset"]) / degrees_per_second
-    peak = base.largest(array.clip(min=0), where=base.within(array, start, stop))
+    peak = base.maximum(array.clip(min=0), where=base.is_within(array, start, stop))
     if norm is not None:
-        peak = peak / align_labels(_norm(norm), peak, "a norm")
+        peak = peak / align_labels(_norm_array(norm), peak, "a norm")
     return peak
 
 
-def _norm(norm: xr.Dataset | xr.DataArray) -> xr.DataArray:
-    """What divides the responses, with its labels alone: other coordinates are those of the responses."""
+def _norm_array(norm: xr.Dataset | xr.DataArray) -> xr.DataArray:
+    """Norm without coordinates other than labels, which would replace those of the responses."""
     if isinstance(norm, xr.Dataset):
         if "response_norm" not in norm:
             text = f"expected a norm with the variable 'response_norm', got {list(map(str, norm.data_vars))}"
@@ -274,36 +278,37 @@ def _norm(norm: xr.Dataset | xr.DataArray) -> xr.DataArray:
 def _curves(
     responses: Responses, window: Window, norm: xr.Dataset | xr.DataArray | None, *, even: bool = False
 ) -> xr.DataArray:
-    """Peak responses over the conditions of the stimulus, the direction last."""
+    """Peak responses over the conditions of the stimulus, with the direction last."""
     peak = _peak(responses, ("angle", "t_stim"), window, norm)
     peak = peak.assign_coords(angle=peak["angle"].astype(float) % 360)
-    given = [name for name in base.CONDITIONS if name in peak.coords and peak[name].dims == ("sample",)]
-    curves = base.by_condition(peak, [*given, "angle"], schema.MOVING)
-    asked = xr.ones_like(peak["angle"]).assign_coords(peak["angle"].coords)
-    count = base.by_condition(asked, [*given, "angle"], schema.MOVING).notnull().sum("angle")
+    names = [name for name in base.CONDITIONS if name in peak.coords and peak[name].dims == ("sample",)]
+    curves = base.unstack_conditions(peak, [*names, "angle"], schema.MOVING)
+    ones = xr.ones_like(peak["angle"]).assign_coords(peak["angle"].coords)
+    n_directions = base.unstack_conditions(ones, [*names, "angle"], schema.MOVING).notnull().sum("angle")
     angles = curves["angle"].values
     problems: list[str | Problem] = []
-    if bool(((count > 0) & (count < angles.size)).any()):
-        problems.append(f"expected all {angles.size} directions in each condition, got some without: {angles.tolist()}")
+    if bool(((n_directions > 0) & (n_directions < angles.size)).any()):
+        text = f"expected all {angles.size} directions in each condition, got conditions that lack some of "
+        problems.append(Problem(f"{text}{angles.tolist()}", "simulate all directions, or select conditions with all"))
     if even and not np.allclose(np.diff(angles, append=angles[0] + 360), 360 / angles.size):
-        text = f"expected directions evenly spaced around the circle, got {angles.tolist()} degree"
-        problems.append(Problem(text, "a vector sum over others has a direction of its own"))
+        text = f"expected directions evenly spaced around the circle, got {angles.tolist()} degrees"
+        problems.append(Problem(text, "simulate evenly spaced directions, since uneven ones bias the vector sum"))
     if even and angles.size < 2:
         problems.append(f"expected at least 2 directions, got {angles.tolist()}")
-    raise_problems(schema.SchemaError, "the directions of motion do not suffice", problems)
+    raise_problems(schema.SchemaError, "cannot measure direction tuning", problems)
     return curves
 
 
-def _vector(curves: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Sum of the responses as vectors in the plane of directions."""
+def _vector_sum(curves: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Components x and y of the vector sum of responses over directions."""
     radian = np.deg2rad(curves["angle"])
     x, y = ((curves * component).sum("angle", skipna=False) for component in (np.cos(radian), np.sin(radian)))
     return x, y
 
 
-def _averaged(array: xr.DataArray) -> list[Any]:
+def _average_dims(array: xr.DataArray) -> list[Any]:
     return [dim for dim in ("width", "speed") if dim in array.dims]
 
 
-def _ordered(array: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
+def _transpose_like(array: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
     return array.transpose(*(dim for dim in like.dims if dim in array.dims))

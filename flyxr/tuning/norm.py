@@ -28,13 +28,13 @@ def response_norm(responses: xr.Dataset | xr.DataArray, *, rectified: bool = Fal
     Raises
     ------
     SchemaError
-        If these are no responses.
+        If ``responses`` is not responses.
 
     Notes
     -----
     sqrt of the mean over samples and frames of V². Lappalainen et al. 2024, Methods; flyvis ``responses_norm``.
-    Frames that are NaN, those after the end of a shorter sample, do not count; flyvis counts them as 0, which makes
-    the norm of samples of different length too small.
+    Frames that are NaN, after the end of a shorter sample, are ignored. flyvis counts them as 0, which makes the norm
+    of samples of different lengths too small.
 
     Examples
     --------
@@ -42,9 +42,9 @@ def response_norm(responses: xr.Dataset | xr.DataArray, *, rectified: bool = Fal
     >>> response_norm(xr.DataArray([[1.0, 7.0]], dims=("sample", "time"))).response_norm.item()
     5.0
     """
-    array = base.take(responses)
+    array = base.central_responses(responses)
     if rectified:
         array = array.clip(min=0)
-    # In float64, since the squares of many frames add up.
+    # float64, to sum the squares of many frames
     norm = (array.astype(float) ** 2).mean(["sample", "time"]) ** 0.5
     return base.wrap({"response_norm": norm}, responses, "response_norm", {"rectified": rectified})

@@ -1,42 +1,36 @@
-"""Labels, laziness, records, states and bad input of ``simulate``; the numbers are held in test_parity."""
+"""Labels, laziness, blocks, initial states and bad input of ``simulate``; test_parity tests the numbers."""
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given
-from hypothesis import strategies as st
+from strategies import chunk_sizes
 
 import flyxr as fx
 from flyxr import hexgrid, provenance, schema
 from flyxr.connectome import cell_presence, compile_network
-from flyxr.engine import choose_engine
+from flyxr.engine import base, choose_engine, reference
 from flyxr.selection import UnknownCellTypeError
-from flyxr.simulation import DivergedError
-from flyxr.testing import tiny_connectome
+from flyxr.simulation import DivergedError, ensemble_tensors, prepare
+from flyxr.simulation.graph import block_size, response_array
+from flyxr.testing import random_rendering, registered_engine, tiny_connectome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from conftest import CountingScheduler
 
-# ``flyxr.simulate`` is the function; its module is reached by name.
-simulate_module = importlib.import_module("flyxr.simulation.graph")
 EXTENT, N_TIME = 2, 6
 CONNECTOME = fx.open_connectome(extent=EXTENT)
 
 
-def rendering(n_samples: int = 2, n_time: int = N_TIME, dt: float = 1 / 100, extent: int = EXTENT) -> xr.Dataset:
-    columns = hexgrid.column_coords(extent)
-    values = np.random.default_rng(0).random((n_samples, n_time, columns["u"][1].size), dtype=np.float32)
-    coords = {"sample": np.arange(n_samples), "time": schema.time_coord(n_time, dt), **columns}
-    return xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords).assign_coords(
-        angle=("sample", np.arange(n_samples) * 30.0)
-    )
+def rendering(n_samples: int = 2, n_time: int = N_TIME, dt: float = 1 / 100) -> xr.Dataset:
+    data = random_rendering(EXTENT, n_samples, n_time, dt=dt)
+    return data.assign_coords(angle=("sample", np.arange(n_samples) * 30.0))
 
 
 def ensemble(n_models: int = 2) -> xr.Dataset:
@@ -46,6 +40,19 @@ def ensemble(n_models: int = 2) -> xr.Dataset:
 def simulate(data: xr.Dataset | None = None, models: xr.Dataset | None = None, **options: Any) -> xr.Dataset:
     data = rendering() if data is None else data
     return fx.simulate(data, ensemble() if models is None else models, **{"connectome": CONNECTOME} | options)
+
+
+@pytest.fixture
+def engine_calls() -> Iterator[list[dict[str, Any]]]:
+    """Arguments of each call of the engine ``"recording"``."""
+    calls: list[dict[str, Any]] = []
+
+    def integrate(network: Any, parameters: Any, stimulus: Any, dt: float, **options: Any) -> Any:
+        calls.append({"parameters": parameters, "stimulus": stimulus, **options})
+        return reference.integrate(network, parameters, stimulus, dt, **options)
+
+    with registered_engine(integrate, "recording"):
+        yield calls
 
 
 def test_simulate__responses_are_labelled() -> None:
@@ -60,7 +67,7 @@ def test_simulate__responses_are_labelled() -> None:
     assert responses.model_name.values.tolist() == ensemble().model_name.values.tolist()
 
 
-def test_simulate__absent_cells_are_nan_and_no_others() -> None:
+def test_simulate__only_absent_cells_are_nan() -> None:
     response = simulate().response.load()
     present = cell_presence(CONNECTOME)
     np.testing.assert_array_equal(np.isfinite(response).all(["model", "sample", "time"]), present)
@@ -78,55 +85,49 @@ def test_simulate__is_lazy(counting_scheduler: CountingScheduler) -> None:
     assert counting_scheduler.calls == 1
 
 
-def test_simulate__one_model_of_many_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[str] = []
-    original = simulate_module.run_block
-
-    def counted(block: Any, parameters: Any, stimulus: Any, state: Any, name: str, *rest: Any) -> Any:
-        runs.append(name)
-        return original(block, parameters, stimulus, state, name, *rest)
-
-    monkeypatch.setattr(simulate_module, "run_block", counted)
-    responses = simulate(models=ensemble(5))
-    responses.sel(model=3).load()
-    assert runs == [str(responses.model_name.values[3])]
+def test_simulate__selecting_a_model_runs_that_model_alone(engine_calls: list[dict[str, Any]]) -> None:
+    models = ensemble(5)
+    simulate(models=models, engine="recording").sel(model=3).load()
+    assert len(engine_calls) == 1
+    np.testing.assert_array_equal(engine_calls[0]["parameters"].bias, models.bias.sel(model=[3]))
 
 
-def test_simulate__steady_state_is_computed_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = []
-    original = simulate_module.steady_state
-    monkeypatch.setattr(simulate_module, "steady_state", lambda *given: runs.append(1) or original(*given))
-    simulate(rendering(4).chunk(sample=1), initial_state="steady_state").load()
-    assert len(runs) == 2
+def test_simulate__steady_state_is_computed_once_per_model(engine_calls: list[dict[str, Any]]) -> None:
+    simulate(rendering(4).chunk(sample=1), initial_state="steady_state", engine="recording").load()
+    n_recorded = [len(call["frames"]) for call in engine_calls]
+    assert n_recorded.count(0) == 2  # grey is not recorded
+    assert n_recorded.count(N_TIME) == 2 * 4
 
 
-@given(st.integers(1, 4), st.integers(1, N_TIME))
-def test_simulate__chunked_equals_unchunked(samples: int, times: int) -> None:
+@given(chunk_sizes({"sample": 4, "time": N_TIME}, max_chunks=N_TIME))
+def test_simulate__chunked_equals_unchunked(chunks: dict[str, int]) -> None:
     data = rendering(4)
-    whole = simulate(data, engine="reference").load()
-    chunked = simulate(data.chunk(sample=samples, time=times), engine="reference").load()
-    np.testing.assert_array_equal(whole.response, chunked.response)
+    unchunked = simulate(data, engine="reference").load()
+    chunked = simulate(data.chunk(chunks), engine="reference").load()
+    np.testing.assert_array_equal(unchunked.response, chunked.response)
 
 
-def test_simulate__size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = simulate(rendering(5)).load()
-    monkeypatch.setattr(simulate_module, "BLOCK_SAMPLES", 2)
-    blocks = simulate(rendering(5))
-    assert blocks.response.chunks[1] == (2, 2, 1)
-    np.testing.assert_allclose(blocks.response, whole.response, atol=1e-6)
+def prepared(n_samples: int, **options: Any) -> Any:
+    return prepare(rendering(n_samples), ensemble(), connectome=CONNECTOME, **options)
+
+
+def test_response_array__does_not_depend_on_the_block_size() -> None:
+    one_block = response_array(prepared(5))
+    blocks = response_array(prepared(5), max_samples=2)
+    assert blocks.chunks[1] == (2, 2, 1)
+    np.testing.assert_allclose(blocks.compute(), one_block.compute(), atol=1e-6)
 
 
 def test_simulate__blocks_follow_the_chunks_of_a_lazy_rendering() -> None:
-    """A block larger than a chunk would hold more of the movie at once than its maker meant."""
+    """A larger block would hold more of the rendering in memory than its chunks allow."""
     assert simulate(rendering(6).chunk(sample=2)).response.chunks[1] == (2, 2, 2)
 
 
-def test_simulate__memory_bounds_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate_module, "BLOCK_BYTES", 3 * 4 * 2 * N_TIME * 65 * 19)
-    assert simulate(rendering(8), initial_state="rest").response.chunks[1] == (2, 2, 2, 2)
+def test_block_size__is_limited_by_memory() -> None:
+    assert block_size(prepared(8, initial_state="rest"), max_bytes=3 * 4 * 2 * N_TIME * 65 * 19) == 2
 
 
-def test_simulate__order_of_types_pairs_and_models_changes_nothing() -> None:
+def test_simulate__does_not_depend_on_the_order_of_types_pairs_and_models() -> None:
     models = ensemble(3)
     shuffled = models.isel(
         model=[2, 0, 1],
@@ -139,7 +140,7 @@ def test_simulate__order_of_types_pairs_and_models_changes_nothing() -> None:
     np.testing.assert_array_equal(got.response, expected.response.isel(model=[2, 0, 1]))
 
 
-def test_simulate__never_writes_onto_what_it_is_given() -> None:
+def test_simulate__does_not_modify_its_inputs() -> None:
     data, models = rendering(), ensemble()
     before = data.copy(deep=True), models.copy(deep=True)
     simulate(data, models).load()
@@ -152,7 +153,7 @@ RECORDS: dict[str, tuple[Any, Any]] = {
     "name": ("T4c", {"cell_type": ["T4c"]}),
     "glob": (["T4*", "L1"], {"cell_type": ["T4a", "T4b", "T4c", "T4d", "L1"]}),
     "columns": ({"column": [3, 0]}, {"column": [3, 0]}),
-    "middle": ({"column": "central", "cell_type": "Lawf*"}, {"column": [9], "cell_type": ["Lawf1", "Lawf2"]}),
+    "central columns": ({"column": "central", "cell_type": "Lawf*"}, {"column": [9], "cell_type": ["Lawf1", "Lawf2"]}),
     "time": ({"time": slice(0.01, 0.03)}, {"time": [0.01, 0.02, 0.03]}),
     "stride": ({"time": slice(None, None, 2)}, {"time": [0, 0.02, 0.04]}),
 }
@@ -160,48 +161,42 @@ RECORDS: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize("initial_state", ["fade_in", "rest"])
 @pytest.mark.parametrize(("record", "selection"), RECORDS.values(), ids=RECORDS)
-def test_simulate__record_equals_selecting_from_all(record: Any, selection: Any, initial_state: str) -> None:
-    whole = simulate(initial_state=initial_state).load()
-    part = simulate(initial_state=initial_state, record=record).load()
-    expected = whole.sel(selection, method=None) if "time" not in selection else whole.sel(selection, method="nearest")
-    xr.testing.assert_allclose(part.drop_attrs(), expected.drop_attrs(), atol=1e-6)
+def test_simulate__record_equals_a_selection_from_all(record: Any, selection: Any, initial_state: str) -> None:
+    complete = simulate(initial_state=initial_state).load()
+    recorded = simulate(initial_state=initial_state, record=record).load()
+    expected = complete.sel(selection, method="nearest" if "time" in selection else None)
+    xr.testing.assert_allclose(recorded.drop_attrs(), expected.drop_attrs(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("record", "expected"), [("all", 65 * 19), (["T4c"], 19), ("central", 65)])
-def test_simulate__only_what_is_recorded_is_asked_of_the_engine(
-    record: Any, expected: int, monkeypatch: pytest.MonkeyPatch
+def test_simulate__engine_records_only_the_selected_cells(
+    record: Any, expected: int, engine_calls: list[dict[str, Any]]
 ) -> None:
-    asked = []
-    engine = importlib.import_module(f"flyxr.engine.{choose_engine()[0]}")
-    original = engine.integrate
-    monkeypatch.setattr(
-        engine, "integrate", lambda *given, **named: asked.append(len(named["cells"])) or original(*given, **named)
-    )
-    simulate(record=record).load()
-    assert set(asked) == {expected}
+    simulate(record=record, engine="recording").load()
+    assert {len(call["cells"]) for call in engine_calls} == {expected}
 
 
-def test_simulate__state_given_for_each_model_and_sample() -> None:
+def test_simulate__state_for_each_model_and_sample() -> None:
     final = simulate().isel(time=-1).load()
     continued = simulate(initial_state=final).load()
     for model in range(2):
         for sample in range(2):
-            alone = simulate(
+            single = simulate(
                 rendering().isel(sample=[sample]),
                 ensemble().isel(model=[model]),
                 initial_state=final.response.isel(model=model, sample=sample, drop=True),
             )
             np.testing.assert_allclose(
-                alone.response[0, 0], continued.response[model, sample], atol=1e-6, err_msg=f"{model} {sample}"
+                single.response[0, 0], continued.response[model, sample], atol=1e-6, err_msg=f"{model} {sample}"
             )
 
 
-def test_simulate__state_does_not_fit() -> None:
-    whole = simulate().load()
+def test_simulate__invalid_states() -> None:
+    responses = simulate().load()
     with pytest.raises(schema.SchemaError, match=r"isel\(time=-1\)"):
-        simulate(initial_state=whole)
+        simulate(initial_state=responses)
     with pytest.raises(schema.SchemaError, match=r"(?s)each 'sample' of .* without \[1\].*each 'cell_type'"):
-        simulate(initial_state=whole.isel(time=-1, sample=[0], cell_type=slice(0, 3)))
+        simulate(initial_state=responses.isel(time=-1, sample=[0], cell_type=slice(0, 3)))
     with pytest.raises(ValueError, match="'fade_in', 'steady_state', 'rest'"):
         simulate(initial_state="grey")
 
@@ -215,7 +210,7 @@ def test_simulate__step_of_one_fiftieth_does_not_warn() -> None:
     simulate(rendering(dt=1 / 50))  # warnings are errors here
 
 
-def test_simulate__growth_without_bound_is_an_error() -> None:
+def test_simulate__unbounded_growth_raises() -> None:
     connectome = tiny_connectome(
         extent=2, edges=[("R", "L", 1, [(0, 0)]), ("L", "T", 1, [(0, 0)]), ("T", "L", 1, [(0, 0)])]
     )
@@ -225,8 +220,8 @@ def test_simulate__growth_without_bound_is_an_error() -> None:
         fx.simulate(rendering(n_time=60), models, connectome=connectome).load()
 
 
-def test_simulate__growth_after_the_end_of_a_sample_does_not_count() -> None:
-    """Each sample runs as if alone, though longer ones stand beside it."""
+def test_simulate__growth_after_the_end_of_a_sample_is_ignored() -> None:
+    """A sample is independent of longer samples in its block."""
     edges = [("R", "L", 1, [(0, 0)]), ("L", "T", 1, [(0, 0)]), ("T", "L", 1, [(0, 0)])]
     connectome = tiny_connectome(extent=2, edges=edges)
     models = fx.sample_ensemble(1, seed=0, connectome=connectome)
@@ -234,18 +229,18 @@ def test_simulate__growth_after_the_end_of_a_sample_does_not_count() -> None:
     data = rendering(n_time=60).copy(deep=True)
     data["luminance"][1] = 0  # stays below the growth of the other
     models["bias"] = models.bias * 0 - 0.01
-    alone = fx.simulate(data.isel(sample=[0], time=slice(0, 4)), models, connectome=connectome, initial_state="rest")
+    single = fx.simulate(data.isel(sample=[0], time=slice(0, 4)), models, connectome=connectome, initial_state="rest")
     with pytest.raises(DivergedError):
         fx.simulate(data, models, connectome=connectome, initial_state="rest").load()
     ends = data.assign_coords(t_end=("sample", [0.04, 0.6]))
-    got = fx.simulate(ends, models, connectome=connectome, initial_state="rest").response.load()
-    np.testing.assert_array_equal(got[:, [0], :4], alone.response)
-    assert got[:, 0, 4:].isnull().all()
+    response = fx.simulate(ends, models, connectome=connectome, initial_state="rest").response.load()
+    np.testing.assert_array_equal(response[:, [0], :4], single.response)
+    assert response[:, 0, 4:].isnull().all()
     with pytest.raises(DivergedError):
         fx.simulate(data.assign_coords(t_end=("sample", [0.6, 0.04])), models, connectome=connectome).load()
 
 
-def test_simulate__unknown_cell_types_are_named_with_the_nearest() -> None:
+def test_simulate__unknown_cell_types() -> None:
     with pytest.raises(UnknownCellTypeError, match=r"'T4e' \(nearest: .*T4d.*'mi12x' \(nearest: Mi12"):
         simulate(record=["T4e", "mi12x", "L1"])
 
@@ -260,12 +255,12 @@ def test_simulate__unknown_cell_types_are_named_with_the_nearest() -> None:
         ({"time": 0.1}, "a slice in s"),
     ],
 )
-def test_simulate__record_that_makes_no_sense(record: Any, message: str) -> None:
+def test_simulate__invalid_records(record: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         simulate(record=record)
 
 
-def test_simulate__extent_other_than_the_connectomes() -> None:
+def test_simulate__rendering_and_connectome_of_different_extents() -> None:
     with pytest.raises(
         schema.SchemaError, match=r"extent 15, got 19 columns \(extent 2\).*BoxEye\(extent=15\).*extent=2"
     ):
@@ -277,30 +272,30 @@ def test_simulate__ensemble_of_another_connectome() -> None:
         fx.simulate(rendering(), ensemble(), connectome=tiny_connectome(extent=2))
 
 
-def test_simulate__everything_wrong_with_the_parameters_is_said_at_once() -> None:
+def test_simulate__lists_all_problems_of_the_parameters() -> None:
     models = ensemble().isel(cell_type=slice(0, 60), pair=slice(0, 600)).copy(deep=True)
     models["bias"][1, 3] = np.nan
     models["time_constant"][0, 0] = 0
     with pytest.raises(schema.SchemaError) as error:
         simulate(models=models)
-    for part in (
+    for message in (
         "TmY10",
         "strengths of all",
         "'bias' finite, got nan in 1 models",
         "'time_constant' finite and above 0",
     ):
-        assert part in str(error.value)
+        assert message in str(error.value)
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_simulate__nan_in_the_rendering(lazy: bool) -> None:
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_simulate__nan_in_the_rendering(is_lazy: bool) -> None:
     data = rendering().copy(deep=True)
     data["luminance"][1, 3, 5] = np.nan
     with pytest.raises(schema.SchemaError, match="NaN or inf in 1 of"):
-        simulate(data.chunk(sample=1) if lazy else data).load()
+        simulate(data.chunk(sample=1) if is_lazy else data).load()
 
 
-def test_simulate__renderings_that_are_none() -> None:
+def test_simulate__invalid_renderings() -> None:
     with pytest.raises(schema.SchemaError, match="uniform step"):
         simulate(rendering().assign_coords(time=[0, 1, 2, 3, 4, 9.0]))
     with pytest.raises(schema.SchemaError, match="18 columns fill no|fill no .*lattice"):
@@ -315,7 +310,7 @@ def test_simulate__a_single_frame() -> None:
     assert simulate(rendering().isel(time=slice(0, 1))).response.load().sizes["time"] == 1
 
 
-def test_simulate__provenance_says_what_made_it() -> None:
+def test_simulate__provenance() -> None:
     step = provenance.steps(simulate(record="central", initial_state="steady_state"))[-1]
     assert step["operation"] == "simulate"
     assert step["arguments"]["record"] == {"cell_type": "all", "column": [9], "time": "all"}
@@ -330,32 +325,33 @@ def test_simulate__provenance_says_what_made_it() -> None:
 
 def test_simulate__runs_in_processes() -> None:
     expected = simulate().load()
-    got = simulate().compute(scheduler="processes", num_workers=1)
-    np.testing.assert_array_equal(got.response, expected.response)
+    computed = simulate().compute(scheduler="processes", num_workers=1)
+    np.testing.assert_array_equal(computed.response, expected.response)
 
 
-def test_simulate__torch_has_the_threads_of_the_process_and_gives_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulate__exclusive_engines_have_all_threads_of_the_process() -> None:
     import torch
 
-    from flyxr.engine import base, sparse
+    n_torch_threads: list[int] = []
 
-    used: list[int] = []
-    original = sparse.integrate
-    monkeypatch.setattr(base, "n_threads", lambda: 1)
-    monkeypatch.setattr(
-        sparse, "integrate", lambda *given, **named: used.append(torch.get_num_threads()) or original(*given, **named)
-    )
-    before = torch.get_num_threads()
-    simulate(engine="sparse").load()
-    assert set(used) == {1}
-    assert torch.get_num_threads() == before
+    def integrate(*arguments: Any, **options: Any) -> Any:
+        n_torch_threads.append(torch.get_num_threads())
+        return reference.integrate(*arguments, **options)
+
+    n_before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(base.n_threads() + 1)
+        with registered_engine(integrate, "exclusive", is_exclusive=True):
+            simulate(engine="exclusive").load()
+        assert set(n_torch_threads) == {base.n_threads()}
+        assert torch.get_num_threads() == base.n_threads() + 1, "restored"
+    finally:
+        torch.set_num_threads(n_before)
 
 
-def test_simulate__blocks_are_of_about_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate_module, "BLOCK_SAMPLES", 31)
-    assert simulate(rendering(64)).response.chunks[1] == (24, 24, 16)
-    assert simulate(rendering(33)).response.chunks[1] == (24, 9)
-    assert simulate(rendering(31)).response.chunks[1] == (31,)
+@pytest.mark.parametrize(("n_samples", "expected"), [(64, (24, 24, 16)), (33, (24, 9)), (31, (31,))])
+def test_response_array__blocks_are_about_equal(n_samples: int, expected: tuple[int, ...]) -> None:
+    assert response_array(prepared(n_samples), max_samples=31).chunks[1] == expected
 
 
 def test_simulate__graph_is_small() -> None:
@@ -364,11 +360,11 @@ def test_simulate__graph_is_small() -> None:
     responses = simulate(rendering(4).chunk(sample=1), ensemble(8))
     network = compile_network(CONNECTOME)
     edges = network.source.nbytes + network.target.nbytes
-    of_one_task = len(pickle.dumps(dict(responses.response.data.__dask_graph__()))) / 32
-    assert of_one_task < edges / 5
+    bytes_per_task = len(pickle.dumps(dict(responses.response.data.__dask_graph__()))) / 32
+    assert bytes_per_task < edges / 5
 
 
-def test_choose_engine__logs_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
+def test_choose_engine__logs_its_choice(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="flyxr")
     assert choose_engine("auto", "cpu") == ("stencil", "cpu")
     assert "stencil on cpu" in caplog.text
@@ -381,7 +377,7 @@ def test_choose_engine__takes_a_gpu_where_there_is_one() -> None:
     assert choose_engine("stencil", has_gpu=True) == ("stencil", "cpu")
 
 
-def test_choose_engine__never_falls_back_in_silence() -> None:
+def test_choose_engine__does_not_fall_back() -> None:
     with pytest.raises(ValueError, match="got 'dense'"):
         choose_engine("dense")
     for engine in ("stencil", "reference"):
@@ -393,7 +389,7 @@ def final_state() -> xr.Dataset:
     return simulate().isel(time=-1).load()
 
 
-def test_simulate__nan_in_a_given_state_is_told_for_what_it_is() -> None:
+def test_simulate__nan_in_a_given_state() -> None:
     state = final_state()
     state["response"][0, 1, 2, 5] = np.nan
     message = r"finite initial state, got NaN or infinity in 1 of 4812 potentials, .* first in R3 at column 5"
@@ -403,7 +399,7 @@ def test_simulate__nan_in_a_given_state_is_told_for_what_it_is() -> None:
         simulate(initial_state=state.chunk(model=1)).load()
 
 
-def test_simulate__a_state_goes_by_label() -> None:
+def test_simulate__matches_a_state_by_label() -> None:
     state = final_state()
     expected = simulate(initial_state=state).response.load()
     shuffled = state.isel(
@@ -417,13 +413,13 @@ def test_simulate__a_state_goes_by_label() -> None:
         simulate(initial_state=renumbered)
 
 
-def test_simulate__a_state_of_a_larger_lattice_goes_by_u_and_v() -> None:
+def test_simulate__matches_a_state_of_a_larger_lattice_by_u_and_v() -> None:
     large = fx.open_connectome(extent=3)
     columns = hexgrid.column_coords(3)
     values = np.arange(65 * 37, dtype=np.float32).reshape(65, 37) / 5000
     state = xr.DataArray(values, dims=("cell_type", "column"), coords={"cell_type": large.cell_type, **columns})
-    inside = np.flatnonzero(np.maximum.reduce([abs(state.u), abs(state.v), abs(state.u + state.v)]) <= 2)
-    small = state.isel(column=inside).assign_coords(column=np.arange(19))
+    is_inside = np.maximum.reduce([abs(state.u), abs(state.v), abs(state.u + state.v)]) <= 2
+    small = state.isel(column=np.flatnonzero(is_inside)).assign_coords(column=np.arange(19))
     expected = simulate(initial_state=small).response.load()
     np.testing.assert_array_equal(simulate(initial_state=state.drop_vars("column")).response, expected)
     with pytest.raises(schema.SchemaError, match="expected 'column' 0 at u -2, v 0 at extent 2, got 5"):
@@ -442,15 +438,40 @@ def test_simulate__a_state_of_a_larger_lattice_goes_by_u_and_v() -> None:
         (lambda state: state.isel(column=slice(3)), "each of the 19 columns once, got 3 columns"),
     ],
 )
-def test_simulate__a_state_that_does_not_fit(change: Callable[[xr.Dataset], xr.Dataset], message: str) -> None:
+def test_simulate__states_that_do_not_fit(change: Callable[[xr.Dataset], xr.Dataset], message: str) -> None:
     with pytest.raises(schema.SchemaError, match=rf"(?s)does not fit:.*{message}"):
         simulate(initial_state=change(final_state()))
 
 
-def test_simulate__a_steady_state_that_diverges_is_no_wrong_input() -> None:
+def test_simulate__diverging_steady_state() -> None:
     edges = [("R", "L", 1, [(0, 0)]), ("L", "T", 1, [(0, 0)]), ("T", "L", 1, [(0, 0)])]
     connectome = tiny_connectome(extent=2, edges=edges)
     models = fx.sample_ensemble(1, seed=0, connectome=connectome)
     models["synapse_strength"] = models.synapse_strength * 0 + 1e6
     with np.errstate(all="ignore"), pytest.raises(DivergedError, match="grow without bound"):
         fx.simulate(rendering(), models, initial_state="steady_state").load()
+
+
+def test_ensemble_tensors__respond_like_simulate() -> None:
+    import torch
+
+    models, data = ensemble(), rendering()
+    tensors = ensemble_tensors(models, CONNECTOME, dt=1 / 100)
+    expected = fx.to_neurons(simulate(data, models, initial_state="steady_state").response, CONNECTOME)
+    luminance = torch.from_numpy(data.luminance.values)
+    responses = tensors.respond(luminance, state=tensors.steady_state()).responses
+    np.testing.assert_allclose(responses, expected, atol=1e-5)
+    second = tensors.select(1)
+    responses = second.respond(luminance, state=second.steady_state(), frames=np.array([5])).responses
+    np.testing.assert_allclose(responses, expected[[1], :, [5]], atol=1e-5)
+
+
+def test_ensemble_tensors__have_gradients_in_parameters() -> None:
+    import torch
+
+    tensors = ensemble_tensors(ensemble(), CONNECTOME, dt=1 / 100)
+    for values in tensors.parameters:
+        values.requires_grad_()
+    tensors.respond(torch.from_numpy(rendering().luminance.values)).responses.square().mean().backward()
+    assert all((values.grad != 0).any() for values in tensors.parameters)
+    assert not tensors.steady_state().requires_grad

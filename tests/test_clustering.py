@@ -1,4 +1,4 @@
-"""Clusters of models. Coordinates of UMAP are never compared with stored ones: they differ between machines."""
+"""Clusters of models. UMAP coordinates are not compared with stored ones, since they differ between machines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import xarray as xr
 from sklearn.metrics import adjusted_rand_score
 
 import flyxr as fx
-from flyxr import cluster as cluster_function
 from flyxr import provenance, schema
-from flyxr.cluster import members
+from flyxr.clustering import members
 from flyxr.selection import UnknownCellTypeError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ GROUPS = np.repeat([2, 0, 1], N // 3)
 
 
 def central(n_models: int = N, noise: float = 0.05) -> xr.Dataset:
-    """Responses of a cell type with three groups of models, one with two, and types that don't respond or are alike."""
+    """Responses with three groups of models in T4c and two in T5a; other types do not respond, or respond alike."""
     rng = np.random.default_rng(1)
     groups = GROUPS[:n_models]
     shape = (n_models, 2, 30)
@@ -59,7 +58,7 @@ def clusters() -> xr.Dataset:
         return fx.cluster(central(), **QUICK)
 
 
-def test_cluster__finds_the_groups_in_the_order_of_their_task_error(clusters: xr.Dataset) -> None:
+def test_cluster__finds_the_groups_in_order_of_task_error(clusters: xr.Dataset) -> None:
     labels = clusters.cluster.sel(cell_type="T4c").values
     np.testing.assert_array_equal(labels[:-1], GROUPS[:-1])
     assert labels[-1] == -1  # its response is constant
@@ -70,11 +69,11 @@ def test_cluster__finds_the_groups_in_the_order_of_their_task_error(clusters: xr
     np.testing.assert_allclose([scaled.min("model"), scaled.max("model")], [[0, 0], [1, 1]], atol=1e-12)
 
 
-def test_cluster__cell_types_that_do_not_tell_models_apart(clusters: xr.Dataset) -> None:
+def test_cluster__cell_types_in_which_models_do_not_differ(clusters: xr.Dataset) -> None:
     assert (clusters.cluster.sel(cell_type=["Am", "Lawf1"]) == -1).all()
     assert (clusters.cluster.sel(cell_type="R1") == 0).all()
     assert clusters.score.sel(cell_type=["Am", "Lawf1", "R1"]).isnull().all()
-    with pytest.warns(UserWarning, match="Lawf1: no clusters, since the cell responds in 0 of 45 models"):
+    with pytest.warns(UserWarning, match="Lawf1: no clusters, since the cell responds in only 0 of 45 models"):
         fx.cluster(central(), "Lawf1", **QUICK)
     with pytest.warns(UserWarning, match="R1: one cluster, since 45 models respond alike"):
         fx.cluster(central(), "R1", **QUICK)
@@ -85,33 +84,33 @@ def test_cluster__keeps_all_arguments_and_coordinates(clusters: xr.Dataset) -> N
     np.testing.assert_array_equal(clusters.task_error, central().task_error)
     step = provenance.steps(clusters)[-1]
     assert step["operation"] == "cluster"
-    documented = {"seed": 42, "n_neighbors": 5, "min_dist": 0.105, "spread": 9.0, "metric": "correlation"}
-    documented |= {"n_clusters": [2, 3, 4, 5], "criterion": "bic", "max_iter": 1000, "n_components": 2, **QUICK}
-    assert {name: step["arguments"][name] for name in documented} == documented
+    defaults = {"seed": 42, "n_neighbors": 5, "min_dist": 0.105, "spread": 9.0, "metric": "correlation"}
+    defaults |= {"n_clusters": [2, 3, 4, 5], "criterion": "bic", "max_iter": 1000, "n_components": 2, **QUICK}
+    assert {name: step["arguments"][name] for name in defaults} == defaults
     assert {"umap-learn", "scikit-learn"} <= set(step["versions"])
 
 
-def test_cluster__survives_a_round_trip_without_pickles(clusters: xr.Dataset, tmp_path: Path) -> None:
+def test_cluster__round_trips_through_a_store_without_pickles(clusters: xr.Dataset, tmp_path: Path) -> None:
     path = fx.save(clusters, tmp_path / "clusters.zarr")
     opened = fx.open(path)
     xr.testing.assert_identical(opened.load(), clusters)
     assert opened.fly.members("T4c").keys() == {0, 1, 2}
     codecs = [json.loads(file.read_text()).get("codecs", []) for file in path.rglob("zarr.json")]
-    plain = {"bytes", "blosc", "vlen-utf8", "zstd", "crc32c", "sharding_indexed"}
-    assert {codec["name"] for of_array in codecs for codec in of_array} <= plain
+    allowed = {"bytes", "blosc", "vlen-utf8", "zstd", "crc32c", "sharding_indexed"}
+    assert {codec["name"] for array_codecs in codecs for codec in array_codecs} <= allowed
 
 
-def test_cluster__lazy_responses_and_order_of_models_change_nothing(clusters: xr.Dataset) -> None:
+def test_cluster__does_not_depend_on_chunks_or_the_order_of_models(clusters: xr.Dataset) -> None:
     lazy = central().chunk({"model": 5, "cell_type": 1, "time": 7})
-    found = fx.cluster(lazy, ["T4c", "T5a"], **QUICK)
-    xr.testing.assert_equal(found.cluster, clusters.cluster.sel(cell_type=["T4c", "T5a"]))
+    from_lazy = fx.cluster(lazy, ["T4c", "T5a"], **QUICK)
+    xr.testing.assert_equal(from_lazy.cluster, clusters.cluster.sel(cell_type=["T4c", "T5a"]))
     assert lazy.response.chunks is not None
     order = np.random.default_rng(0).permutation(N)
     permuted = fx.cluster(central().isel(model=order), "T4c", **QUICK)
     np.testing.assert_array_equal(permuted.cluster[0], clusters.cluster.sel(cell_type="T4c")[order])
 
 
-def test_cluster__builds_one_task_a_cell_type_and_writes_on_nothing() -> None:
+def test_cluster__does_not_modify_its_input() -> None:
     data = central()
     before = data.copy(deep=True)
     with dask.config.set(scheduler="synchronous"):
@@ -123,15 +122,15 @@ def test_cluster__few_models() -> None:
     with pytest.raises(ValueError, match="at least 4 models, got 3"):
         fx.cluster(central().isel(model=slice(3)), "T4c", **QUICK)
     few = fx.cluster(central().isel(model=[0, 1, 15, 16]), "T4c", **QUICK)
-    assert few.score.notnull().sum() == 1  # two models for each Gaussian at least
+    assert few.score.notnull().sum() == 1  # at least two models per Gaussian
     assert (few.cluster >= 0).all()
 
 
-def test_cluster__says_everything_that_is_wrong() -> None:
+def test_cluster__lists_all_problems() -> None:
     with pytest.raises(ValueError, match="criterion.*\n.*n_epochs") as caught:
         fx.cluster(central(3), "T4c", criterion="score", n_epochs=0, n_clusters=[0], seed=-1)
-    for part in ("at least 4 models", "n_clusters", "criterion", "n_epochs", "seeds"):
-        assert part in str(caught.value)
+    for message in ("at least 4 models", "n_clusters", "criterion", "n_epochs", "seeds"):
+        assert message in str(caught.value)
     with pytest.raises(UnknownCellTypeError, match="T4c"):
         fx.cluster(central(), "T4x", **QUICK)
     with pytest.raises(schema.SchemaError, match="sample"):
@@ -140,36 +139,30 @@ def test_cluster__says_everything_that_is_wrong() -> None:
         fx.cluster(xr.Dataset({"bias": 1}), **QUICK)
 
 
-def test_cluster__takes_the_central_column() -> None:
+def test_cluster__selects_the_central_column() -> None:
     columns = {"column": ("column", [0, 1]), "u": ("column", [-1, 0]), "v": ("column", [0, 0])}
     data = central().isel(cell_type=[0]).expand_dims(column=2, axis=-1).assign_coords(columns)
     data["response"] = data.response * xr.DataArray([np.nan, 1.0], dims="column")
-    found = fx.cluster(data, **QUICK)
-    np.testing.assert_array_equal(found.cluster[0, :-1], GROUPS[:-1])
+    clusters = fx.cluster(data, **QUICK)
+    np.testing.assert_array_equal(clusters.cluster[0, :-1], GROUPS[:-1])
 
 
 @pytest.mark.slow
 def test_cluster__runs_cell_types_in_processes(clusters: xr.Dataset) -> None:
     with dask.config.set(scheduler="processes", num_workers=2):
-        found = fx.cluster(central(), ["T4c", "T5a"], **QUICK)
-    xr.testing.assert_equal(found.cluster, clusters.cluster.sel(cell_type=["T4c", "T5a"]))
-
-
-def test_cluster__stays_the_function_when_its_module_is_imported() -> None:
-    import flyxr.cluster  # noqa: F401
-
-    assert callable(cluster_function)
+        computed = fx.cluster(central(), ["T4c", "T5a"], **QUICK)
+    xr.testing.assert_equal(computed.cluster, clusters.cluster.sel(cell_type=["T4c", "T5a"]))
 
 
 def test_members__are_labels_of_models(clusters: xr.Dataset) -> None:
-    found = members(clusters, "T4c")
-    assert list(found) == [0, 1, 2]
-    np.testing.assert_array_equal(found[0], clusters.model.values[GROUPS == 0])
-    errors = [float(clusters.task_error.sel(model=models).mean()) for models in found.values()]
+    models_by_cluster = members(clusters, "T4c")
+    assert list(models_by_cluster) == [0, 1, 2]
+    np.testing.assert_array_equal(models_by_cluster[0], clusters.model.values[GROUPS == 0])
+    errors = [float(clusters.task_error.sel(model=models).mean()) for models in models_by_cluster.values()]
     assert errors == sorted(errors)
     assert members(clusters, "Am") == {}
     accessor = clusters.fly.members("T4c")
-    assert all(np.array_equal(accessor[label], found[label]) for label in found)
+    assert all(np.array_equal(accessor[label], models) for label, models in models_by_cluster.items())
     with pytest.raises(UnknownCellTypeError, match="T4c"):
         members(clusters, "T4x")
     with pytest.raises(schema.SchemaError, match="pattern"):
@@ -178,26 +171,26 @@ def test_members__are_labels_of_models(clusters: xr.Dataset) -> None:
         members(central(), "T4c")
 
 
-def test_cluster_stability__groups_survive(clusters: xr.Dataset) -> None:
-    found = fx.cluster_stability(central(), "T4c", seeds=(0, 1), n_subsets=2, **QUICK)
-    assert found.adjusted_rand_index.dims == ("cell_type", "data", "change")
-    index = found.adjusted_rand_index.sel(cell_type="T4c")
+def test_cluster_stability__of_separate_groups() -> None:
+    stability = fx.cluster_stability(central(), "T4c", seeds=(0, 1), n_subsets=2, **QUICK)
+    assert stability.adjusted_rand_index.dims == ("cell_type", "data", "change")
+    index = stability.adjusted_rand_index.sel(cell_type="T4c")
     np.testing.assert_allclose(index.sel(data="responses"), 1)
     assert (index.sel(data="no_clusters") < 1).all()
-    assert (found.adjusted_rand_index_std >= 0).all()
-    again = fx.cluster_stability(central(), "T4c", seeds=(0, 1), n_subsets=2, **QUICK)
-    xr.testing.assert_identical(found, again)
+    assert (stability.adjusted_rand_index_std >= 0).all()
+    repeated = fx.cluster_stability(central(), "T4c", seeds=(0, 1), n_subsets=2, **QUICK)
+    xr.testing.assert_identical(stability, repeated)
 
 
 def test_cluster_stability__bad_input() -> None:
-    with pytest.raises(ValueError, match="two seeds"):
+    with pytest.raises(ValueError, match="at least two seeds"):
         fx.cluster_stability(central(), "T4c", seeds=(0,))
-    with pytest.raises(ValueError, match="4 models"):
+    with pytest.raises(ValueError, match="4 remaining models"):
         fx.cluster_stability(central(6), "T4c", leave_out=0.5)
     with pytest.raises(ValueError, match="n_neighbours"):
         fx.cluster_stability(central(), "T4c", n_neighbours=5)
 
 
-def test_cluster__labels_agree_with_any_seed(clusters: xr.Dataset) -> None:
+def test_cluster__labels_do_not_depend_on_the_seed(clusters: xr.Dataset) -> None:
     other = fx.cluster(central(), "T5a", seed=7, **QUICK)
     assert adjusted_rand_score(other.cluster[0], clusters.cluster.sel(cell_type="T5a")) == 1
