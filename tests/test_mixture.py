@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FLYVIS_UNLABELLED = -99999
+FLYVIS_NONE = -99999
 
 
 @pytest.fixture(scope="module")
@@ -30,48 +30,47 @@ def arrays(golden: Callable[[str], dict[str, NDArray[Any]]]) -> dict[str, NDArra
     return golden("clustering.npz")
 
 
-def from_flyvis(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Labels of flyvis with -1 for points without a label."""
-    return np.where(labels == FLYVIS_UNLABELLED, -1, labels)
+def ours(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels of flyvis with -1 for none."""
+    return np.where(labels == FLYVIS_NONE, -1, labels)
 
 
 @pytest.mark.parametrize("tag", ["raw", "scaled", "aic", "masked", "few"])
 def test_gaussian_mixture__equals_flyvis(arrays: dict[str, NDArray[Any]], tag: str) -> None:
     options = json.loads(str(arrays[f"{tag}_kwargs_json"]))
-    n_clusters = options.get("range_n_clusters", [1, 2, 3, 4, 5])
+    tried = options.get("range_n_clusters", [1, 2, 3, 4, 5])
     points = np.where(arrays[f"{tag}_mask"][:, None], arrays[f"{tag}_X"], np.nan)
     labels, scores = mixture.gaussian_mixture(
         points,
-        n_clusters,
+        tried,
         criterion=options.get("criterion", "bic"),
         n_init=options.get("n_init", 1),
         seed=options.get("random_state", 0),
     )
     expected = dict(zip(arrays[f"{tag}_range_n_clusters"].tolist(), arrays[f"{tag}_metric"].tolist(), strict=True))
-    by_number = dict(zip(sorted(set(n_clusters)), scores.tolist(), strict=True))
-    assert {number for number, score in by_number.items() if np.isfinite(score)} == set(expected)
-    np.testing.assert_allclose([by_number[number] for number in expected], list(expected.values()), rtol=1e-6)
-    assert min(expected, key=lambda number: by_number[number]) == arrays[f"{tag}_n_components"]
+    found = dict(zip(sorted(set(tried)), scores.tolist(), strict=True))
+    assert {number for number, score in found.items() if np.isfinite(score)} == set(expected)
+    np.testing.assert_allclose([found[number] for number in expected], list(expected.values()), rtol=1e-6)
+    assert min(expected, key=lambda number: found[number]) == arrays[f"{tag}_n_components"]
     if version("scikit-learn") == str(arrays["sklearn_version"]):
-        np.testing.assert_array_equal(labels, from_flyvis(arrays[f"{tag}_labels"]))
+        np.testing.assert_array_equal(labels, ours(arrays[f"{tag}_labels"]))
     else:
-        assert adjusted_rand_score(labels, from_flyvis(arrays[f"{tag}_labels"])) > 0.99
+        assert adjusted_rand_score(labels, ours(arrays[f"{tag}_labels"])) > 0.99
 
 
 @pytest.mark.parametrize("tag", ["scaled", "masked"])
 def test_sort_labels__equals_flyvis(arrays: dict[str, NDArray[Any]], tag: str) -> None:
     suffix = "" if tag == "scaled" else "_masked"
-    sorted_labels = mixture.sort_labels(from_flyvis(arrays[f"{tag}_labels"]), arrays["task_error"])
-    np.testing.assert_array_equal(sorted_labels, from_flyvis(arrays[f"sorted_labels{suffix}_mean"]))
+    found = mixture.sort_labels(ours(arrays[f"{tag}_labels"]), arrays["task_error"])
+    np.testing.assert_array_equal(found, ours(arrays[f"sorted_labels{suffix}_mean"]))
 
 
-def test_sort_labels__keeps_all_clusters_if_labels_have_a_gap(arrays: dict[str, NDArray[Any]]) -> None:
-    labels = arrays["noncontiguous_labels"]
-    assert FLYVIS_UNLABELLED in arrays["noncontiguous_sorted_mean"]
-    sorted_labels = mixture.sort_labels(labels, arrays["task_error"])
-    without_gap = mixture.sort_labels(np.where(labels == 5, 1, labels), arrays["task_error"])
-    np.testing.assert_array_equal(sorted_labels, without_gap)
-    assert set(sorted_labels) == {0, 1, 2}
+def test_sort_labels__loses_no_cluster_in_a_gap(arrays: dict[str, NDArray[Any]]) -> None:
+    gap = arrays["noncontiguous_labels"]
+    assert FLYVIS_NONE in arrays["noncontiguous_sorted_mean"]
+    found = mixture.sort_labels(gap, arrays["task_error"])
+    np.testing.assert_array_equal(found, mixture.sort_labels(np.where(gap == 5, 1, gap), arrays["task_error"]))
+    assert set(found) == {0, 1, 2}
 
 
 @given(st.lists(st.tuples(st.integers(-1, 6), st.floats(0, 10)), min_size=1, max_size=30))
@@ -108,7 +107,7 @@ def settings(**changes: Any) -> mixture.Settings:
     return mixture.Settings(**{**options, **changes})
 
 
-def test_cluster_features__constant_models_have_no_cluster(arrays: dict[str, NDArray[Any]]) -> None:
+def test_cluster_features__constant_models_are_none(arrays: dict[str, NDArray[Any]]) -> None:
     features = arrays["constant_row_input"]
     np.testing.assert_array_equal(mixture.models_that_respond(features), arrays["constant_row_mask"])
     degenerate = mixture.cluster_features(arrays["umap_degenerate_input"], arrays["task_error"], settings(), 0)

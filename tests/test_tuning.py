@@ -33,8 +33,8 @@ LED = 2.25
 TYPES = ["T4a", "T4b", "T4c", "T4d", "T5a", "T5b", "T5c", "T5d"]
 
 
-def as_responses(values: NDArray[Any], arrays: dict[str, NDArray[Any]], **sample_coords: NDArray[Any]) -> xr.Dataset:
-    """Convert golden arrays to central responses as from ``fx.simulate``."""
+def as_responses(values: NDArray[Any], arrays: dict[str, NDArray[Any]], **on_sample: NDArray[Any]) -> xr.Dataset:
+    """Central responses of golden arrays in the form that ``fx.simulate`` gives."""
     n_models, n_samples = values.shape[:2]
     coords = {
         "model": np.arange(n_models),
@@ -43,7 +43,7 @@ def as_responses(values: NDArray[Any], arrays: dict[str, NDArray[Any]], **sample
         "sample": np.arange(n_samples),
         "time": arrays["coord_time"],
         "cell_type": arrays["coord_cell_type"].astype(object),
-        **{name: ("sample", np.asarray(column, dtype=float)) for name, column in sample_coords.items()},
+        **{name: ("sample", np.asarray(column, dtype=float)) for name, column in on_sample.items()},
     }
     return xr.Dataset({"response": (("model", "sample", "time", "cell_type"), values.astype(np.float32))}, coords)
 
@@ -72,8 +72,8 @@ def synthetic(golden: Golden) -> tuple[xr.Dataset, dict[str, NDArray[Any]]]:
 @pytest.fixture(scope="module")
 def simulated(golden: Golden) -> tuple[xr.Dataset, dict[str, NDArray[Any]]]:
     arrays, outputs = golden("analysis_edge_inputs.npz"), golden("analysis_outputs.npz")
-    outputs = {name.removeprefix("q16__"): values for name, values in outputs.items() if not name.startswith("f32__")}
-    return edges(arrays, arrays["responses_f16"]), outputs
+    named = {name.removeprefix("q16__"): values for name, values in outputs.items() if not name.startswith("f32__")}
+    return edges(arrays, arrays["responses_f16"]), named
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +99,14 @@ def moving(request: pytest.FixtureRequest) -> tuple[xr.Dataset, dict[str, NDArra
     return responses, outputs, ATOL[request.param]
 
 
-def norm_array(responses: xr.Dataset, values: NDArray[Any]) -> xr.DataArray:
+def norm_of(responses: xr.Dataset, values: NDArray[Any]) -> xr.DataArray:
     return xr.DataArray(values, dims=("model", "cell_type"), coords={"cell_type": responses.cell_type})
 
 
-def angular_distance(degrees: NDArray[Any], radians: NDArray[Any]) -> NDArray[Any]:
-    """Distance, degrees, between angles in degrees and in radians."""
-    difference = (degrees - np.rad2deg(radians)) % 360
-    return np.minimum(difference, 360 - difference)
+def difference(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
+    """Angle, degree, between degrees and flyvis's radians."""
+    apart = (found - np.rad2deg(expected)) % 360
+    return np.minimum(apart, 360 - apart)
 
 
 # -- parity -----------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_peak_responses__equal_flyvis(moving: Any) -> None:
     responses, outputs, atol = moving
     found = fx.tuning.peak_responses(responses).peak_response
     np.testing.assert_allclose(found.transpose("model", "sample", "cell_type"), outputs["peak"], atol=atol, rtol=0)
-    normed = fx.tuning.peak_responses(responses, norm=norm_array(responses, outputs["norm"])).peak_response
+    normed = fx.tuning.peak_responses(responses, norm=norm_of(responses, outputs["norm"])).peak_response
     np.testing.assert_allclose(normed, outputs["peak_norm"], atol=atol, rtol=0)
 
 
@@ -140,12 +140,12 @@ def test_direction_selectivity_index__equals_flyvis(moving: Any) -> None:
     found = fx.tuning.direction_selectivity_index(responses).direction_selectivity_index
     assert found.dims == ("model", "cell_type", "intensity")
     np.testing.assert_allclose(found, outputs["dsi"], atol=atol, rtol=0)
-    norm = norm_array(responses, outputs["norm"])
+    norm = norm_of(responses, outputs["norm"])
     normed = fx.tuning.direction_selectivity_index(responses, norm=norm).direction_selectivity_index
     np.testing.assert_allclose(normed, outputs["dsi_norm"], atol=atol, rtol=0)
-    by_speed = fx.tuning.direction_selectivity_index(responses, average=False).direction_selectivity_index
-    by_speed = by_speed.isel(width=0).transpose("model", "cell_type", "intensity", "speed")
-    np.testing.assert_allclose(by_speed, outputs["dsi_noavg"].reshape(by_speed.shape), atol=atol, rtol=0)
+    each = fx.tuning.direction_selectivity_index(responses, average=False).direction_selectivity_index
+    each = each.isel(width=0).transpose("model", "cell_type", "intensity", "speed")
+    np.testing.assert_allclose(each, outputs["dsi_noavg"].reshape(each.shape), atol=atol, rtol=0)
 
 
 def test_direction_selectivity_index__equals_flyvis_in_a_window(simulated: Any) -> None:
@@ -159,16 +159,16 @@ def test_preferred_direction__equals_flyvis(moving: Any) -> None:
     found = fx.tuning.preferred_direction(responses)
     length = outputs.get("pd_vector_length_q16", found.vector_length.values)
     np.testing.assert_allclose(found.vector_length, length, atol=1e-4)
-    is_clear = length > 1e-3
-    assert is_clear.mean() > 0.3
-    tolerance = np.rad2deg(1e-4 if "pd_vector_length_q16" in outputs else 1e-6)
-    assert angular_distance(found.preferred_direction.values, outputs["pd"])[is_clear].max() < tolerance
-    normed = fx.tuning.preferred_direction(responses, norm=norm_array(responses, outputs["norm"]))
-    assert angular_distance(normed.preferred_direction.values, outputs["pd_norm"])[is_clear].max() < 2 * tolerance
-    by_speed = fx.tuning.preferred_direction(responses, average=False)
-    by_speed = by_speed.transpose("model", "cell_type", "width", "intensity", "speed")
-    is_clear = by_speed.vector_length.values > 1e-3
-    assert angular_distance(by_speed.preferred_direction.values, outputs["pd_noavg"])[is_clear].max() < tolerance
+    clear = length > 1e-3
+    assert clear.mean() > 0.3
+    degrees = np.rad2deg(1e-4 if "pd_vector_length_q16" in outputs else 1e-6)
+    assert difference(found.preferred_direction.values, outputs["pd"])[clear].max() < degrees
+    normed = fx.tuning.preferred_direction(responses, norm=norm_of(responses, outputs["norm"]))
+    assert difference(normed.preferred_direction.values, outputs["pd_norm"])[clear].max() < 2 * degrees
+    each = fx.tuning.preferred_direction(responses, average=False)
+    each = each.transpose("model", "cell_type", "width", "intensity", "speed")
+    clear = each.vector_length.values > 1e-3
+    assert difference(each.preferred_direction.values, outputs["pd_noavg"])[clear].max() < degrees
 
 
 def test_tuning_curves__equal_flyvis(moving: Any) -> None:
@@ -180,13 +180,13 @@ def test_tuning_curves__equal_flyvis(moving: Any) -> None:
 
 def test_flash_response_index__equals_flyvis(flashes: Any) -> None:
     responses, outputs = flashes
-    is_clear = outputs["flash_modulation_last_radius"] > 1e-2
+    clear = outputs["flash_modulation_last_radius"] > 1e-2
     for radius in (-1, 6):
         for nonnegative, suffix in ((True, ""), (False, "_signed")):
             found = fx.tuning.flash_response_index(responses, radius, nonnegative=nonnegative).flash_response_index
             expected = outputs[f"fri_radius{radius}{suffix}"][:, 0]
-            np.testing.assert_allclose(found.values[is_clear], expected[is_clear], atol=1e-5, rtol=1e-5)
-    assert is_clear.mean() > 0.5
+            np.testing.assert_allclose(found.values[clear], expected[clear], atol=1e-5, rtol=1e-5)
+    assert clear.mean() > 0.5
 
 
 def test_agreement__equals_flyvis(moving: Any) -> None:
@@ -196,10 +196,10 @@ def test_agreement__equals_flyvis(moving: Any) -> None:
     direction = fx.tuning.agreement(fx.tuning.preferred_direction(responses))
     distance = direction.angular_distance_by_type.sel(cell_type=TYPES)
     found = fx.tuning.preferred_direction(responses).vector_length.sel(cell_type=TYPES)
-    is_clear = np.concatenate([found[:, :4].sel(intensity=1), found[:, 4:].sel(intensity=0)], axis=1) > 1e-3
-    assert is_clear.any()
+    clear = np.concatenate([found[:, :4].sel(intensity=1), found[:, 4:].sel(intensity=0)], axis=1) > 1e-3
+    assert clear.any()
     expected = np.rad2deg(outputs["angular_distance_known"][:, 0])
-    np.testing.assert_allclose(distance.values[is_clear], expected[is_clear], atol=np.rad2deg(1e-4))
+    np.testing.assert_allclose(distance.values[clear], expected[clear], atol=np.rad2deg(1e-4))
     np.testing.assert_allclose(direction.angular_distance, distance.mean("cell_type"))
 
 
