@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid, schema
-from flyxr.connectome import cell_index, cell_presence, open_connectome, tables
+from flyxr.connectome import cell_index, cell_presence, find_connectome, open_connectome, tables
 from flyxr.errors import FlyxrError, Problem, raise_problems
 
 if TYPE_CHECKING:

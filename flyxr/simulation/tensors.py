@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from flyxr.engine.sparse import TorchIntegrated, TorchParameters
+    from flyxr.engine.sparse import TorchResult, TorchParameters
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class EnsembleTensors:
         one_model = (values[model : model + 1] for values in self.parameters)
         return EnsembleTensors(self.network, TorchParameters(*one_model), self.dt)
 
-    def respond(self, luminance: torch.Tensor, **options: Any) -> TorchIntegrated:
+    def respond(self, luminance: torch.Tensor, **options: Any) -> TorchResult:
         """Responses to a luminance ((model,) sample, frame, column), with gradients.
 
         Parameters
@@ -62,7 +62,7 @@ class EnsembleTensors:
 
         Returns
         -------
-        TorchIntegrated
+        TorchResult
             Responses (model, sample, recorded frame, recorded cell) and the last state (model, sample, cell).
         """
         from flyxr.engine.sparse import respond
