@@ -274,7 +274,7 @@ def _dataset(
         },
         attrs={
             "connectome": connectomes.tables(connectome).digest,
-            "extent": int(connectome.attrs.get("extent", connectomes.EXTENT)),
+            "extent": int(connectome.attrs.get("extent", EXTENT)),
         },
     )
     return schema.validate(schema.annotate(dataset, "ensemble"), "ensemble")

@@ -14,7 +14,6 @@ from flyxr.connectome.network import (
     tables,
 )
 from flyxr.connectome.reading import (
-    EXTENT,
     ConnectomeError,
     find_connectome,
     mismatch,
@@ -22,7 +21,6 @@ from flyxr.connectome.reading import (
 )
 
 __all__ = [
-    "EXTENT",
     "ConnectomeError",
     "Tables",
     "cell_index",

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from flyxr import hexgrid, schema
-from flyxr.connectome.reading import EXTENT, connectome_hash
+from flyxr.connectome.reading import connectome_hash
 from flyxr.engine.base import Network, Stencil
+from flyxr.optics import EXTENT
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-_networks: dict[tuple[str, int], Network] = {}
+compiled_networks: dict[tuple[str, int], Network] = {}
 """Networks that this process has compiled, by the hash and extent of their connectome."""
 _compiling = threading.Lock()
 
@@ -93,9 +94,9 @@ def compile_network(connectome: xr.Dataset | Tables) -> Network:
     plain = connectome if isinstance(connectome, Tables) else tables(connectome)
     with _compiling:
         key = (plain.digest, plain.extent)
-        if key not in _networks:
-            _networks[key] = _build_network(plain)
-        return _networks[key]
+        if key not in compiled_networks:
+            compiled_networks[key] = _build_network(plain)
+        return compiled_networks[key]
 
 
 def cell_presence(connectome: xr.Dataset | Tables) -> NDArray[np.bool_]:

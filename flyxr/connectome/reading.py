@@ -15,6 +15,7 @@ import xarray as xr
 
 from flyxr import identity, schema
 from flyxr.errors import FlyxrError, FlyxrWarning, InputError, MissingError, Problem, raise_problems
+from flyxr.optics import EXTENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-EXTENT = 15
-"""Radius of the lattice in the published models."""
 SINGLE_STRIDE = 1_000_000
 """Stride of a cell type with one cell, in the central column; larger than any lattice."""
 _HULL_TOLERANCE = 1e-9

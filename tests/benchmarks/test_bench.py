@@ -156,6 +156,7 @@ def test_run__measures_in_processes_of_their_own() -> None:
     assert case["flyxr"]["peak_memory"] > 10e6
 
 
+@pytest.mark.slow
 def test_bench__as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--quick", "--out", str(tmp_path / "bench.json")]) == 0
     printed = capsys.readouterr()
