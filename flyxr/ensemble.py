@@ -17,6 +17,7 @@ from flyxr import connectome as connectomes
 from flyxr import flyvis, provenance, schema, store
 from flyxr.errors import FlyxrWarning, InputError, MissingError, Problem
 from flyxr.flyvis import EnsembleError
+from flyxr.optics import EXTENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
