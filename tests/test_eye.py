@@ -504,7 +504,8 @@ def test_resample__single_frame() -> None:
 
 @pytest.mark.parametrize("frame_rate", [24, 30, 49, 50, 60, 93])
 def test_resample__frame_rate_from_the_time_axis_equals_the_number(frame_rate: int) -> None:
-    movie = stimuli.from_array(np.linspace(0, 1, 40)[None, :, None, None], frame_rate)
+    frames = np.linspace(0, 1, 40)[None, :, None, None]
+    movie = stimuli.from_array(frames, frame_rate, dims=("sample", "time", "y", "x"))
     expected = movie.luminance.values.ravel()[temporal_sample_indices(40, frame_rate, 0.01)]
     np.testing.assert_array_equal(resample(movie, 0.01).luminance.values.ravel(), expected)
 
