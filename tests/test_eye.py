@@ -452,8 +452,8 @@ def test_render__pixels_outside_all_boxes_are_not_checked(kernel_size: int, filt
 
 def test_render__other_dims() -> None:
     movie = random_movie(1, 2, 16, 16)
-    with pytest.raises(schema.SchemaError, match=r"add 'sample' with .expand_dims"):
-        BoxEye(2, 5).render(movie.isel(sample=0, drop=True))
+    with pytest.raises(schema.SchemaError, match="add 'x' with .expand_dims"):
+        BoxEye(2, 5).render(movie.isel(x=0, drop=True))
     with pytest.raises(schema.SchemaError, match="select one 'colour'"):
         BoxEye(2, 5).render(movie.expand_dims(colour=3))
     with pytest.raises(schema.SchemaError, match="from_array"):
@@ -474,7 +474,7 @@ def test_box_eye__bad_parameters_are_named_together() -> None:
 
 @pytest.mark.parametrize("dt", [0, -0.01, np.nan, np.inf])
 def test_resample__bad_dt(dt: float) -> None:
-    with pytest.raises(ValueError, match="expected a positive dt in s, got"):
+    with pytest.raises(ValueError, match="expected dt as a duration above 0, in s, got"):
         resample(random_movie(1, 3, 8, 8), dt)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from flyxr.engine.sparse import TorchResult, TorchParameters
+    from flyxr.engine.sparse import TorchParameters, TorchResult
 
 
 @dataclass(frozen=True)

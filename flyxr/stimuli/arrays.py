@@ -267,7 +267,9 @@ def _size_problems(
     if not axes.is_positional or min(height, width) >= _MIN_PIXELS:
         return []
     own_order = f"dims={expected if 'sample' in sizes else expected[1:]}"
-    text = f"expected frames of at least {_MIN_PIXELS} x {_MIN_PIXELS} pixels, got {height} x {width} from shape {shape}"
+    text = (
+        f"expected frames of at least {_MIN_PIXELS} x {_MIN_PIXELS} pixels, got {height} x {width} from shape {shape}"
+    )
     if height == 1 and schema.is_lattice_size(width):
         return [Problem(text, "for columns of the eye use fx.stimuli.from_columns(array, frame_rate=...)")]
     other_order = "for axes in another order name them, e.g. dims=('y', 'x', 'time', 'sample')"
@@ -384,15 +386,15 @@ def _recorded(options: _Options, axes: labelling.Axes, fill_value: float | None)
     """Arguments for the provenance, in plain types; those that are None are left out."""
     arguments = Arguments()
     frame_rate, dt = options.frame_rate, options.dt
-    dims: Any = list(options.dims) if options.dims is not None and not isinstance(options.dims, Mapping) else None
-    if dims is None and (options.dims or axes.guessed):
-        dims = {**dict(options.dims or {}), **axes.guessed}
+    dims: Any = options.dims
+    if isinstance(dims, Mapping) or (dims is None and axes.guessed):
+        dims = {**dict(dims or {}), **axes.guessed}
     channel = options.channel
     recorded = {
         "rescale": options.is_rescaled,
         "frame_rate": None if frame_rate is None else arguments.frame_rate(frame_rate),
         "dt": None if dt is None else arguments.duration("dt", dt),
-        "dims": dims,
+        "dims": dims if dims is None or isinstance(dims, Mapping) else list(dims),
         "channel": channel if channel is None or isinstance(channel, str) else int(channel),
         "grey": options.grey,
         "fill_value": fill_value,

@@ -107,7 +107,9 @@ def name_axes(
 
 def _names(array: Any) -> tuple[str, ...]:
     """Names of axes, with those of xarray for an array without."""
-    return tuple(map(str, array.dims)) if isinstance(array, xr.DataArray) else tuple(f"dim_{i}" for i in range(array.ndim))
+    return (
+        tuple(map(str, array.dims)) if isinstance(array, xr.DataArray) else tuple(f"dim_{i}" for i in range(array.ndim))
+    )
 
 
 def has_default_names(array: Any) -> bool:
@@ -207,7 +209,9 @@ def _unmatched_problem(array: Any, names: tuple[str, ...], dims: tuple[str, ...]
         hint = "for columns of the eye use fx.stimuli.from_columns(array, frame_rate=...)"
         return Problem(text, hint)
     if "column" in expected and {"y", "x"} & {_synonym(name, ("y", "x")) for name in names}:
-        return Problem(text, "for frames of pixels use fx.BoxEye().render(fx.stimuli.from_array(array, frame_rate=...))")
+        return Problem(
+            text, "for frames of pixels use fx.BoxEye().render(fx.stimuli.from_array(array, frame_rate=...))"
+        )
     repeated = sorted({dim for dim in dims if dims.count(dim) > 1})
     if repeated:
         sources = [name for name, dim in zip(names, dims, strict=True) if dim in repeated]
@@ -369,14 +373,12 @@ def time_axis(
         arguments.problems.append(Problem(text, "e.g. frame_rate=30"))
         return None
     if step is None:
-        return xr.Variable(labels.dims, seconds, {"step": float(own_step)})
+        return xr.Variable(labels.dims, seconds, {"step": own_step})
     axis = schema.time_coord(n_frames or 1, step, float(np.atleast_1d(seconds)[0]))
     return axis if n_frames is not None else axis.squeeze("time")
 
 
-def _stated_step(
-    frame_rate: float | None, dt: Duration | None, arguments: Arguments
-) -> tuple[float | None, str]:
+def _stated_step(frame_rate: float | None, dt: Duration | None, arguments: Arguments) -> tuple[float | None, str]:
     """Time between frames that the user states, None if there is none or it is wrong, and how it was stated."""
     rate = None if frame_rate is None else arguments.frame_rate(frame_rate)
     step = None if dt is None else arguments.duration("dt", dt)

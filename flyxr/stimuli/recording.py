@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import numpy as np
 
 from flyxr import provenance
+from flyxr.arguments import Arguments, as_float, as_int, as_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    "ArrayLike": lambda value: np.atleast_1d(np.asarray(value, dtype=np.float64)).tolist(),
-    "Sequence[int]": lambda value: [int(number) for number in value],
-    "float": float,
-    "int": int,
+    "ArrayLike": lambda value: Arguments().numbers("", value).tolist(),
+    "Sequence[int]": lambda value: [as_int(number) for number in value],
+    "Duration": as_seconds,
+    "float": as_float,
+    "int": as_int,
 }
 """From the annotation of a parameter to its recorded form."""
 

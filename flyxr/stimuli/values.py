@@ -145,7 +145,7 @@ def range_problems(data: NDArray[Any], conversion: Conversion) -> list[Problem]:
     >>> [str(problem) for problem in range_problems(masked, Conversion("movie", 1, False, None))]
     ['expected values without a mask, got 1 of 2 masked: give them a luminance, e.g. fill_value=0.5']
     """
-    n_masked = np.ma.count_masked(data) if isinstance(data, np.ma.MaskedArray) else 0
+    n_masked = int(np.ma.getmaskarray(data).sum()) if np.ma.is_masked(data) else 0
     if n_masked and conversion.fill_value is None:
         text = f"expected values without a mask, got {n_masked} of {data.size} masked"
         return [Problem(text, "give them a luminance, e.g. fill_value=0.5")]
@@ -218,8 +218,10 @@ def _lazy_limits(data: Any, conversion: Conversion) -> tuple[Any, Any]:
 
     meta = np.empty((0,) * data.ndim, np.float64)
     low, high = (
-        da.reduction(data, functools.partial(step, conversion=conversion), aggregate, keepdims=True, meta=meta, dtype=float)
-        for step, aggregate in ((_block_minimum, np.min), (_block_maximum, np.max))
+        da.reduction(
+            data, functools.partial(chunk, conversion=conversion), combine, keepdims=True, meta=meta, dtype=float
+        )
+        for chunk, combine in ((_block_minimum, np.min), (_block_maximum, np.max))
     )
     return low, high
 
@@ -251,9 +253,7 @@ def _convert_block(block: Any, low: Any = None, high: Any = None, *, conversion:
     return _scale(block, conversion, ends)
 
 
-def _scale(
-    data: NDArray[Any], conversion: Conversion, ends: tuple[float, float] | None = None
-) -> NDArray[np.float32]:
+def _scale(data: NDArray[Any], conversion: Conversion, ends: tuple[float, float] | None = None) -> NDArray[np.float32]:
     missing = _missing_values(data, conversion)
     values = np.asarray(np.ma.getdata(data))
     if ends is not None:
