@@ -206,12 +206,13 @@ def _read(array: Any, kind: str, function: str, options: _Options) -> xr.Dataset
         data = data.transpose(order)
     time_labels = coords.pop("time", None)
     n_frames = sizes.get("time") if axes else 1
-    time = labelling.time_axis(time_labels, n_frames, options.frame_rate, options.dt, arguments)
+    time_name = labelling.original_name(array, axes, "time")
+    time = labelling.time_axis(time_labels, n_frames, options.frame_rate, options.dt, arguments, time_name)
     coords |= _sample_coords(array, axes, options.sample_coords, n_samples, expected, problems)
 
     fill_value = options.fill_value
     if fill_value is not None:
-        fill_value = arguments.number("fill_value", fill_value, "luminance", least=0, most=1)
+        fill_value = arguments.number("fill_value", fill_value, least=0, most=1)
     divisor = 255.0 if data.dtype == np.uint8 and not options.is_rescaled else 1.0
     conversion = values.Conversion(kind, divisor, options.is_rescaled, fill_value)
     wrong_dtype = values.dtype_problems(data.dtype, options.is_rescaled, function)
@@ -356,10 +357,12 @@ def _warnings(
     """List what may not be as the user expects."""
     problems = []
     if axes.guessed:
-        text = ", ".join(f"{name!r} as {dim!r}" for name, dim in axes.guessed.items())
-        problems.append(Problem(f"takes the dim {text}", f"say so with dims={dict(axes.guessed)}"))
+        text = ", ".join(f"{name!r} is {dim!r}" for name, dim in axes.guessed.items())
+        hint = f"if that is right, pass dims={dict(axes.guessed)} to say so"
+        problems.append(Problem(f"dims are matched by synonyms, {text}", hint))
     if kind == "movie" and axes.is_positional and _may_be_in_another_order(shape):
-        text = f"takes shape {shape} for {labelling.format_dims(axes.dims)}, which gives unusual frames"
+        frame = f"{shape[2]} x {shape[3]}"
+        text = f"shape {shape} is read as {labelling.format_dims(axes.dims)}, which gives frames of {frame} pixels"
         hint = f"if axes are in another order, name them, e.g. dims=('y', 'x', 'time', 'sample'); else dims={axes.dims}"
         problems.append(Problem(text, hint))
     if not values.is_dask(luminance) and not options.is_rescaled and 0 < (brightest := float(luminance.max())) < _DARK:

@@ -272,6 +272,13 @@ def named_coords(array: Any, axes: Axes, problems: list[str | Problem]) -> dict[
     return coords
 
 
+def original_name(array: Any, axes: Axes | None, dim: str) -> str:
+    """Name that an array has for a dim; the dim if it has none."""
+    if axes is None or dim not in axes.dims or not isinstance(array, xr.DataArray) or dim in array.coords:
+        return dim
+    return str(array.dims[axes.dims.index(dim)])
+
+
 def _counts_frames(name: str, dim: str, labels: xr.DataArray) -> bool:
     return dim == "time" and name.lower() not in _TIME_NAMES and labels.dtype.kind in "iu"
 
@@ -311,6 +318,7 @@ def time_axis(
     frame_rate: float | None,
     dt: Duration | None,
     arguments: Arguments,
+    name: str = "time",
 ) -> xr.Variable | None:
     """Time of each frame, from the labels of an array, a frame rate or a step, which must agree.
 
@@ -326,6 +334,8 @@ def time_axis(
         Time between frames, s.
     arguments
         Collects problems.
+    name
+        Name of the labels in the array.
 
     Returns
     -------
@@ -347,9 +357,11 @@ def time_axis(
             text = "expected a positive frame_rate, in frames per second, or dt, in s, got neither"
             arguments.problems.append(Problem(text, "e.g. frame_rate=30", "e.g. --frame-rate 30"))
         return None
-    seconds = _as_seconds(labels, arguments.problems)
+    seconds = _as_seconds(labels, arguments.problems, name)
     if seconds is None or (stated and step is None):
         return None
+    if step is not None and n_frames is not None and _are_rounded(seconds, step):
+        return schema.time_coord(n_frames, step, float(seconds[0]))
     problems = time_problems(np.atleast_1d(seconds))
     arguments.problems += problems
     if problems:
@@ -362,7 +374,7 @@ def time_axis(
             Problem(
                 f"expected {stated} to agree with the times of the array, got frames {own_step:g} s apart, which are "
                 f"{1 / own_step:g} frames per second",
-                f"leave {stated.partition('=')[0]} out, or leave the times out with array.drop_vars(...)",
+                f"leave {stated.partition('=')[0]} out, or leave the times out with array.drop_vars({name!r})",
             )
         )
         return None
@@ -400,7 +412,13 @@ def _agree(step: float, other: float) -> bool:
     return abs(step / other - 1) < _STEP_TOLERANCE
 
 
-def _as_seconds(labels: xr.Variable, problems: list[str | Problem]) -> np.ndarray | None:
+def _are_rounded(seconds: np.ndarray, step: float) -> bool:
+    """Whether times are those of a step, rounded to ms."""
+    exact = seconds[0] + np.arange(seconds.size) * step
+    return seconds.size > 2 and np.allclose(seconds, exact.round(3), rtol=0, atol=1e-9)
+
+
+def _as_seconds(labels: xr.Variable, problems: list[str | Problem], name: str) -> np.ndarray | None:
     """Times in s as float64; None for what are no times."""
     values = np.asarray(labels.values)
     if values.dtype.kind == "m":
@@ -412,10 +430,10 @@ def _as_seconds(labels: xr.Variable, problems: list[str | Problem]) -> np.ndarra
         return values.astype(np.float64)
     text = f"expected the times of the array in s, got {values.dtype}"
     if values.dtype.kind == "M":
-        hint = "array.assign_coords(time=(array.time - array.time[0]) / np.timedelta64(1, 's'))"
+        hint = f"array.assign_coords({name}=(array.{name} - array.{name}[0]) / np.timedelta64(1, 's'))"
         problems.append(Problem(text, f"count from the first frame with {hint}"))
     else:
-        problems.append(Problem(text, "leave them out with array.drop_vars('time') and give frame_rate=..."))
+        problems.append(Problem(text, f"leave them out with array.drop_vars({name!r}) and give frame_rate=..."))
     return None
 
 

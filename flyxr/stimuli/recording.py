@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -60,9 +61,12 @@ def recorded(
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> xr.Dataset:
-            stimulus = function(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
+            for name, value in bound.arguments.items():
+                if isinstance(value, Iterator):  # can be read only once
+                    bound.arguments[name] = list(value)
+            stimulus = function(*bound.args, **bound.kwargs)
             values = {name: value for name, value in bound.arguments.items() if name not in omitted}
             for name, value in values.items():
                 if name in resolvers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,8 +48,11 @@ def as_array(array: Any) -> tuple[Any, list[str | Problem]]:
             return tensor.numpy(), []
         except TypeError:  # NumPy lacks bfloat16
             return tensor.float().numpy(), []
+    if isinstance(array, (str, bytes, os.PathLike)):
+        hint = "load it with np.load(path), or read a video with fx.stimuli.from_video(path)"
+        return np.empty(0), [Problem(f"expected an array, got {array!r}", hint)]
     try:
-        return np.ma.array(array) if _has_mask(array) else np.asarray(array), []
+        return _stack_masked(array) if _has_mask(array) else np.asarray(array), []
     except (TypeError, ValueError) as error:
         return np.empty(0), [f"expected an array of numbers, got {type(array).__name__} ({error})"]
 
@@ -69,6 +73,10 @@ def _has_mask(array: Any) -> bool:
     if isinstance(array, (list, tuple)):
         return any(map(_has_mask, array))
     return isinstance(array, np.ma.MaskedArray)
+
+
+def _stack_masked(array: Any) -> Any:
+    return np.ma.stack(list(map(_stack_masked, array))) if isinstance(array, (list, tuple)) else np.ma.asanyarray(array)
 
 
 class _MappedFile:
@@ -154,11 +162,18 @@ def range_problems(data: NDArray[Any], conversion: Conversion) -> list[Problem]:
         return _end_problems(math.inf, -math.inf) if conversion.is_rescaled else []
     if not conversion.is_rescaled:
         is_within = present.dtype.kind == "b" or conversion.divisor != 1
-        return [] if is_within else schema.luminance_problems(present)
+        return [] if is_within else _luminance_problems(present, conversion)
     low, high = float(present.min()), float(present.max())
     if not (math.isfinite(low) and math.isfinite(high)):
-        return schema.luminance_problems(present)[:1]
+        return _luminance_problems(present, conversion)[:1]
     return _end_problems(low, high)
+
+
+def _luminance_problems(present: NDArray[Any], conversion: Conversion) -> list[Problem]:
+    problems = schema.luminance_problems(present)
+    if conversion.kind == "rendering":
+        return [problem._replace(hint=problem.hint.replace("from_array", "from_columns")) for problem in problems]
+    return problems
 
 
 def _end_problems(low: float, high: float) -> list[Problem]:
