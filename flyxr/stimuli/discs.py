@@ -87,7 +87,7 @@ def flashes(
     baseline = arguments.number("baseline", baseline, "luminance", least=0, most=1)
     t_stim = columns.duration_of_frames(arguments, "t_stim", t_stim, dt)
     t_pre = columns.duration_of_frames(arguments, "t_pre", t_pre, dt)
-    phases = arguments.numbers("alternations", alternations, "phases").astype(int).tolist()
+    phases = arguments.numbers("alternations", alternations).tolist()
     if phases and not (set(phases) == {0, 1} and phases[0] == 0):
         arguments.problems.append(
             Problem(

@@ -100,7 +100,7 @@ def moving_edges(
     >>> dict(rendering.luminance.sizes), rendering.speed.values, rendering.t_end.values
     ({'sample': 4, 'time': 283, 'column': 721}, array([ 9.7, 19. , 9.7, 19. ]), array([1.83, 1.42, 1.83, 1.42]))
     """
-    return _make_stimulus(angles, None, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
+    return _make_stimulus(True, angles, (), speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
 
 
 @recorded()
@@ -161,12 +161,13 @@ def moving_bars(
     >>> rendering.width.values, rendering.t_stim.values.round(4), "t_end" in rendering.coords
     (array([2.25, 9. ]), array([0.4288, 0.4288]), False)
     """
-    return _make_stimulus(angles, widths, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
+    return _make_stimulus(False, angles, widths, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
 
 
 def _make_stimulus(
+    is_edge: bool,
     angles: ArrayLike,
-    widths: ArrayLike | None,
+    widths: ArrayLike,
     speeds: ArrayLike,
     intensities: ArrayLike,
     offsets: tuple[float, float],
@@ -176,13 +177,12 @@ def _make_stimulus(
     dt: Duration,
     extent: int,
 ) -> xr.Dataset:
-    """Check the arguments of edges, which have no widths, or bars, and wrap their samples."""
+    """Check the arguments of edges or bars, and wrap their samples; edges have no widths."""
     arguments = columns.stimulus_arguments()
     extent = arguments.integer("extent", extent, least=1)
     dt = arguments.duration("dt", dt)
     angles = arguments.numbers("angles", angles, "degrees")
-    is_edge = widths is None
-    widths = np.array([np.inf]) if widths is None else arguments.numbers("widths", widths, "degrees", above=0)
+    widths = np.array([np.inf]) if is_edge else arguments.numbers("widths", widths, "degrees", above=0)
     speeds = arguments.numbers("speeds", speeds, "columns/s", above=0)
     intensities = arguments.numbers("intensities", intensities, "luminance", least=0, most=1)
     height = arguments.number("height", height, "degrees", above=0)

@@ -21,7 +21,7 @@ P = ParamSpec("P")
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "ArrayLike": lambda value: Arguments().numbers("", value).tolist(),
-    "Sequence[int]": lambda value: [as_int(number) for number in value],
+    "Sequence[int]": lambda value: [int(number) for number in Arguments().numbers("", value)],
     "Duration": as_seconds,
     "float": as_float,
     "int": as_int,
