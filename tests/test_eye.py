@@ -13,6 +13,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import dask
+import dask.array as da
 import holoviews as hv
 import numpy as np
 import pytest
@@ -22,12 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import eyes
 
-from flyxr import hexgrid, provenance, schema, stimuli
+from flyxr import hexgrid, provenance, schema, stimuli, store
 from flyxr.eye import BoxEye, HexEye, base, boxes, hexagons, resample, temporal_sample_indices
 from flyxr.testing import random_movie
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+    from pathlib import Path
 
     from flyxr.eye import Eye
 
@@ -334,6 +336,44 @@ def test_render__labels_and_provenance() -> None:
     assert rendering.attrs[schema.KIND_ATTR] == "rendering"
     assert schema.time_step(rendering) == schema.time_step(movie)
     assert not {"y", "x"} & set(rendering.variables)
+
+
+@pytest.mark.parametrize("select", [{"sample": 0}, {"time": 1}, {"sample": 0, "time": 1}])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_selections__stay_without_the_dims(select: dict[Hashable, int], lazy: bool) -> None:
+    movie = random_movie(2, 3, 20, 20).assign_coords(digit=("sample", ["3 7", "9 0"]))
+    movie = movie.chunk(time=1) if lazy else movie
+    selection, rendering = movie.isel(select), BoxEye(2, 5).render(movie)
+    rendered = BoxEye(2, 5).render(selection)
+    xr.testing.assert_equal(rendered, rendering.isel(select))
+    assert (rendered.luminance.chunks is not None) == lazy
+    for data in (movie, rendering):
+        resampled = resample(data.isel(select), 0.01)
+        keep = {name: index for name, index in select.items() if name != "time"}
+        if "time" in select:  # a frame of 20 ms is shown twice
+            expected = resample(data.isel({**keep, "time": [1]}), 0.01)
+        else:
+            expected = resample(data, 0.01).isel(keep)
+        xr.testing.assert_equal(resampled, expected)
+    assert "time" not in resample(rendering.isel(sample=0, time=0), 0.02).dims
+    frames = BoxEye(2, 5).backproject(rendering.isel(select), 20, 20, normalize=True)
+    xr.testing.assert_equal(frames, BoxEye(2, 5).backproject(rendering, 20, 20, normalize=True).isel(select))
+    assert schema.kind_of(frames) == "movie"
+    assert BoxEye(2, 5).render(frames.clip(0, 1)).luminance.dims == rendered.luminance.dims
+
+
+def test_render__coordinates_are_in_memory(tmp_path: Path) -> None:
+    movie = random_movie(2, 3, 20, 20).assign_coords(digit=("sample", np.array(["3 7", "9 0"], object)))
+    path = store.save(movie, tmp_path / "movie.zarr")
+    for opened in (
+        store.open(path),
+        xr.open_zarr(path, chunks={}, consolidated=False),
+        movie.chunk().assign_coords(digit=("sample", da.from_array(np.array(["3 7", "9 0"], object), chunks=1))),
+    ):
+        rendering = BoxEye(2, 5).render(opened)
+        assert rendering.luminance.chunks is not None
+        assert rendering.where(rendering.digit == "9 0", drop=True).sizes["sample"] == 1
+        assert all(coord.chunks is None for coord in rendering.coords.values())
 
 
 def test_render__one_frame_keeps_its_time_step() -> None:

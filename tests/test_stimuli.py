@@ -107,7 +107,7 @@ def test_from_array__dataarray_by_name_and_by_position() -> None:
     assert list(movie.sample.values) == [7, 8, 9, 11]
     assert list(movie.angle.values) == [0, 1, 2, 3]
     renamed = named.rename(sample="trial", time="frame", y="row", x="col")
-    with pytest.warns(FlyxrWarning, match="'trial' as 'sample'"):
+    with pytest.warns(FlyxrWarning, match="'trial' is 'sample'"):
         movie = stimuli.from_array(renamed, 25)
     np.testing.assert_array_equal(movie.luminance, FRAMES.astype(np.float32))
     assert list(movie.angle.values) == [0, 1, 2, 3]
