@@ -116,7 +116,8 @@ def along_frames(
     {'time': 3, 'column': 1}
     """
     if data.chunks is not None:
-        data = data.chunk(dict.fromkeys(dims, -1))
+        # DataArray.chunk would make coordinates lazy, too
+        data = data.copy(data=data.data.rechunk({data.get_axis_num(dim): -1 for dim in dims}))
     result: xr.DataArray = xr.apply_ufunc(
         kernel,
         data,
