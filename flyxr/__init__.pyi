@@ -20,6 +20,7 @@ from .selection import from_neurons as from_neurons
 from .selection import to_neurons as to_neurons
 from .simulation import Record as Record
 from .simulation import simulate as simulate
+from .stimuli.padding import pad_grey as pad_grey
 from .store import open as open
 from .store import save as save
 from .sweeping import sweep as sweep

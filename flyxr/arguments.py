@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,10 @@ from flyxr.errors import FlyxrError, InputError, Problem, raise_problems
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+Duration: TypeAlias = float | str | timedelta | np.timedelta64 | Fraction | Decimal
+"""A duration: a number of seconds, text with a unit such as ``"10ms"``, or a duration of Python, NumPy or pandas."""
 
 
 class Arguments:

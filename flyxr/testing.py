@@ -267,7 +267,7 @@ def random_movie(
     {'sample': 2, 'time': 3, 'y': 8, 'x': 10}
     """
     frames = np.random.default_rng(seed).random((n_samples, n_frames, height, width), np.float32)
-    return from_array(frames, frame_rate, **kwargs)
+    return from_array(frames, frame_rate, dims=("sample", "time", "y", "x"), **kwargs)
 
 
 def render_edge_in_8_bit(path: monitor.BarPath, intensity: float) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import dask
+import dask.array as da
 import holoviews as hv
 import numpy as np
 import pytest
@@ -22,12 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import eyes
 
-from flyxr import hexgrid, provenance, schema, stimuli
+from flyxr import hexgrid, provenance, schema, stimuli, store
 from flyxr.eye import BoxEye, HexEye, base, boxes, hexagons, resample, temporal_sample_indices
 from flyxr.testing import random_movie
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+    from pathlib import Path
 
     from flyxr.eye import Eye
 
@@ -336,6 +338,44 @@ def test_render__labels_and_provenance() -> None:
     assert not {"y", "x"} & set(rendering.variables)
 
 
+@pytest.mark.parametrize("select", [{"sample": 0}, {"time": 1}, {"sample": 0, "time": 1}])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_selections__stay_without_the_dims(select: dict[Hashable, int], lazy: bool) -> None:
+    movie = random_movie(2, 3, 20, 20).assign_coords(digit=("sample", ["3 7", "9 0"]))
+    movie = movie.chunk(time=1) if lazy else movie
+    selection, rendering = movie.isel(select), BoxEye(2, 5).render(movie)
+    rendered = BoxEye(2, 5).render(selection)
+    xr.testing.assert_equal(rendered, rendering.isel(select))
+    assert (rendered.luminance.chunks is not None) == lazy
+    for data in (movie, rendering):
+        resampled = resample(data.isel(select), 0.01)
+        keep = {name: index for name, index in select.items() if name != "time"}
+        if "time" in select:  # a frame of 20 ms is shown twice
+            expected = resample(data.isel({**keep, "time": [1]}), 0.01)
+        else:
+            expected = resample(data, 0.01).isel(keep)
+        xr.testing.assert_equal(resampled, expected)
+    assert "time" not in resample(rendering.isel(sample=0, time=0), 0.02).dims
+    frames = BoxEye(2, 5).backproject(rendering.isel(select), 20, 20, normalize=True)
+    xr.testing.assert_equal(frames, BoxEye(2, 5).backproject(rendering, 20, 20, normalize=True).isel(select))
+    assert schema.kind_of(frames) == "movie"
+    assert BoxEye(2, 5).render(frames.clip(0, 1)).luminance.dims == rendered.luminance.dims
+
+
+def test_render__coordinates_are_in_memory(tmp_path: Path) -> None:
+    movie = random_movie(2, 3, 20, 20).assign_coords(digit=("sample", np.array(["3 7", "9 0"], object)))
+    path = store.save(movie, tmp_path / "movie.zarr")
+    for opened in (
+        store.open(path),
+        xr.open_zarr(path, chunks={}, consolidated=False),
+        movie.chunk().assign_coords(digit=("sample", da.from_array(np.array(["3 7", "9 0"], object), chunks=1))),
+    ):
+        rendering = BoxEye(2, 5).render(opened)
+        assert rendering.luminance.chunks is not None
+        assert rendering.where(rendering.digit == "9 0", drop=True).sizes["sample"] == 1
+        assert all(coord.chunks is None for coord in rendering.coords.values())
+
+
 def test_render__one_frame_keeps_its_time_step() -> None:
     assert schema.time_step(BoxEye(2, 5).render(random_movie(1, 1, 32, 32))) == 0.02
 
@@ -452,8 +492,8 @@ def test_render__pixels_outside_all_boxes_are_not_checked(kernel_size: int, filt
 
 def test_render__other_dims() -> None:
     movie = random_movie(1, 2, 16, 16)
-    with pytest.raises(schema.SchemaError, match=r"add 'sample' with .expand_dims"):
-        BoxEye(2, 5).render(movie.isel(sample=0, drop=True))
+    with pytest.raises(schema.SchemaError, match="add 'x' with .expand_dims"):
+        BoxEye(2, 5).render(movie.isel(x=0, drop=True))
     with pytest.raises(schema.SchemaError, match="select one 'colour'"):
         BoxEye(2, 5).render(movie.expand_dims(colour=3))
     with pytest.raises(schema.SchemaError, match="from_array"):
@@ -474,7 +514,7 @@ def test_box_eye__bad_parameters_are_named_together() -> None:
 
 @pytest.mark.parametrize("dt", [0, -0.01, np.nan, np.inf])
 def test_resample__bad_dt(dt: float) -> None:
-    with pytest.raises(ValueError, match="expected a positive dt in s, got"):
+    with pytest.raises(ValueError, match="expected dt as a duration above 0, in s, got"):
         resample(random_movie(1, 3, 8, 8), dt)
 
 
@@ -504,7 +544,8 @@ def test_resample__single_frame() -> None:
 
 @pytest.mark.parametrize("frame_rate", [24, 30, 49, 50, 60, 93])
 def test_resample__frame_rate_from_the_time_axis_equals_the_number(frame_rate: int) -> None:
-    movie = stimuli.from_array(np.linspace(0, 1, 40)[None, :, None, None], frame_rate)
+    frames = np.linspace(0, 1, 40)[None, :, None, None]
+    movie = stimuli.from_array(frames, frame_rate, dims=("sample", "time", "y", "x"))
     expected = movie.luminance.values.ravel()[temporal_sample_indices(40, frame_rate, 0.01)]
     np.testing.assert_array_equal(resample(movie, 0.01).luminance.values.ravel(), expected)
 

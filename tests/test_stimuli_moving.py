@@ -256,7 +256,7 @@ def test_moving__is_lazy_and_has_provenance(counting_scheduler: Any) -> None:
     assert step["operation"] == "moving_bars"
     assert step["arguments"]["widths"] == [2.25, 9]
     assert step["arguments"]["offsets"] == [-22.5, 22.5]
-    assert rendering.speed.attrs["units"] == "column/s"
+    assert rendering.speed.attrs["units"] == "columns/s"
     assert rendering.t_end.attrs["long_name"]
     again = fx.stimuli.moving_bars([0, 30], [2.25, 9], [9.7, 19], extent=3)
     assert again.luminance.data.name == rendering.luminance.data.name
@@ -292,8 +292,8 @@ def test_moving__is_simulated_saved_and_opened(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "patterns"),
     [
-        ({"speeds": [0, 5]}, ["speeds as above 0", r"\[0, 5\]"]),
-        ({"speeds": -3, "angles": []}, ["speeds as above 0", "angles", "empty list"]),
+        ({"speeds": [0, 5]}, ["speeds as numbers above 0", r"\[0, 5\]"]),
+        ({"speeds": -3, "angles": []}, ["speeds as numbers above 0", "angles", "empty list"]),
         (
             {"speeds": [19, 60], "dt": 0.02},
             [r"dt=0.02 s undersamples speeds \[60.0\] columns/s", "1.2 columns per frame"],
@@ -303,13 +303,16 @@ def test_moving__is_simulated_saved_and_opened(tmp_path: Any) -> None:
         ({"angles": [0, 90], "offsets": (45, 67.5), "extent": 3}, [r"angles \[0.0, 90.0\]", "larger extent"]),
         ({"extent": 0}, ["extent as an integer of at least 1"]),
         ({"extent": 2.5}, ["extent as an integer"]),
-        ({"dt": 0}, ["dt as above 0"]),
-        ({"dt": -1, "t_pre": -1, "height": 0}, ["dt as", "t_pre as at least 0", "height as above 0"]),
+        ({"dt": 0}, ["dt as a duration above 0"]),
+        (
+            {"dt": -1, "t_pre": -1, "height": 0},
+            ["dt as", "t_pre as a duration at least 0", "height as a number above 0"],
+        ),
         ({"offsets": (-10, 11)}, ["multiple of 2.25 degrees apart"]),
         ({"offsets": (22.5, -22.5)}, ["larger last one", "angle \\+ 180"]),
         ({"offsets": -10}, [r"offsets as \(first, last\)"]),
-        ({"offsets": (-225, 225)}, ["offsets as at least -90 and at most 90"]),
-        ({"intensities": [0, 1.5]}, ["intensities as at least 0 and at most 1"]),
+        ({"offsets": (-225, 225)}, ["offsets as numbers at least -90 and at most 90"]),
+        ({"intensities": [0, 1.5]}, ["intensities as numbers at least 0 and at most 1"]),
     ],
 )
 def test_bad_input__is_named(arguments: dict[str, Any], patterns: list[str]) -> None:
@@ -320,5 +323,5 @@ def test_bad_input__is_named(arguments: dict[str, Any], patterns: list[str]) -> 
 
 
 def test_bad_input__bars() -> None:
-    with pytest.raises(schema.SchemaError, match="widths as above 0"):
+    with pytest.raises(schema.SchemaError, match="widths as numbers above 0"):
         fx.stimuli.moving_bars(widths=[0, 4.5])

@@ -137,7 +137,7 @@ def test_natural_motion__is_resampled_simulated_and_saved(tmp_path: Any, countin
     reopened = fx.open(tmp_path / "natural.zarr")
     np.testing.assert_array_equal(reopened.flow, rendering.flow)
     assert reopened.axis.values.tolist() == ["x", "y"]
-    assert reopened.flow.attrs["units"] == "column/s"
+    assert reopened.flow.attrs["units"] == "columns/s"
     fx.save(responses, tmp_path / "responses.zarr")
     assert fx.open(tmp_path / "responses.zarr").motion.values.tolist() == ["translation"]
 
@@ -145,16 +145,19 @@ def test_natural_motion__is_resampled_simulated_and_saved(tmp_path: Any, countin
 @pytest.mark.parametrize(
     ("arguments", "patterns"),
     [
-        ({"speeds": [0, 5]}, ["speeds as above 0"]),
+        ({"speeds": [0, 5]}, ["speeds as numbers above 0"]),
         ({"rotation_speeds": [0, 10], "expansion_rates": 0}, ["rotation_speeds other than 0", "expansion_rates other"]),
         ({"speeds": 80, "dt": 0.02}, [r"dt=0.02 s undersamples speeds \[80.0\] columns/s"]),
         ({"rotation_speeds": [10, -360], "dt": 0.02}, [r"undersamples rotation_speeds \[-360.0\] degrees/s"]),
         ({"expansion_rates": 5, "dt": 0.02}, [r"undersamples expansion_rates \[5.0\] 1/s"]),
         ({"angles": (), "rotation_speeds": (), "expansion_rates": ()}, ["expected a motion, got none"]),
         ({"photographs": "tiger"}, ["photographs out of", "tiger"]),
-        ({"photographs": []}, ["photographs out of"]),
-        ({"n_crops": 0, "seed": -1, "pixels_per_column": 0.1}, ["n_crops", "seed", "pixels_per_column as at least 1"]),
-        ({"dt": 0, "extent": 0}, ["dt as above 0", "extent"]),
+        ({"photographs": []}, ["photographs as one name or a list of them"]),
+        (
+            {"n_crops": 0, "seed": -1, "pixels_per_column": 0.1},
+            ["n_crops", "seed", "pixels_per_column as a number at least 1"],
+        ),
+        ({"dt": 0, "extent": 0}, ["dt as a duration above 0", "extent"]),
         ({"t_stim": 0.01, "dt": 0.1, "speeds": 1, "rotation_speeds": 10}, ["t_stim of at least one frame"]),
     ],
 )

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, provenance, schema
-from flyxr.errors import InputError, Problem, raise_problems
+from flyxr.arguments import Arguments, shorten
+from flyxr.errors import Problem, raise_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,25 +60,29 @@ class Eye(Protocol):
         """Draw the receptive fields over the frame."""
 
 
-def check_arguments(filter: str = "mean", filters: tuple[str, ...] = FILTERS, **integers: tuple[Any, int, int]) -> None:
-    """Raise one error for an unknown filter and for bad integers, given by name as (value, minimum, example).
+def check_arguments(
+    filter: str = "mean", filters: tuple[str, ...] = FILTERS, **integers: tuple[Any, int, int]
+) -> tuple[int, ...]:
+    """Convert integers, given by name as (value, least, example), and raise one error for them and an unknown filter.
 
     Examples
     --------
+    >>> check_arguments(height=(np.int64(48), 1, 64), width=(np.array(64), 1, 64))
+    (48, 64)
     >>> check_arguments("max", LINEAR_FILTERS, height=(0, 1, 64))
     Traceback (most recent call last):
         ...
     flyxr.errors.InputError: expected filter as one of 'mean', 'sum', got 'max'; expected height as an integer of ...
     """
-    problems: list[str | Problem] = []
-    if filter not in filters:
-        problems.append(f"expected filter as one of {', '.join(map(repr, filters))}, got {filter!r}")
-    for name, (value, minimum, example) in integers.items():
-        if not isinstance(value, (int, np.integer)) or value < minimum:
-            problems.append(
-                Problem(f"expected {name} as an integer of at least {minimum}, got {value!r}", f"e.g. {example}")
-            )
-    raise_problems(InputError, "", problems)
+    arguments = Arguments()
+    if not isinstance(filter, str) or filter not in filters:
+        arguments.problems.append(f"expected filter as one of {', '.join(map(repr, filters))}, got {shorten(filter)}")
+    converted = [
+        arguments.integer(name, value, least=least, hint=f"e.g. {example}")
+        for name, (value, least, example) in integers.items()
+    ]
+    arguments.raise_problems()
+    return tuple(converted)
 
 
 def along_frames(
@@ -111,7 +116,8 @@ def along_frames(
     {'time': 3, 'column': 1}
     """
     if data.chunks is not None:
-        data = data.chunk(dict.fromkeys(dims, -1))
+        # DataArray.chunk would make coordinates lazy, too
+        data = data.copy(data=data.data.rechunk({data.get_axis_num(dim): -1 for dim in dims}))
     result: xr.DataArray = xr.apply_ufunc(
         kernel,
         data,
@@ -130,12 +136,12 @@ def render_movie(
     eye: Eye, kernel: Callable[..., NDArray[np.float32]], movie: xr.Dataset | xr.DataArray, filter: str
 ) -> xr.Dataset:
     """Render a movie with ``kernel(frames, eye=eye, filter=filter)``, which maps (…, y, x) to (…, column)."""
-    movie = schema.validate(movie, "movie", integer_luminance=True)
+    movie, squeeze = schema.expand(movie, "movie", integer_luminance=True)
     sizes = {"column": eye.n_columns}
     columns = along_frames(kernel, movie["luminance"], ["y", "x"], sizes, eye=eye, filter=filter)
     rendering = xr.Dataset({"luminance": columns}, hexgrid.column_coords(eye.extent), movie.attrs)
     arguments = {**_describe(eye), "filter": filter}
-    return provenance.add(schema.annotate(rendering, "rendering"), "render", arguments)
+    return provenance.add(squeeze(schema.annotate(rendering, "rendering")), "render", arguments)
 
 
 def _describe(eye: Eye) -> dict[str, Any]:
@@ -191,10 +197,10 @@ def make_read_only(weights: csr_array) -> csr_array:
 
 def backproject(eye: Eye, rendering: Columns, height: int, width: int, filter: str, normalize: bool) -> Columns:
     """Apply the transpose of an eye's operator; see :meth:`flyxr.BoxEye.backproject`."""
-    check_arguments(filter, LINEAR_FILTERS, height=(height, 1, 64), width=(width, 1, 64))
+    height, width = check_arguments(filter, LINEAR_FILTERS, height=(height, 1, 64), width=(width, 1, 64))
     rendering = _in_column_order(eye, rendering)
-    size = {"y": int(height), "x": int(width)}
-    arguments = {"filter": filter, "height": size["y"], "width": size["x"], "normalize": bool(normalize)}
+    size = {"y": height, "x": width}
+    arguments = {"filter": filter, "height": height, "width": width, "normalize": bool(normalize)}
 
     def to_frames(data: xr.DataArray) -> xr.DataArray:
         if "column" not in data.dims:
@@ -206,7 +212,8 @@ def backproject(eye: Eye, rendering: Columns, height: int, width: int, filter: s
         return to_frames(rendering)
     movie = rendering.map(to_frames, keep_attrs=True)
     movie.attrs.pop(schema.KIND_ATTR, None)
-    if "luminance" in movie and movie["luminance"].dims == schema.KINDS["movie"].variables[0].dims:
+    # a sample or a frame of a rendering becomes one of a movie
+    if "luminance" in movie and set(movie["luminance"].dims) <= set(schema.KINDS["movie"].variables[0].dims):
         movie = schema.annotate(movie, "movie")
     return provenance.add(movie, "backproject", {**_describe(eye), **arguments})
 

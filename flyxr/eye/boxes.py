@@ -48,9 +48,11 @@ class BoxEye:
     kernel_size: int = 13
 
     def __post_init__(self) -> None:
-        base.check_arguments(extent=(self.extent, 0, EXTENT), kernel_size=(self.kernel_size, 1, 13))
-        object.__setattr__(self, "extent", int(self.extent))  # may be NumPy's
-        object.__setattr__(self, "kernel_size", int(self.kernel_size))
+        extent, kernel_size = base.check_arguments(
+            extent=(self.extent, 0, EXTENT), kernel_size=(self.kernel_size, 1, 13)
+        )
+        object.__setattr__(self, "extent", extent)  # may be NumPy's
+        object.__setattr__(self, "kernel_size", kernel_size)
 
     @property
     def n_columns(self) -> int:
@@ -96,8 +98,9 @@ class BoxEye:
         Returns
         -------
         Dataset
-            ``luminance`` (sample, time, column), float32, with the coordinates and attrs of the movie. Lazy if the
-            movie is, with one task for each of its chunks along ``sample`` and ``time``.
+            ``luminance`` (sample, time, column), float32, with the coordinates and attrs of the movie, and without the
+            dims that were selected away from it. Lazy if the movie is, with one task for each of its chunks along
+            ``sample`` and ``time``; coordinates are in memory.
 
         Raises
         ------
@@ -149,8 +152,8 @@ class BoxEye:
         >>> operator.shape, operator.nnz, operator.sum(axis=1)[9]
         ((19, 3072), 475, np.float32(1.0))
         """
-        base.check_arguments(filter, base.LINEAR_FILTERS, height=(height, 1, 64), width=(width, 1, 64))
-        return _operator(self, int(height), int(width), filter)
+        height, width = base.check_arguments(filter, base.LINEAR_FILTERS, height=(height, 1, 64), width=(width, 1, 64))
+        return _operator(self, height, width, filter)
 
     def backproject(
         self,
@@ -226,7 +229,10 @@ class BoxEye:
         import holoviews as hv
 
         minimum = self.min_frame_size
-        height, width = minimum if height is None else height, minimum if width is None else width
+        height, width = base.check_arguments(
+            height=(minimum if height is None else height, 1, minimum),
+            width=(minimum if width is None else width, 1, minimum),
+        )
         if min(height, width) < minimum:
             height = width = minimum
         before = self.kernel_size // 2

@@ -50,9 +50,11 @@ class HexEye:
     kernel_size: int = 25
 
     def __post_init__(self) -> None:
-        base.check_arguments(extent=(self.extent, 0, EXTENT), kernel_size=(self.kernel_size, 3, 25))
-        object.__setattr__(self, "extent", int(self.extent))  # may be NumPy's
-        object.__setattr__(self, "kernel_size", int(self.kernel_size))
+        extent, kernel_size = base.check_arguments(
+            extent=(self.extent, 0, EXTENT), kernel_size=(self.kernel_size, 3, 25)
+        )
+        object.__setattr__(self, "extent", extent)  # may be NumPy's
+        object.__setattr__(self, "kernel_size", kernel_size)
 
     @property
     def n_columns(self) -> int:
@@ -80,8 +82,9 @@ class HexEye:
         Returns
         -------
         Dataset
-            ``luminance`` (sample, time, column), float32, with the coordinates and attrs of the movie. Lazy if the
-            movie is, with one task for each of its chunks along ``sample`` and ``time``.
+            ``luminance`` (sample, time, column), float32, with the coordinates and attrs of the movie, and without the
+            dims that were selected away from it. Lazy if the movie is, with one task for each of its chunks along
+            ``sample`` and ``time``; coordinates are in memory.
 
         Raises
         ------
@@ -131,8 +134,8 @@ class HexEye:
         >>> operator.shape, int(operator.nnz), operator.sum(axis=1)[9].round(6)
         ((19, 3072), 1287, np.float32(1.0))
         """
-        base.check_arguments(filter, base.LINEAR_FILTERS, height=(height, 1, 64), width=(width, 1, 64))
-        return _operator(self, int(height), int(width), filter)
+        height, width = base.check_arguments(filter, base.LINEAR_FILTERS, height=(height, 1, 64), width=(width, 1, 64))
+        return _operator(self, height, width, filter)
 
     def backproject(
         self,
@@ -208,7 +211,9 @@ class HexEye:
         import holoviews as hv
 
         size = self.frame_size
-        height, width = size if height is None else height, size if width is None else width
+        height, width = base.check_arguments(
+            height=(size if height is None else height, 1, size), width=(size if width is None else width, 1, size)
+        )
         if min(height, width) < size:
             height = width = size
         u, v = hexgrid.columns(self.extent)

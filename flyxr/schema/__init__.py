@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr.errors import FlyxrError, Problem, raise_problems
-from flyxr.schema.completion import Squeeze, complete, load_coords, points_either_way
+from flyxr.schema.completion import Squeeze, complete, is_lattice_size, load_coords, points_either_way
 from flyxr.schema.problems import (
     WAYS_TO_MAKE,
     column_problems,
@@ -69,12 +69,14 @@ __all__ = [
     "expand",
     "frames_to_end",
     "in_memory",
+    "is_lattice_size",
     "kind_of",
     "kind_with_article",
     "load_coords",
     "luminance_problems",
     "page",
     "rename_hint",
+    "stimulus_kind",
     "time_coord",
     "time_step",
     "validate",
@@ -239,6 +241,18 @@ def kind_of(dataset: xr.Dataset, path: str | Path = "this Dataset") -> str:
     if kind not in KINDS:
         raise SchemaError(f"expected {path} with the attribute {KIND_ATTR!r}, one of {', '.join(KINDS)}, got {kind}")
     return kind
+
+
+def stimulus_kind(data: object) -> str:
+    """Kind of a stimulus, by its dims: a movie has rows and columns of pixels; anything else should be a rendering.
+
+    Examples
+    --------
+    >>> stimulus_kind(xr.DataArray(np.zeros((2, 3)), dims=("y", "x")))
+    'movie'
+    """
+    is_movie = isinstance(data, (xr.Dataset, xr.DataArray)) and not {"y", "x"}.isdisjoint(data.dims)
+    return "movie" if is_movie else "rendering"
 
 
 def annotate(dataset: xr.Dataset, kind: str) -> xr.Dataset:

@@ -163,10 +163,24 @@ def rename_hint(array: xr.DataArray, dims: tuple[str, ...]) -> str:
     >>> rename_hint(array, ("sample", "time", "column"))
     ".rename(t='time', rep='sample', place='column') gives dims these names, if that is what they are"
     """
+    guess = guess_names(array, dims)
+    renames = ", ".join(f"{name}={dim!r}" for name, dim in guess.items())
+    return f".rename({renames}) gives dims these names, if that is what they are" if guess else ""
+
+
+def guess_names(array: xr.DataArray, dims: tuple[str, ...]) -> dict[str, str]:
+    """Guess the dim of the schema that each dim of another name is; empty if there are too many.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> guess_names(xr.DataArray(np.zeros((4, 2)), dims=("t", "rep")), ("sample", "time"))
+    {'t': 'time', 'rep': 'sample'}
+    """
     others = [str(dim) for dim in array.dims if dim not in dims]
     missing = [dim for dim in dims if dim not in array.dims]
     if not others or len(others) > len(missing):
-        return ""
+        return {}
     guess = {name: dim for name in others for dim in missing if name.lower() in DIM_SYNONYMS.get(dim, ())}
     for name in others:
         is_lattice = is_lattice_size(array.sizes[name])
@@ -175,8 +189,7 @@ def rename_hint(array: xr.DataArray, dims: tuple[str, ...]) -> str:
     left = [dim for dim in missing if dim not in guess.values()]
     unknown = [name for name in others if name not in guess]
     guess |= dict(zip(unknown, left[len(left) - len(unknown) :], strict=True))
-    renames = ", ".join(f"{name}={guess[name]!r}" for name in others)
-    return f".rename({renames}) gives dims these names, if that is what they are"
+    return {name: guess[name] for name in others}
 
 
 def time_problems(time: np.ndarray) -> list[str | Problem]:

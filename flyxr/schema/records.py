@@ -91,7 +91,7 @@ DIM_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "time": ("frame", "frames", "t", "n_frames"),
     "y": ("height", "row", "rows"),
     "x": ("width", "col", "cols"),
-    "column": ("columns", "hexal", "hexals", "hex", "hexagon", "ommatidium", "ommatidia", "n_hexals"),
+    "column": ("columns", "hexal", "hexals", "hex", "hexagon", "hex_pixel", "ommatidium", "ommatidia", "n_hexals"),
     "cell_type": ("cell_types", "type", "types"),
     "model": ("models", "network", "networks", "member"),
 }

@@ -1,4 +1,5 @@
 from .arrays import from_array as from_array
+from .arrays import from_columns as from_columns
 from .blocks import random_walk_of_blocks as random_walk_of_blocks
 from .digits import moving_digits as moving_digits
 from .discs import flashes as flashes

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from flyxr import schema
-from flyxr.errors import Problem
+from flyxr.arguments import Arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike
+
+    from flyxr.errors import Problem
 
 MOVIE_DIMS = ("sample", "time", "y", "x")
 CHUNK_BYTES = 2**24
@@ -54,15 +56,19 @@ def wrap(luminance: Any, frame_rate: float, *, sample_coords: Mapping[str, np.nd
 
 
 def storable(values: ArrayLike) -> np.ndarray:
-    """Convert fixed-width text to objects, since zarr has no settled encoding for the former.
+    """Labels as an array: fixed-width text becomes objects, since zarr has no settled encoding for it, and tuples stay.
 
     Examples
     --------
-    >>> storable(["a", "b"]).dtype
-    dtype('O')
+    >>> storable(["a", "b"]).dtype, storable([(0, 1), (2, 3)]).shape
+    (dtype('O'), (2,))
     """
+    if isinstance(values, (list, pd.Index)) and any(isinstance(value, tuple) for value in values):
+        labels = np.empty(len(values), dtype=object)
+        labels[:] = list(values)
+        return labels
     array = np.asarray(values)
-    return array.astype(object) if array.dtype.kind == "U" else array
+    return array.astype(object) if array.dtype.kind in "UT" else array
 
 
 def generate(
@@ -108,7 +114,7 @@ def generate(
     )
 
 
-def frame_rate_problems(frame_rate: float) -> list[Problem]:
+def frame_rate_problems(frame_rate: float) -> list[str | Problem]:
     """List the problems of a frame rate, in frames per second.
 
     Examples
@@ -116,28 +122,20 @@ def frame_rate_problems(frame_rate: float) -> list[Problem]:
     >>> [str(problem) for problem in frame_rate_problems(0)]
     ['expected a positive frame_rate, in frames per second, got 0: e.g. frame_rate=30']
     """
-    try:
-        is_valid = 0 < float(frame_rate) < math.inf
-    except (TypeError, ValueError):
-        is_valid = False
-    text = f"expected a positive frame_rate, in frames per second, got {frame_rate!r}"
-    return [] if is_valid else [Problem(text, "e.g. frame_rate=30", "e.g. --frame-rate 30")]
+    arguments = Arguments()
+    arguments.frame_rate(frame_rate)
+    return arguments.problems
 
 
-def count_problems(**counts: object) -> list[str]:
+def count_problems(**counts: object) -> list[str | Problem]:
     """List the named counts that are not integers of at least one.
 
     Examples
     --------
-    >>> count_problems(n_samples=0, size=64)
+    >>> [str(problem) for problem in count_problems(n_samples=0, size=64)]
     ['expected n_samples as an integer of at least 1, got 0']
     """
-    problems = []
+    arguments = Arguments()
     for name, count in counts.items():
-        try:
-            is_valid = operator.index(count) >= 1  # type: ignore[arg-type]
-        except TypeError:
-            is_valid = False
-        if not is_valid:
-            problems.append(f"expected {name} as an integer of at least 1, got {count!r}")
-    return problems
+        arguments.integer(name, count, least=1)
+    return arguments.problems

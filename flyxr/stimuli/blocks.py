@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flyxr.errors import Problem, raise_problems
+from flyxr.arguments import Arguments, as_int, shorten
+from flyxr.errors import Problem
 from flyxr.optics import FRAME_RATE
 from flyxr.schema import SchemaError
 from flyxr.stimuli import base
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
     import xarray as xr
     from numpy.typing import NDArray
+
+
+MAX_SEED = 2**32 - 1
+"""Largest seed of NumPy's legacy generator."""
 
 
 @recorded()
@@ -82,16 +88,31 @@ def random_walk_of_blocks(
     >>> dict(movie.luminance.sizes), float(movie.luminance.max())
     ({'sample': 1, 'time': 4, 'y': 16, 'x': 16}, 1.0)
     """
-    size = tuple(dataset_size)
-    problems = base.frame_rate_problems(frame_rate) + base.count_problems(block_size=block_size)
-    if len(size) != 4 or any(base.count_problems(length=length) for length in size) or size[-1] != size[-2]:
-        problems.append(
+    arguments = Arguments("not a movie", SchemaError)
+    n_blocks, block_size = (
+        arguments.integer("n_blocks", n_blocks, least=0),
+        arguments.integer("block_size", block_size, least=1),
+    )
+    top_lum, bottom_lum = arguments.number("top_lum", top_lum), arguments.number("bottom_lum", bottom_lum)
+    noise_mean = arguments.number("noise_mean", noise_mean)
+    noise_std = arguments.number("noise_std", noise_std, least=0)
+    step_size = arguments.integer("step_size", step_size, least=0)
+    p_center_attraction = arguments.number("p_center_attraction", p_center_attraction, least=0, most=1)
+    p_edge_attraction = arguments.number("p_edge_attraction", p_edge_attraction, least=0, most=1)
+    seed = arguments.seed(seed)
+    if seed > MAX_SEED:
+        arguments.problems.append(f"expected seed up to {MAX_SEED}, got {seed}")
+    frame_rate = arguments.frame_rate(frame_rate)
+    size = tuple(as_int(length) or 0 for length in dataset_size) if isinstance(dataset_size, Iterable) else ()
+    if len(size) != 4 or min(size) < 1 or size[-1] != size[-2]:
+        arguments.problems.append(
             Problem(
-                f"expected dataset_size as four counts (sample, time, y, x) with y equal to x, got {size}",
+                "expected dataset_size as four counts (sample, time, y, x) with y equal to x, got "
+                f"{shorten(dataset_size)}",
                 "e.g. dataset_size=(3, 20, 64, 64)",
             )
         )
-    raise_problems(SchemaError, "not a movie", problems)
+    arguments.raise_problems()
     frames = _walk(
         n_blocks,
         block_size,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, schema
-from flyxr.errors import Problem, raise_problems
+from flyxr.arguments import Arguments
+from flyxr.errors import Problem
 from flyxr.stimuli import base
 
 if TYPE_CHECKING:
@@ -18,110 +18,60 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from flyxr.arguments import Duration
+
 MAX_COLUMNS_PER_FRAME = 1.0
 """Largest motion between two frames, columns; faster motion skips columns and is undersampled."""
 
 _ROUNDING = 1e-6
 
 
-class Arguments:
-    """Checks of a stimulus's arguments; their problems are collected and raised together.
+def stimulus_arguments() -> Arguments:
+    """Arguments of a stimulus, whose problems raise a SchemaError.
 
     Examples
     --------
-    >>> arguments = Arguments()
-    >>> arguments.numbers("speeds", 4.8, "columns/s", above=0)
-    array([4.8])
-    >>> arguments.numbers("angles", [0, np.nan], "degrees").size, arguments.integer("extent", -1, minimum=0)
-    (0, 0)
+    >>> arguments = stimulus_arguments()
+    >>> arguments.integer("extent", -1, least=0)
+    0
     >>> arguments.raise_problems()
     Traceback (most recent call last):
         ...
     flyxr.schema.SchemaError: not a rendering:
-    - expected angles as finite numbers, in degrees, got [0, nan]
     - expected extent as an integer of at least 0, got -1
     """
+    return Arguments("not a rendering", schema.SchemaError)
 
-    def __init__(self) -> None:
-        self.problems: list[str | Problem] = []
 
-    def numbers(
-        self,
-        name: str,
-        values: ArrayLike,
-        unit: str,
-        *,
-        above: float = -math.inf,
-        minimum: float = -math.inf,
-        maximum: float = math.inf,
-        may_be_empty: bool = False,
-    ) -> NDArray[np.float64]:
-        """Return one number or several as float64 (value,); empty if they are invalid."""
-        try:
-            numbers = np.atleast_1d(np.asarray(values, dtype=np.float64))
-        except (TypeError, ValueError):
-            numbers = np.array([np.nan])
-        limits = [f"above {above:g}"] if above > -math.inf else []
-        limits += [f"at least {minimum:g}"] if minimum > -math.inf else []
-        limits += [f"at most {maximum:g}"] if maximum < math.inf else []
-        expected = " and ".join(limits) or "finite numbers"
-        is_valid = np.isfinite(numbers) & (numbers > above) & (numbers >= minimum) & (numbers <= maximum)
-        if numbers.ndim != 1 or (numbers.size == 0 and not may_be_empty):
-            shape = "an empty list" if numbers.size == 0 else f"an array of shape {numbers.shape}"
-            self.problems.append(f"expected {name} as one number or a list of them, in {unit}, got {shape}")
-        elif not is_valid.all():
-            self.problems.append(f"expected {name} as {expected}, in {unit}, got {_format_value(values)}")
-        else:
-            return numbers
-        return np.empty(0)
+def duration_of_frames(arguments: Arguments, name: str, value: Duration, dt: float) -> float:
+    """Duration of at least one frame, s; NaN if something is wrong with it.
 
-    def number(
-        self,
-        name: str,
-        value: float,
-        unit: str,
-        *,
-        above: float = -math.inf,
-        minimum: float = -math.inf,
-        maximum: float = math.inf,
-    ) -> float:
-        """Return one number as float; 0 if it is invalid."""
-        numbers = self.numbers(name, value, unit, above=above, minimum=minimum, maximum=maximum)
-        if numbers.size > 1:
-            self.problems.append(f"expected {name} as one number, in {unit}, got {_format_value(value)}")
-        return float(numbers[0]) if numbers.size == 1 else 0.0
-
-    def integer(self, name: str, value: Any, minimum: int) -> int:
-        """Return one integer; the minimum if it is invalid."""
-        try:
-            integer = operator.index(value)
-        except TypeError:
-            integer = minimum - 1
-        if integer < minimum:
-            self.problems.append(f"expected {name} as an integer of at least {minimum}, got {value!r}")
-        return max(integer, minimum)
-
-    def duration(self, name: str, value: float, dt: float) -> float:
-        """Return a duration of at least one frame, s; 0 if it is invalid."""
-        duration = self.number(name, value, "s", above=0)
-        if duration and dt and n_frames_truncated(duration, dt) < 1:
-            self.problems.append(
-                Problem(
-                    f"expected {name} of at least one frame, got {duration:g} s, which dt={dt:g} s undersamples",
-                    f"use dt of at most {duration:g}, or a longer {name}",
-                )
+    Examples
+    --------
+    >>> duration_of_frames(Arguments(), "t_stim", "100ms", 0.01)
+    0.1
+    """
+    duration = arguments.duration(name, value)
+    if duration > 0 and dt > 0 and n_frames_truncated(duration, dt) < 1:
+        arguments.problems.append(
+            Problem(
+                f"expected {name} of at least one frame, got {duration:g} s, which dt={dt:g} s undersamples",
+                f"use dt of at most {duration:g}, or a longer {name}",
             )
-            return 0.0
-        return duration
-
-    def raise_problems(self) -> None:
-        """Raise one SchemaError with all problems, if there are any."""
-        raise_problems(schema.SchemaError, "not a rendering", self.problems)
+        )
+        return math.nan
+    return duration
 
 
-def _format_value(values: Any) -> str:
-    text = repr(values.tolist() if isinstance(values, np.ndarray) else values)
-    return text if len(text) < 80 else f"{text[:76]}..."
+def duration_around(arguments: Arguments, name: str, value: Duration) -> float:
+    """Duration before or after a stimulus, which may be 0, s; NaN if something is wrong with it.
+
+    Examples
+    --------
+    >>> duration_around(Arguments(), "t_pre", 0)
+    0.0
+    """
+    return arguments.duration(name, value, above=-math.inf, least=0)
 
 
 def undersampling_problems(

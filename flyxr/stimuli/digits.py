@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flyxr.errors import raise_problems
+from flyxr.arguments import Arguments, as_int
 from flyxr.optics import DIGIT_FRAME_SIZE, DIGIT_FRAMES, DIGIT_SIZE, FRAME_RATE
 from flyxr.schema import SchemaError
 from flyxr.stimuli import base
 from flyxr.stimuli.recording import recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import xarray as xr
     from numpy.typing import NDArray
 
 
 def _digit_size(size: int, digit_size: int | None) -> int:
-    return max(1, round(size * DIGIT_SIZE / DIGIT_FRAME_SIZE)) if digit_size is None else int(digit_size)
+    return max(1, round(size * DIGIT_SIZE / DIGIT_FRAME_SIZE)) if digit_size is None else digit_size
 
 
-@recorded("n_samples", "sample_chunk", digit_size=lambda given: _digit_size(given["size"], given["digit_size"]))
+def _recorded_digit_size(given: Mapping[str, Any]) -> int:
+    return _digit_size(as_int(given["size"]) or 1, as_int(given["digit_size"]))
+
+
+@recorded("n_samples", "sample_chunk", digit_size=_recorded_digit_size)
 def moving_digits(
     n_samples: int = 4,
     seed: int = 42,
@@ -81,32 +87,33 @@ def moving_digits(
     >>> bool((movie.luminance.isel(sample=1) == moving_digits(n_samples=5).luminance.isel(sample=1)).all())
     True
     """
-    counts = {"n_samples": n_samples, "n_frames": n_frames, "size": size, "n_digits": n_digits}
+    arguments = Arguments("not a movie", SchemaError)
+    n_samples = arguments.integer("n_samples", n_samples, least=1)
+    n_frames = arguments.integer("n_frames", n_frames, least=1)
+    size = arguments.integer("size", size, least=1)
+    n_digits = arguments.integer("n_digits", n_digits, least=1)
     if digit_size is not None:
-        counts["digit_size"] = digit_size
-    problems = base.count_problems(**counts, sample_chunk=sample_chunk) + base.frame_rate_problems(frame_rate)
-    if not (isinstance(seed, (int, np.integer)) and seed >= 0):
-        problems.append(f"expected seed as an integer of at least 0, got {seed!r}")
-    if not 0 <= speed < np.inf:
-        problems.append(f"expected speed as pixels per frame, at least 0, got {speed!r}")
-    raise_problems(SchemaError, "not a movie", problems)
+        digit_size = arguments.integer("digit_size", digit_size, least=1)
+    sample_chunk = arguments.integer("sample_chunk", sample_chunk, least=1)
+    frame_rate, seed = arguments.frame_rate(frame_rate), arguments.seed(seed)
+    speed = arguments.number("speed", speed, "pixels per frame", least=0)
     digit_size = _digit_size(size, digit_size)
-    if digit_size > size:
-        raise SchemaError(
-            f"expected digit_size from 1 to size={size}, got {digit_size!r}: digits must fit the frame",
-            heading="not a movie",
+    if digit_size > size and not arguments.problems:
+        arguments.problems.append(
+            f"expected digit_size from 1 to size={size}, got {digit_size!r}: digits must fit the frame"
         )
+    arguments.raise_problems()
     luminance = base.generate(
         _draw_sequences,
         n_samples,
         (n_frames, size, size),
         sample_chunk,
-        seed=int(seed),
-        n_frames=int(n_frames),
-        size=int(size),
-        n_digits=int(n_digits),
+        seed=seed,
+        n_frames=n_frames,
+        size=size,
+        n_digits=n_digits,
         digit_size=digit_size,
-        speed=float(speed),
+        speed=speed,
     )
     labels = _handwritten()[1]
     names = [" ".join(map(str, labels[_draw_paths(seed, index, n_digits)[0]])) for index in range(n_samples)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flyxr import hexgrid
+from flyxr.arguments import as_int, as_seconds, shorten
 from flyxr.errors import Problem
 from flyxr.optics import EXTENT, GREY, STIMULUS_DT
 from flyxr.stimuli import base, columns
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
+    from flyxr.arguments import Duration
+
 
 @recorded()
 def flashes(
@@ -26,9 +30,9 @@ def flashes(
     intensities: ArrayLike = (0, 1),
     *,
     alternations: Sequence[int] = (0, 1, 0),
-    t_stim: float = 1.0,
-    t_pre: float = 1.0,
-    dt: float = STIMULUS_DT,
+    t_stim: Duration = 1.0,
+    t_pre: Duration = 1.0,
+    dt: Duration = STIMULUS_DT,
     baseline: float = GREY,
     extent: int = EXTENT,
 ) -> xr.Dataset:
@@ -73,20 +77,21 @@ def flashes(
     >>> dict(rendering.luminance.sizes), rendering.intensity.values, float(rendering.time[0])
     ({'sample': 2, 'time': 300, 'column': 721}, array([0., 1.]), -1.0)
     """
-    arguments = columns.Arguments()
-    extent = arguments.integer("extent", extent, minimum=0)
-    dt = arguments.number("dt", dt, "s", above=0)
-    radii = arguments.numbers("radius", radius, "columns", minimum=-1)
+    arguments = columns.stimulus_arguments()
+    extent = arguments.integer("extent", extent, least=0)
+    dt = arguments.duration("dt", dt)
+    radii = arguments.numbers("radius", radius, "columns", least=-1)
     if (radii % 1 != 0).any():
         arguments.problems.append(f"expected radius as whole columns, or -1 for the whole field, got {radii.tolist()}")
-    luminances = arguments.numbers("intensities", intensities, "luminance", minimum=0, maximum=1)
-    baseline = arguments.number("baseline", baseline, "luminance", minimum=0, maximum=1)
-    t_stim, t_pre = arguments.duration("t_stim", t_stim, dt), arguments.duration("t_pre", t_pre, dt)
-    phases = tuple(np.atleast_1d(np.asarray(alternations)).tolist())
-    if not (set(phases) == {0, 1} and phases[0] == 0):
+    luminances = arguments.numbers("intensities", intensities, "luminance", least=0, most=1)
+    baseline = arguments.number("baseline", baseline, "luminance", least=0, most=1)
+    t_stim = columns.duration_of_frames(arguments, "t_stim", t_stim, dt)
+    t_pre = columns.duration_of_frames(arguments, "t_pre", t_pre, dt)
+    phases = arguments.numbers("alternations", alternations).tolist()
+    if phases and not (set(phases) == {0, 1} and phases[0] == 0):
         arguments.problems.append(
             Problem(
-                f"expected alternations of 0 (baseline) and 1 (flash) that start with 0, got {phases}",
+                f"expected alternations of 0 (baseline) and 1 (flash) that start with 0, got {shorten(alternations)}",
                 "e.g. (0, 1, 0)",
             )
         )
@@ -114,16 +119,16 @@ def _recorded_position(given: Mapping[str, Any]) -> str | NDArray[np.int64]:
 
 @recorded(
     position=_recorded_position,
-    duration=lambda given: float(given["dt"] if given["duration"] is None else given["duration"]),
+    duration=lambda given: as_seconds(given["dt"] if given["duration"] is None else given["duration"]),
 )
 def impulses(
     position: str | int | tuple[int, int] | Sequence[int | tuple[int, int]] = "central",
     intensities: ArrayLike = (0, 1),
     *,
-    duration: float | None = None,
-    t_pre: float = 1.0,
-    t_post: float = 1.0,
-    dt: float = STIMULUS_DT,
+    duration: Duration | None = None,
+    t_pre: Duration = 1.0,
+    t_post: Duration = 1.0,
+    dt: Duration = STIMULUS_DT,
     extent: int = EXTENT,
 ) -> xr.Dataset:
     """Brief flashes of single columns or of the whole field on grey, for impulse responses and receptive fields.
@@ -169,12 +174,13 @@ def impulses(
     >>> impulses("within 2", intensities=1).sizes["sample"]
     19
     """
-    arguments = columns.Arguments()
-    extent = arguments.integer("extent", extent, minimum=0)
-    dt = arguments.number("dt", dt, "s", above=0)
-    luminances = arguments.numbers("intensities", intensities, "luminance", minimum=0, maximum=1)
-    duration = arguments.duration("duration", dt if duration is None else duration, dt) if dt else 0.0
-    t_pre, t_post = arguments.number("t_pre", t_pre, "s", minimum=0), arguments.number("t_post", t_post, "s", minimum=0)
+    arguments = columns.stimulus_arguments()
+    extent = arguments.integer("extent", extent, least=0)
+    dt = arguments.duration("dt", dt)
+    luminances = arguments.numbers("intensities", intensities, "luminance", least=0, most=1)
+    duration = dt if duration is None else columns.duration_of_frames(arguments, "duration", duration, dt)
+    t_pre = columns.duration_around(arguments, "t_pre", t_pre)
+    t_post = columns.duration_around(arguments, "t_post", t_post)
     u, v, radius = _find_positions(position, extent, arguments.problems)
     arguments.raise_problems()
 
@@ -215,21 +221,18 @@ def _find_positions(
             f"{position!r}"
         )
         return origin, origin, 0.0
-    items = [position] if isinstance(position, tuple) or np.isscalar(position) else list(position)
+    is_single = isinstance(position, tuple) or not _is_list(position)
+    items = [position] if is_single else list(position)
     indices: list[int] = []
     unknown = []
     for item in items:
-        try:
-            column = np.asarray(item)
-        except ValueError:  # ragged list
-            column = np.empty(0)
-        index = -1
-        if column.shape == (2,) and column.dtype.kind in "iu":
-            index = int(hexgrid.column_index(column[0], column[1], extent))
-        elif column.shape == () and column.dtype.kind in "iu" and 0 <= column < u.size:
-            index = int(column)
-        if index < 0:
+        u_disc, v_disc = map(as_int, item) if _is_list(item) and len(item) == 2 else (None, None)
+        index = None if _is_list(item) else as_int(item)
+        if u_disc is not None and v_disc is not None:
+            index = int(hexgrid.column_index(u_disc, v_disc, extent))
+        if index is None or not 0 <= index < u.size:
             unknown.append(item)
+            index = 0
         indices.append(index)
     if unknown or not indices:
         problems.append(
@@ -238,6 +241,10 @@ def _find_positions(
         )
         return origin, origin, 0.0
     return u[indices], v[indices], 0.0
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "shape", None) != ()
 
 
 def _distance(du: NDArray[Any], dv: NDArray[Any]) -> NDArray[Any]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
+    from flyxr.arguments import Duration
+
 _PARAMETERS = ("angle", "spatial_frequency", "temporal_frequency", "contrast")
 
 
@@ -27,10 +29,10 @@ def gratings(
     temporal_frequencies: ArrayLike = 1.0,
     contrasts: ArrayLike = 1.0,
     *,
-    t_stim: float = 2.0,
-    t_pre: float = 1.0,
-    t_post: float = 1.0,
-    dt: float = STIMULUS_DT,
+    t_stim: Duration = 2.0,
+    t_pre: Duration = 1.0,
+    t_post: Duration = 1.0,
+    dt: Duration = STIMULUS_DT,
     extent: int = EXTENT,
 ) -> xr.Dataset:
     """Sine gratings that drift across the field, with grey before and after.
@@ -87,17 +89,18 @@ def gratings(
     flyxr.schema.SchemaError: not a rendering:
     - dt=0.01 s undersamples temporal_frequencies [60.0] Hz: use dt below 0.00833, or leave these out
     """
-    arguments = columns.Arguments()
-    extent = arguments.integer("extent", extent, minimum=1)
-    dt = arguments.number("dt", dt, "s", above=0)
+    arguments = columns.stimulus_arguments()
+    extent = arguments.integer("extent", extent, least=1)
+    dt = arguments.duration("dt", dt)
     values = (
         arguments.numbers("angles", angles, "degrees"),
         arguments.numbers("spatial_frequencies", spatial_frequencies, "cycles/degree", above=0),
-        arguments.numbers("temporal_frequencies", temporal_frequencies, "Hz", minimum=0),
-        arguments.numbers("contrasts", contrasts, "Michelson contrast", above=0, maximum=1),
+        arguments.numbers("temporal_frequencies", temporal_frequencies, "Hz", least=0),
+        arguments.numbers("contrasts", contrasts, "Michelson contrast", above=0, most=1),
     )
-    t_stim = arguments.duration("t_stim", t_stim, dt)
-    t_pre, t_post = arguments.number("t_pre", t_pre, "s", minimum=0), arguments.number("t_post", t_post, "s", minimum=0)
+    t_stim = columns.duration_of_frames(arguments, "t_stim", t_stim, dt)
+    t_pre = columns.duration_around(arguments, "t_pre", t_pre)
+    t_post = columns.duration_around(arguments, "t_post", t_post)
     samples = np.array(list(itertools.product(*values))).reshape(-1, len(_PARAMETERS))
     undersampled = values[2][values[2] * dt >= 0.5 * (1 - 1e-9)]
     if undersampled.size:

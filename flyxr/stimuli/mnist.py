@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flyxr import downloads, identity, provenance, schema
-from flyxr.errors import MissingError, Problem, raise_problems
+from flyxr.arguments import Arguments
+from flyxr.errors import MissingError, Problem
 from flyxr.optics import FRAME_RATE
+from flyxr.paths import local_path
 from flyxr.stimuli import base
 
 if TYPE_CHECKING:
@@ -78,8 +80,10 @@ def moving_mnist(
     >>> dict(moving_mnist(file).luminance.sizes)
     {'sample': 3, 'time': 20, 'y': 64, 'x': 64}
     """
-    problems = base.frame_rate_problems(frame_rate) + base.count_problems(sample_chunk=sample_chunk)
-    raise_problems(schema.SchemaError, "not a movie", problems)
+    arguments = Arguments("not a movie", schema.SchemaError)
+    frame_rate = arguments.frame_rate(frame_rate)
+    sample_chunk = arguments.integer("sample_chunk", sample_chunk, least=1)
+    arguments.raise_problems()
     if path is None:
         file = downloads.download(
             URL if url is None else url,
@@ -91,7 +95,7 @@ def moving_mnist(
             progressbar=progressbar,
         )
     else:
-        file = Path(path).expanduser().resolve()
+        file = local_path(path).resolve()
         if not file.is_file():
             raise MissingError(
                 Problem(
@@ -104,8 +108,8 @@ def moving_mnist(
         _read_sequences, n_samples, (n_frames, height, width), sample_chunk, path=str(file), stamp=tuple(stamp)
     )
     movie = base.wrap(luminance, frame_rate)
-    arguments = {"file": file.name, "frame_rate": float(frame_rate)}
-    return provenance.add(movie, "moving_mnist", arguments, hashes={"file": stamp.digest})
+    recorded = {"file": file.name, "frame_rate": frame_rate}
+    return provenance.add(movie, "moving_mnist", recorded, hashes={"file": stamp.digest})
 
 
 def _read_sequences(indices: NDArray[np.int64], *, path: str, stamp: tuple[int, int, str]) -> NDArray[np.float32]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
+    from flyxr.arguments import Arguments, Duration
+
 ANGLES = tuple(range(0, 360, 30))
 """Default directions of motion, degrees."""
 SPEEDS = (2.4, 4.8, 9.7, 13.0, 19.0, 25.0)
@@ -37,9 +39,9 @@ def moving_edges(
     *,
     offsets: tuple[float, float] = OFFSETS,
     height: float = monitor.FULL_FIELD,
-    t_pre: float = 1.0,
-    t_post: float = 1.0,
-    dt: float = STIMULUS_DT,
+    t_pre: Duration = 1.0,
+    t_post: Duration = 1.0,
+    dt: Duration = STIMULUS_DT,
     extent: int = EXTENT,
 ) -> xr.Dataset:
     """Edges that move across grey and leave their luminance behind.
@@ -98,7 +100,7 @@ def moving_edges(
     >>> dict(rendering.luminance.sizes), rendering.speed.values, rendering.t_end.values
     ({'sample': 4, 'time': 283, 'column': 721}, array([ 9.7, 19. , 9.7, 19. ]), array([1.83, 1.42, 1.83, 1.42]))
     """
-    return _make_stimulus(angles, None, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
+    return _make_stimulus(True, angles, (), speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
 
 
 @recorded()
@@ -110,9 +112,9 @@ def moving_bars(
     *,
     offsets: tuple[float, float] = OFFSETS,
     height: float = 9 * DEGREES_PER_LED,
-    t_pre: float = 1.0,
-    t_post: float = 1.0,
-    dt: float = STIMULUS_DT,
+    t_pre: Duration = 1.0,
+    t_post: Duration = 1.0,
+    dt: Duration = STIMULUS_DT,
     extent: int = EXTENT,
 ) -> xr.Dataset:
     """Bars that move across grey.
@@ -159,35 +161,36 @@ def moving_bars(
     >>> rendering.width.values, rendering.t_stim.values.round(4), "t_end" in rendering.coords
     (array([2.25, 9. ]), array([0.4288, 0.4288]), False)
     """
-    return _make_stimulus(angles, widths, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
+    return _make_stimulus(False, angles, widths, speeds, intensities, offsets, height, t_pre, t_post, dt, extent)
 
 
 def _make_stimulus(
+    is_edge: bool,
     angles: ArrayLike,
-    widths: ArrayLike | None,
+    widths: ArrayLike,
     speeds: ArrayLike,
     intensities: ArrayLike,
     offsets: tuple[float, float],
     height: float,
-    t_pre: float,
-    t_post: float,
-    dt: float,
+    t_pre: Duration,
+    t_post: Duration,
+    dt: Duration,
     extent: int,
 ) -> xr.Dataset:
-    """Check the arguments of edges, which have no widths, or bars, and wrap their samples."""
-    arguments = columns.Arguments()
-    extent = arguments.integer("extent", extent, minimum=1)
-    dt = arguments.number("dt", dt, "s", above=0)
+    """Check the arguments of edges or bars, and wrap their samples; edges have no widths."""
+    arguments = columns.stimulus_arguments()
+    extent = arguments.integer("extent", extent, least=1)
+    dt = arguments.duration("dt", dt)
     angles = arguments.numbers("angles", angles, "degrees")
-    is_edge = widths is None
-    widths = np.array([np.inf]) if widths is None else arguments.numbers("widths", widths, "degrees", above=0)
+    widths = np.array([np.inf]) if is_edge else arguments.numbers("widths", widths, "degrees", above=0)
     speeds = arguments.numbers("speeds", speeds, "columns/s", above=0)
-    intensities = arguments.numbers("intensities", intensities, "luminance", minimum=0, maximum=1)
+    intensities = arguments.numbers("intensities", intensities, "luminance", least=0, most=1)
     height = arguments.number("height", height, "degrees", above=0)
-    t_pre, t_post = arguments.number("t_pre", t_pre, "s", minimum=0), arguments.number("t_post", t_post, "s", minimum=0)
+    t_pre = columns.duration_around(arguments, "t_pre", t_pre)
+    t_post = columns.duration_around(arguments, "t_post", t_post)
     first, n_positions = _check_offsets(offsets, arguments)
     duration = np.zeros(speeds.size)
-    if n_positions and speeds.size and dt:
+    if n_positions and speeds.size and dt > 0:
         # in radians as in flyvis, since the last bit may decide over a frame
         duration = (n_positions * np.radians(DEGREES_PER_LED)) / (speeds * np.radians(DEGREES_PER_COLUMN))
         arguments.problems += columns.undersampling_problems("speeds", speeds, "columns/s", speeds, dt)
@@ -226,11 +229,9 @@ def _make_stimulus(
     return columns.wrap(luminance, dt, n_before, extent, sample_coords=coords)
 
 
-def _check_offsets(offsets: Any, arguments: columns.Arguments) -> tuple[float, int]:
+def _check_offsets(offsets: Any, arguments: Arguments) -> tuple[float, int]:
     """First position in LEDs and number of positions; 0 and 0 if they are invalid."""
-    ends = arguments.numbers(
-        "offsets", offsets, "degrees", minimum=-monitor.FULL_FIELD / 2, maximum=monitor.FULL_FIELD / 2
-    )
+    ends = arguments.numbers("offsets", offsets, "degrees", least=-monitor.FULL_FIELD / 2, most=monitor.FULL_FIELD / 2)
     if ends.size not in (0, 2):
         arguments.problems.append(
             Problem(f"expected offsets as (first, last), in degrees, got {offsets!r}", f"e.g. {OFFSETS}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flyxr import hexgrid
+from flyxr.arguments import Arguments
 from flyxr.errors import Problem
 from flyxr.optics import EXTENT, STIMULUS_DT
 from flyxr.stimuli import base, columns
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import ArrayLike, NDArray
 
+    from flyxr.arguments import Duration
+
 PHOTOGRAPHS = ("china", "flower")
 """Photographs that scikit-learn ships, 427 x 640 pixels: a temple, and a flower."""
 
@@ -29,7 +32,7 @@ _RGB_WEIGHTS = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 _BLUR_STEP = 0.1  # between blurred copies, in the logarithm of the magnification
 
 
-@recorded(photographs=lambda given: _as_names(given["photographs"]))
+@recorded(photographs=lambda given: Arguments().names("photographs", given["photographs"]))
 def natural_motion(
     angles: ArrayLike = (0, 90, 180, 270),
     speeds: ArrayLike = 5.0,
@@ -40,10 +43,10 @@ def natural_motion(
     n_crops: int = 1,
     seed: int = 42,
     pixels_per_column: float = 8.0,
-    t_stim: float = 1.0,
-    t_pre: float = 0.0,
-    t_post: float = 0.0,
-    dt: float = STIMULUS_DT,
+    t_stim: Duration = 1.0,
+    t_pre: Duration = 0.0,
+    t_post: Duration = 0.0,
+    dt: Duration = STIMULUS_DT,
     extent: int = EXTENT,
 ) -> xr.Dataset:
     """Natural photographs that translate, rotate or loom, with the true optic flow as a second variable.
@@ -101,10 +104,10 @@ def natural_motion(
     >>> rendering.motion.values.tolist(), dict(rendering.flow.sizes)
     (['translation', 'rotation', 'rotation'], {'sample': 3, 'time': 50, 'column': 721, 'axis': 2})
     """
-    arguments = columns.Arguments()
-    extent = arguments.integer("extent", extent, minimum=1)
-    n_crops, seed = arguments.integer("n_crops", n_crops, minimum=1), arguments.integer("seed", seed, minimum=0)
-    dt = arguments.number("dt", dt, "s", above=0)
+    arguments = columns.stimulus_arguments()
+    extent = arguments.integer("extent", extent, least=1)
+    n_crops, seed = arguments.integer("n_crops", n_crops, least=1), arguments.seed(seed)
+    dt = arguments.duration("dt", dt)
     translation_angles = arguments.numbers("angles", angles, "degrees", may_be_empty=True)
     translation_speeds = arguments.numbers("speeds", speeds, "columns/s", above=0, may_be_empty=True)
     rotations = arguments.numbers("rotation_speeds", rotation_speeds, "degrees/s", may_be_empty=True)
@@ -112,11 +115,12 @@ def natural_motion(
     for name, values in (("rotation_speeds", rotations), ("expansion_rates", expansions)):
         if (values == 0).any():
             arguments.problems.append(f"expected {name} other than 0, which is no motion, got {values.tolist()}")
-    t_stim = arguments.duration("t_stim", t_stim, dt)
-    t_pre, t_post = arguments.number("t_pre", t_pre, "s", minimum=0), arguments.number("t_post", t_post, "s", minimum=0)
-    pixels_per_column = arguments.number("pixels_per_column", pixels_per_column, "pixels", minimum=1)
-    names = _as_names(photographs)
-    if not names or not all(name in PHOTOGRAPHS for name in names):
+    t_stim = columns.duration_of_frames(arguments, "t_stim", t_stim, dt)
+    t_pre = columns.duration_around(arguments, "t_pre", t_pre)
+    t_post = columns.duration_around(arguments, "t_post", t_post)
+    pixels_per_column = arguments.number("pixels_per_column", pixels_per_column, "pixels", least=1)
+    names = arguments.names("photographs", photographs, PHOTOGRAPHS[0])
+    if not all(name in PHOTOGRAPHS for name in names):
         arguments.problems.append(f"expected photographs out of {PHOTOGRAPHS}, got {names}")
     for name, values, unit, rim_speed in (
         ("speeds", translation_speeds, "columns/s", translation_speeds),
@@ -165,10 +169,6 @@ def natural_motion(
     }
     coords |= {name: np.array([getattr(motion, name) for _, _, motion in samples]) for name in _Motion._fields}
     return columns.wrap(luminance, dt, n_before, extent, sample_coords=coords, flow=flow)
-
-
-def _as_names(photographs: str | Sequence[str]) -> list[str]:
-    return list(np.atleast_1d(np.asarray(photographs, dtype=object)).tolist())
 
 
 class _Motion(NamedTuple):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
 from flyxr import provenance
+from flyxr.arguments import Arguments, as_float, as_int, as_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    "ArrayLike": lambda value: np.atleast_1d(np.asarray(value, dtype=np.float64)).tolist(),
-    "Sequence[int]": lambda value: [int(number) for number in value],
-    "float": float,
-    "int": int,
+    "ArrayLike": lambda value: Arguments().numbers("", value).tolist(),
+    "Sequence[int]": lambda value: [int(number) for number in Arguments().numbers("", value)],
+    "Duration": as_seconds,
+    "float": as_float,
+    "int": as_int,
 }
 """From the annotation of a parameter to its recorded form."""
 
@@ -58,9 +61,12 @@ def recorded(
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> xr.Dataset:
-            stimulus = function(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
+            for name, value in bound.arguments.items():
+                if isinstance(value, Iterator):  # can be read only once
+                    bound.arguments[name] = list(value)
+            stimulus = function(*bound.args, **bound.kwargs)
             values = {name: value for name, value in bound.arguments.items() if name not in omitted}
             for name, value in values.items():
                 if name in resolvers:
