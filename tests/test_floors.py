@@ -53,7 +53,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "schema": ("records", "completion", "problems"),
     "simulation": ("record", "block", "checks"),
     "connectome": ("reading",),
-    "store": ("journal", "files", "labels", "encoding", "ledger", "reading"),
+    "store": ("journal", "files", "labels", "encoding", "ledger", "reading", "reuse"),
     "sweeping": ("workers", "base"),
     "bench": ("limits", "workload", "worker", "cases"),
     "tuning": ("base",),
