@@ -55,6 +55,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "connectome": ("reading",),
     "store": ("journal", "files", "labels", "encoding", "ledger", "reading", "reuse"),
     "sweeping": ("workers", "base"),
+    "cli": ("base", "inputs"),
     "bench": ("limits", "workload", "worker", "cases"),
     "tuning": ("base",),
     "clustering": ("mixture", "base", "models"),
