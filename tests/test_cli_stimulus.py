@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
         {"position": "within 1", "intensities": 1, "duration": 0.04, "t_post": 0.1},
     ),
     "natural": (
-        "--angles 0 --rotation-speeds --expansion-rates 0.5 --photographs china --n-crops 2 --seed 1 --dt 1/50 --extent 2 "
-        "--t-pre 0.1",
+        f"--angles 0 --rotation-speeds --expansion-rates 0.5 --photographs china --n-crops 2 --seed 1 {BRIEF}",
         {"angles": 0, "rotation_speeds": [], "expansion_rates": 0.5, "photographs": "china", "n_crops": 2, "seed": 1},
     ),
     "digits": (
@@ -63,7 +62,7 @@ def test_stimulus__writes_that_of_python(kind: str, tmp_path: Path, capsys: pyte
     got = fx.open(out)
     xr.testing.assert_identical(got.drop_attrs(), expected.drop_attrs().compute())
     (step,), (expected_step,) = provenance.steps(got), provenance.steps(expected)
-    assert json.dumps(step) == json.dumps(expected_step)
+    assert step == expected_step
     assert cli.main(["stimulus", kind, str(out), *shlex.split(options)]) == 2
     assert "s.zarr exists: add --overwrite" in capsys.readouterr().err
     assert cli.main(["stimulus", kind, str(out), *shlex.split(options), "--overwrite"]) == 0
@@ -128,8 +127,6 @@ def test_stimulus__explains_options_that_cannot_be_read(
 def test_stimulus__writes_nothing_for_bad_values(
     command: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import re
-
     assert cli.main(["stimulus", *shlex.split(command.format(out=tmp_path / "new" / "s.zarr"))]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
@@ -167,7 +164,7 @@ def test_commands__reach_measures(kind: str, tmp_path: Path, capsys: pytest.Capt
     for name in measures:
         values = got[name]
         assert f"  {name:28} {float(values.min()):.2f} to {float(values.max()):.2f}, " in printed
-    assert "t.zarr: measures" in printed
+    assert "t.zarr: " in printed
     expected = fx.tuning.summary(fx.simulate(fx.open(tmp_path / "s.zarr"), ensemble, initial_state="steady_state"))
     for name in measures:
         np.testing.assert_array_equal(got[name], expected[name])

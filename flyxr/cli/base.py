@@ -172,6 +172,11 @@ def is_array(path: Path) -> bool:
     return (path / "zarr.json").is_file() and (path.absolute().parent / "zarr.json").is_file()
 
 
+def is_version_2(path: Path) -> bool:
+    """Whether a path is a store of zarr version 2."""
+    return any((path / name).is_file() for name in (".zgroup", ".zattrs", ".zarray"))
+
+
 def wrong_path_error(path: Path, expected: str) -> InputError:
     """Error for a path that exists and is not as expected; says what it is, and what to do with it.
 
@@ -193,7 +198,7 @@ def wrong_path_error(path: Path, expected: str) -> InputError:
 def _describe_folder(path: Path) -> tuple[str, str]:
     names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     stores = [str(path / name) for name in names if is_store(path / name)]
-    if any((path / name).is_file() for name in (".zgroup", ".zattrs", ".zarray")):
+    if is_version_2(path):
         return "a store of zarr version 2", "open it in Python with xarray.open_zarr, and save it with fx.save"
     if stores:
         return f"a folder with {len(stores)} stores", f"choose one, see {shlex.join(['flyxr', 'info', *stores[:8]])}"

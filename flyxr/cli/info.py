@@ -51,7 +51,7 @@ def describe(path: Path) -> str:
     is_inside_file = any(parent.is_file() for parent in path.parents)
     if base.is_store(path) or not (path.exists() or is_inside_file):
         return store.describe(path)
-    if base.is_array(path) or (path.is_file() and path.suffix.lower() != ".zip"):
+    if base.is_array(path) or base.is_version_2(path) or (path.is_file() and path.suffix.lower() != ".zip"):
         raise base.wrong_path_error(path, _EXPECTED)
     try:
         return "\n".join(_describe_ensemble(path, fx.open_ensemble(path)))

@@ -85,7 +85,9 @@ def _open(path: Path, options: argparse.Namespace, kinds: tuple[str, ...]) -> xr
         return fx.stimuli.from_video(path, frame_rate=options.frame_rate)
     if options.frame_rate is None:
         raise InputError(Problem(f"expected the frames per second of {path}, got none", "add --frame-rate 30"))
-    return fx.stimuli.from_array(_read_array(path), frame_rate=options.frame_rate, rescale=options.rescale)
+    movie = fx.stimuli.from_array(_read_array(path), frame_rate=options.frame_rate, rescale=options.rescale)
+    movie["luminance"].max().compute()  # checks all values, before a sweep begins to write
+    return movie
 
 
 def _refuse_options(options: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:

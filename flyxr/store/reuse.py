@@ -110,7 +110,8 @@ def _step_differences(stored: list[dict[str, Any]], given: list[dict[str, Any]])
         operation = old_step["operation"]
         old, new = old_step["arguments"], new_step["arguments"]
         for name in dict.fromkeys([*old, *new]):
-            if name not in _PLACES and json.dumps(old.get(name)) != json.dumps(new.get(name)):
+            is_same = old.get(name) == new.get(name) or json.dumps(old.get(name)) == json.dumps(new.get(name))  # NaN
+            if name not in _PLACES and not is_same:
                 lines.append(
                     f"{operation}({name}=…): the store has {_shorten(old, name)}, these data {_shorten(new, name)}"
                 )
