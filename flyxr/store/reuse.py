@@ -75,7 +75,7 @@ def find_differences(path: Path, stored: xr.Dataset, given: xr.Dataset) -> list[
         lines += labels.differences(_drop_places(stored), _drop_places(given))
     if lines:
         return lines
-    tokens = _read_tokens(path)
+    tokens = _read_tokens(path) if _is_as_saved(path) else {}
     undecided = []
     for name, variable in given.data_vars.items():
         token = identity.token(variable)
@@ -93,6 +93,19 @@ def _read_tokens(path: Path) -> Mapping[str, str]:
         except (ValueError, TypeError, KeyError):
             return {}
     return {}
+
+
+def _is_as_saved(path: Path) -> bool:
+    """Whether the files of a store have the content that it was saved with.
+
+    The digest is compared where a file is newer than the manifest, as after a copy or a change in place.
+    """
+    manifest, stats = files.read_manifest(path), files.list_files(path)
+    saved = max((stat[1] for file, stat in stats.items() if file.endswith(f"/{files.MANIFEST}")), default=0)
+    changed = [file for file in manifest if file not in stats or stats[file][1] > saved]
+    return bool(manifest) and all(
+        file in stats and identity.content_digest(path / file) == manifest[file][1] for file in changed
+    )
 
 
 def _drop_places(dataset: xr.Dataset) -> xr.Dataset:

@@ -14,6 +14,7 @@ import xarray as xr
 from flyxr import schema
 from flyxr.engine import base
 from flyxr.errors import ExistsError
+from flyxr.paths import local_path
 from flyxr.store import files
 from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
 from flyxr.store.reuse import check_same, write_tokens
@@ -84,12 +85,13 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     ...     rendering = fx.BoxEye(extent=2).render(fx.stimuli.moving_digits(n_samples=1))
     ...     rendering = fx.open(fx.save(rendering, folder + "/rendering.zarr", reuse=True))
     """
+    path = local_path(path)
     if isinstance(dataset, xr.DataArray):
         dataset = dataset.to_dataset(name=dataset.name or "values")
     if reuse and os.path.lexists(path):
         try:
-            check_same(Path(path), _update_kind(_prepare(dataset)))
-            return Path(path)
+            check_same(path, _update_kind(_prepare(dataset)))
+            return path
         except (ExistsError, files.StoreError):
             if not overwrite:
                 raise
