@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import flyxr as fx
-from flyxr import cli, provenance
+from flyxr import cli, provenance, schema
 from flyxr.cli.stimulus import KINDS
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def test_stimulus__has_the_arguments_and_defaults_of_python(kind: str, capsys: p
     cli.build_parser().parse_args(example[1:])
     if kind not in ("digits", "natural"):
         assert "(default: 0.005)" in printed
+
+
+def test_stimulus__writes_all_stimuli_of_measures() -> None:
+    required = {function for stimulus in schema.STIMULI for function in stimulus.functions}
+    assert required <= {kind.function for kind in KINDS.values()}
 
 
 @pytest.mark.parametrize(

@@ -367,6 +367,12 @@ def test_reuse__leaves_other_paths_alone(make_path: Callable[[Path], Any], tmp_p
     assert path.exists()
 
 
+def test_reuse__expands_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for _ in range(2):
+        assert fx.save(random_rendering(), "~/a.zarr", reuse=True) == tmp_path / "a.zarr"
+
+
 def test_reuse__distinguishes_a_sweep(tmp_path: Path) -> None:
     models = fx.sample_ensemble(2, seed=0, connectome=tiny_connectome(2))
     fx.sweep(random_rendering(), models, tmp_path / "r.zarr", progress=False)
