@@ -174,6 +174,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
                 f"{error} (looked for at {place.absolute()})",
                 "an ensemble is a zarr store, a directory of flyvis such as flow/0000, or a zip of one; "
                 "sample_ensemble(n_models, seed) needs no files",
+                "an ensemble is a zarr store, a directory of flyvis such as flow/0000, or a zip of one",
             )
         ) from None
     models = results.models
@@ -218,7 +219,11 @@ def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
     kind = ensemble.attrs.get(schema.KIND_ATTR)
     if kind != "ensemble":
         raise EnsembleError(
-            Problem(f"{path}: expected a store of an ensemble, got {kind or 'an unknown kind'}", "open it with fx.open")
+            Problem(
+                f"{path}: expected a store of an ensemble, got {kind or 'an unknown kind'}",
+                "open it with fx.open",
+                "see `flyxr info`",
+            )
         )
     if connectome is not None:
         given, stored = connectomes.tables(connectome).digest, ensemble.attrs.get("connectome")

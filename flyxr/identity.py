@@ -2,13 +2,14 @@
 
 All code that asks whether two things have the same content uses these functions. A hash depends only on values: not on
 chunks, on the order of dims, on the dtype of numbers or text, on whether data are lazy, or on the machine. Data that
-are too large to be read are identified by a token, the name of their dask graph. A token says nothing about content,
-and is never used as a hash.
+are too large to be read are identified by a token, the name of their dask graph. It identifies a computation and not
+content: equal content may have different tokens. It is never used as a hash.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from functools import lru_cache
@@ -27,6 +28,23 @@ if TYPE_CHECKING:
 
 READ_BYTES = 2**22
 """Default size of the parts in which arrays and files are hashed, in bytes."""
+_KNOWN_PACKAGES = frozenset(
+    [
+        "flyxr",
+        "xarray",
+        "dask",
+        "numpy",
+        "toolz",
+        "cytoolz",
+        "tlz",
+        "builtins",
+        "functools",
+        "operator",
+        "_operator",
+        "pathlib",
+    ]
+)
+"""Packages whose functions change with their version alone."""
 _LARGEST_INT = np.uint64(2**63 - 1)
 
 
@@ -160,8 +178,47 @@ def state_hash(state: xr.DataArray) -> str:
 
 
 def token(array: xr.DataArray) -> str | None:
-    """Name of the dask graph of an array; None if the array is in memory."""
+    """Name of the dask graph of an array; None if the array is in memory.
+
+    The name contains a hash of all functions and arguments of the graph, and is the same in all processes. Data from
+    files of flyxr have names that depend on the content of the file, or on its size and modification time. Equal
+    tokens imply equal content if the graph :func:`is_reliable`. Different tokens imply nothing.
+    """
     return str(array.data.name) if array.chunks is not None else None
+
+
+def is_reliable(array: xr.DataArray) -> bool:
+    """Whether equal tokens of a lazy array imply equal content.
+
+    True if all functions and objects in the graph are of flyxr, xarray, dask or NumPy. The name of a graph neither
+    contains the code of imported functions, which may change, nor always the content of files that other packages open.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> zeros = xr.DataArray(np.zeros(4)).chunk(2)
+    >>> is_reliable(zeros + 1), is_reliable(xr.apply_ufunc(lambda block: block + 1, zeros, dask="parallelized"))
+    (True, False)
+    """
+    import cloudpickle
+
+    modules: set[str] = set()
+
+    class ModuleCollector(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            module = getattr(obj, "__module__", None)
+            modules.add(str(module or type(obj).__module__))
+            if isinstance(obj, np.ndarray) and obj.dtype != object:
+                return np.ndarray, (0,)  # values are part of the name
+            return super().reducer_override(obj)
+
+    try:
+        ModuleCollector(io.BytesIO()).dump(array.data.dask)
+    except Exception:  # any object may be in a graph
+        return False
+    return all(module.split(".")[0] in _KNOWN_PACKAGES for module in modules) and not any(
+        module.startswith("xarray.backends") for module in modules
+    )
 
 
 def file_stamp(path: str | os.PathLike[str]) -> FileStamp:

@@ -64,7 +64,7 @@ def add(
     hashes
         Content hashes of the inputs, by name; see :mod:`flyxr.identity`.
     tokens
-        Names of the dask graphs of lazy inputs that were not read, by name. They do not identify content.
+        Names of the dask graphs of lazy inputs that were not read, by name; see :func:`flyxr.identity.token`.
     packages
         Packages whose versions are recorded together with that of flyxr.
     after

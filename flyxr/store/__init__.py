@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyxr.store.description import describe
+from flyxr.store.description import describe, describe_dataset
 from flyxr.store.encoding import round_mantissa
 from flyxr.store.files import (
     StoredFile,
@@ -27,6 +27,7 @@ __all__ = [
     "atomic_directory",
     "check_target",
     "describe",
+    "describe_dataset",
     "is_intact",
     "list_files",
     "missing_error",

@@ -62,6 +62,23 @@ def describe(path: str | Path) -> str:
     kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
     n_bytes = sum(size for size, _ in files.list_files(path).values())
     lines = [f"{path}: {kind}, {_format_dims(dataset)}, {format_bytes(n_bytes)} on disk"]
+    lines += describe_dataset(dataset)
+    ledger = read_ledger(path)
+    if ledger is not None:
+        lines += _describe_sweep(path, ledger, dataset)
+    return "\n".join(lines)
+
+
+def describe_dataset(dataset: xr.Dataset) -> list[str]:
+    """Describe the models, variables and provenance of a Dataset, one indented line each.
+
+    Examples
+    --------
+    >>> import flyxr as fx
+    >>> describe_dataset(fx.sample_ensemble(n_models=2, seed=0))[:2]
+    ['  models are not trained: initial parameters', '  bias  2 model x 65 cell_type  float32  a.u.']
+    """
+    lines = []
     if "trained" in dataset.attrs:
         lines.append(f"  models are {'trained' if dataset.attrs['trained'] else 'not trained: initial parameters'}")
     for variable in dataset.data_vars.values():
@@ -72,10 +89,7 @@ def describe(path: str | Path) -> str:
         arguments = ", ".join(f"{name}={value}" for name, value in step["arguments"].items())
         lines.append(f"  made by {step['operation']}({arguments if len(arguments) < 100 else arguments[:97] + '...'})")
         lines += [f"    {name} {digest}" for name, digest in step["hashes"].items()]
-    ledger = read_ledger(path)
-    if ledger is not None:
-        lines += _describe_sweep(path, ledger, dataset)
-    return "\n".join(lines)
+    return lines
 
 
 def _describe_sweep(path: Path, ledger: Ledger, dataset: xr.Dataset) -> list[str]:

@@ -71,7 +71,14 @@ def open(path: str | Path) -> xr.Dataset:
         A UserWarning. If a sweep into the store is unfinished: missing responses read as NaN. If files are missing or
         have another size than they were written with; reading a missing one raises.
     """
-    path = Path(path)
+    dataset, problems = open_with_problems(Path(path))
+    for problem in problems:
+        warnings.warn(FlyxrWarning(problem), stacklevel=2)
+    return dataset
+
+
+def open_with_problems(path: Path) -> tuple[xr.Dataset, list[Problem]]:
+    """Open a store as :func:`open` does, and return what it would warn of."""
     if not path.exists():
         raise files.missing_error(path, "a zarr store that fx.save or `flyxr` wrote")
     ledger = read_ledger(path)
@@ -79,9 +86,7 @@ def open(path: str | Path) -> xr.Dataset:
     dataset = _open_saved(path, problems) if ledger is None else _open_sweep(path, ledger, problems)
     if schema.KIND_ATTR in dataset.attrs:
         schema.validate(dataset, schema.kind_of(dataset, path))
-    for problem in problems:
-        warnings.warn(FlyxrWarning(problem), stacklevel=2)
-    return dataset
+    return dataset, problems
 
 
 def read_labels(path: Path, ledger: Ledger) -> xr.Dataset:

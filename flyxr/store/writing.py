@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -12,8 +13,11 @@ import xarray as xr
 
 from flyxr import schema
 from flyxr.engine import base
+from flyxr.errors import ExistsError
+from flyxr.paths import local_path
 from flyxr.store import files
 from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
+from flyxr.store.reuse import check_same, write_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 _PROGRESS_AFTER = 1.0  # s
 
 
-def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: bool = False) -> Path:
+def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: bool = False, reuse: bool = False) -> Path:
     """Write a Dataset to a zarr store; lazy variables are streamed.
 
     The store appears at the path when it is complete and on the disk; until then it is ``<name>.partial-…`` in the same
@@ -38,6 +42,11 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
         Path of the store; parent folders are created.
     overwrite
         Replace an existing zarr store; anything else at the path raises.
+    reuse
+        Keep an existing store if it holds the same Dataset: made by the same operations with the same arguments from
+        the same files, with equal labels and content. Lazy data are not computed if their provenance decides this, and
+        are computed and compared otherwise (see Notes). A store with other data raises, or is replaced if
+        ``overwrite`` is also true.
 
     Returns
     -------
@@ -47,9 +56,19 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     Raises
     ------
     ExistsError
-        A FileExistsError. If the path exists, unless it is a zarr store and ``overwrite`` is true.
+        A FileExistsError. If the path exists, unless it is a zarr store and ``overwrite`` is true, or it holds the same
+        Dataset and ``reuse`` is true. With ``reuse``, the message names each difference.
+    StoreError
+        A ValueError. With ``reuse``, if the store is damaged or an unfinished sweep, unless ``overwrite`` is true.
     UnwritableError
         An OSError. If the path cannot be written.
+
+    Notes
+    -----
+    With ``reuse``, provenance decides without computing if the lazy data have the same dask graph as those that the
+    store was saved from, and the graph has only functions and arrays of flyxr, xarray, dask and NumPy. With functions
+    of your own, data opened by other packages, data in memory, or stores of another version of flyxr, values are
+    compared. A stimulus that was rendered from a file of other content is different, and one from a moved file is not.
 
     Examples
     --------
@@ -58,14 +77,30 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     ...     path = fx.save(fx.sample_ensemble(n_models=2, seed=0), folder + "/ensemble.zarr")
     ...     fx.open(path).sizes["model"]
     2
+
+    Render a movie on the first run of a script, and open the rendering on the next ones:
+
+    >>> folder = tempfile.mkdtemp()
+    >>> for run in range(2):
+    ...     rendering = fx.BoxEye(extent=2).render(fx.stimuli.moving_digits(n_samples=1))
+    ...     rendering = fx.open(fx.save(rendering, folder + "/rendering.zarr", reuse=True))
     """
-    path = files.check_target(path, overwrite=overwrite)
+    path = local_path(path)
     if isinstance(dataset, xr.DataArray):
         dataset = dataset.to_dataset(name=dataset.name or "values")
+    if reuse and os.path.lexists(path):
+        try:
+            check_same(path, _update_kind(_prepare(dataset)))
+            return path
+        except (ExistsError, files.StoreError):
+            if not overwrite:
+                raise
+    path = files.check_target(path, overwrite=overwrite)
     dataset = _update_kind(_prepare(dataset))
     with files.atomic_directory(path, replace=overwrite) as scratch:
         write_dataset(dataset, scratch)
         for name in [*dataset.data_vars, *dataset.coords][:1]:
+            write_tokens(dataset, scratch, str(name))
             files.write_manifest(scratch, str(name))
     return path
 

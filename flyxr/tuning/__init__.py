@@ -96,7 +96,8 @@ def _identify_stimulus(array: xr.DataArray) -> schema.Stimulus:
         got = f"samples whose {last.coordinate} is NaN ({int(candidates[last].sum())} of {array.sizes['sample']})"
     text = f"expected responses to {_enumerate([stimulus.name for stimulus in schema.STIMULI], 'or')}, got {got}"
     functions = _enumerate([f"{stimulus.functions[0]}()" for stimulus in schema.STIMULI], "or")
-    raise schema.SchemaError(Problem(text, f"simulate fx.stimuli.{functions}"))
+    command = "write a stimulus with `flyxr stimulus`, e.g. flashes or edges, and simulate it with `flyxr simulate`"
+    raise schema.SchemaError(Problem(text, f"simulate fx.stimuli.{functions}", command))
 
 
 def _enumerate(words: list[str], conjunction: str) -> str:

@@ -1,0 +1,118 @@
+"""The command line: arguments and printing. The public functions of the same names do the work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import flyxr as fx
+from flyxr.cli import demo, info, measures, responses, stimulus, timings
+from flyxr.errors import FlyxrError, FlyxrWarning
+from flyxr.paths import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["build_parser", "main", "run_command"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse arguments and run a command; without a command, print the help.
+
+    Returns
+    -------
+    int
+        Exit status, see :func:`run_command`.
+
+    Examples
+    --------
+    >>> main(["simulate", "nowhere.zarr", "ensemble.zarr", "out.zarr"])
+    2
+    """
+    options = build_parser().parse_args(arguments)
+    return run_command(options.run, options)
+
+
+def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Run the function of a command, and print errors and warnings for the user.
+
+    Parameters
+    ----------
+    run
+        Function of the command.
+    options
+        Its arguments, with the name of the ``command`` and whether to show a ``traceback``. The arguments that
+        ``paths`` names become paths on this machine.
+
+    Returns
+    -------
+    int
+        0, or 2 after an error that the user can fix, which is printed in a sentence. Any other error is a bug in flyxr
+        and is raised, after a line that says so.
+
+    Examples
+    --------
+    >>> run_command(lambda options: None, argparse.Namespace(command="info", traceback=False))
+    0
+    """
+
+    def print_message(message: object, *_: object, **__: object) -> None:
+        if isinstance(message, FlyxrError | FlyxrWarning):
+            message = message.message(command_line=True)
+        print(f"flyxr {options.command}: {message}", file=sys.stderr)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = print_message
+            _convert_paths(options)
+            run(options)
+    except (FlyxrError, OSError) as error:
+        if options.traceback:
+            raise
+        print_message(error)
+        return 2
+    except Exception:
+        print_message("this is a bug in flyxr, please report it with the following lines")
+        raise
+    return 0
+
+
+def _convert_paths(options: argparse.Namespace) -> None:
+    """Expand ``~`` in paths, and refuse URLs."""
+    for name in getattr(options, "paths", ()):
+        value = getattr(options, name)
+        if isinstance(value, list):
+            setattr(options, name, [local_path(path, name) for path in value])
+        elif value is not None:
+            setattr(options, name, local_path(value, name))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of all commands; ``run`` of the parsed arguments is the function of the command.
+
+    Examples
+    --------
+    >>> build_parser().parse_args(["info", "responses.zarr"]).store
+    ['responses.zarr']
+    """
+    parser = argparse.ArgumentParser(
+        prog="flyxr",
+        description="Simulate connectome-constrained networks of the fly visual system: render movies onto the columns "
+        "of the eye, and compute the responses of ensembles of models.",
+        epilog="Start with `flyxr demo`. `flyxr COMMAND --help` explains a command, with an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"flyxr {fx.__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=lambda options: parser.print_help(), paths=())
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands, in the order of their use")
+    demo.add_demo(commands)
+    stimulus.add_stimulus(commands)
+    responses.add_render(commands)
+    responses.add_simulate(commands)
+    measures.add_tuning(commands)
+    measures.add_cluster(commands)
+    info.add_info(commands)
+    timings.add_bench(commands)
+    return parser
