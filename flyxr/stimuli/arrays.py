@@ -374,15 +374,16 @@ def _warnings(
 def _may_be_in_another_order(shape: tuple[int, ...]) -> bool:
     """Whether the shape of a movie would make more sense in the order (y, x, time, sample).
 
-    Frames of at least 8 x 8 pixels that are less than twice as long as wide are always taken as they are.
+    Frames of at least 16 x 16 pixels that are less than twice as long as wide are always taken as they are.
     """
     if len(shape) != 4:
         return False
     n_samples, n_frames, height, width = shape
     short, long = sorted((height, width))
     is_narrow = long >= 4 * short and short < 32 and min(n_samples, n_frames) >= 16
+    is_small = short < 16 and min(n_samples, n_frames) >= 32 and long < max(n_samples, n_frames)
     are_first_square = n_samples == n_frames >= 16 and long >= 2 * short and short < n_samples
-    return is_narrow or are_first_square
+    return is_narrow or is_small or are_first_square
 
 
 def _recorded(options: _Options, axes: labelling.Axes, fill_value: float | None) -> dict[str, Any]:
