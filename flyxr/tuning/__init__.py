@@ -69,7 +69,7 @@ def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> list(summary(edges).data_vars)
     ['direction_selectivity_index', 'preferred_direction', 'vector_length', 'tuning_curve']
     """
-    array = central_responses(responses)
+    array, _ = central_responses(responses)
     stimulus = _identify_stimulus(array)
     measures = [
         getattr(sys.modules[__name__], measure.function)(responses)
