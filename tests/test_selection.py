@@ -103,10 +103,12 @@ def test_match_cell_types__message_has_no_quotes_of_a_key_error() -> None:
 
 def test_celltype_and_central__missing_dims() -> None:
     data = responses()
-    with pytest.raises(schema.SchemaError, match="expected the dim 'cell_type'"):
-        data.response.isel(cell_type=0).fly.celltype("T4c")
+    with pytest.raises(schema.SchemaError, match="expected the labelled dim 'cell_type'"):
+        data.response.mean("cell_type").fly.celltype("T4c")
     with pytest.raises(schema.SchemaError, match="expected the dim 'column'"):
-        data.fly.central().fly.central()
+        data.mean("column").fly.central()
+    with pytest.raises(schema.SchemaError, match="u = v = 0"):
+        data.isel(column=0).fly.central()
     with pytest.raises(schema.SchemaError, match="u = v = 0"):
         data.isel(column=[0, 1]).fly.central()
 

@@ -118,6 +118,9 @@ def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
     >>> {name: round(value.item(), 3) for name, value in agreements(index).items()}
     {'flash_response_index': 0.961}
     """
+    if not isinstance(measures, xr.Dataset):
+        text = f"expected a Dataset of measures, got {type(measures).__name__}"
+        raise schema.SchemaError(Problem(text, "call fx.tuning.summary"))
     by_measure = {}
     for measure in schema.MEASURES:
         name = measure.variables[0].name
