@@ -30,9 +30,7 @@ class UnknownCellTypeError(FlyxrError, KeyError):
     """A cell type is missing; the message names the nearest ones."""
 
 
-def match_cell_types(
-    names: str | Iterable[str], available: Sequence[str], argument: str = "cell_types"
-) -> list[str]:
+def match_cell_types(names: str | Iterable[str], available: Sequence[str], argument: str = "cell_types") -> list[str]:
     """Cell types that match names and glob patterns, in the order of the names, without duplicates.
 
     Parameters
@@ -198,12 +196,12 @@ def celltype(data: Data, names: str | Iterable[str]) -> Data:
         text = f"expected the labelled dim 'cell_type', got {tuple(map(str, data.dims))}"
         raise schema.SchemaError(Problem(text, "select cell types before dropping it, or label it"))
     available = np.atleast_1d(data["cell_type"].values).tolist()
-    names = names if isinstance(names, str) else plain_items(names if np.iterable(names) else [names])
+    is_one = isinstance(names, str) or getattr(names, "shape", None) == ()
     matches = match_cell_types(names, available, "names")
     if "cell_type" not in data.dims:
         return data
-    if np.ndim(names) == 0 and names in available:
-        return data.isel(cell_type=available.index(names))
+    if is_one and plain_items([names]) == matches:
+        return data.isel(cell_type=available.index(matches[0]))
     return data.isel(cell_type=[available.index(name) for name in matches])
 
 

@@ -147,7 +147,9 @@ SELECTED: dict[str, Any] = {
     "a cell type": lambda data: data.sel(cell_type="T4c"),
     "a sample": lambda data: data.isel(sample=0),
     "a mean over samples": lambda data: data.mean("sample"),
-    "a column": lambda data: data.expand_dims(column=[0]).assign_coords(u=("column", [3]), v=("column", [0])).isel(column=0),
+    "a column": lambda data: (
+        data.expand_dims(column=[0]).assign_coords(u=("column", [3]), v=("column", [0])).isel(column=0)
+    ),
 }
 
 
@@ -208,7 +210,10 @@ def test_cluster__one_number_of_clusters(clusters: xr.Dataset) -> None:
     [
         ({"seed": None}, "expected seed as an integer of at least 0, got None: a fixed seed"),
         ({"n_neighbors": 2.5}, "expected n_neighbors as an integer of at least 2, got 2.5"),
-        ({"n_clusters": "3"}, r"expected n_clusters as integers of at least 1, got '3': e.g. n_clusters=\[2, 3, 4, 5\]"),
+        (
+            {"n_clusters": "3"},
+            r"expected n_clusters as integers of at least 1, got '3': e.g. n_clusters=\[2, 3, 4, 5\]",
+        ),
         ({"n_clusters": [2, 2.5]}, "expected n_clusters as integers"),
         ({"n_clusters": None}, "expected n_clusters as integers"),
         ({"metric": "hellinger"}, "expected metric as one of .*correlation.*, got 'hellinger'"),

@@ -306,10 +306,22 @@ INVALID: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "names of another type": (lambda: fx.silence(models(1), [["Mi1"]]), ValueError, r"cell_types as one name"),
     "number": (lambda: fx.clamp(models(1), 3, 0.5), ValueError, "cell_types as one name or a list of them, got 3"),
     "no end": (lambda: fx.scale(models(1), by=2), ValueError, "a source, a target or both"),
-    "no factor": (lambda: fx.scale(models(1), source="Mi1", by=[]), ValueError, "by as one number or a list of them, got an empty list"),
+    "no factor": (
+        lambda: fx.scale(models(1), source="Mi1", by=[]),
+        ValueError,
+        "by as one number or a list of them, got an empty list",
+    ),
     "infinite": (lambda: fx.scale(models(1), source="Mi1", by=[1, np.inf]), ValueError, r"got \[1, inf\]"),
-    "nan": (lambda: fx.clamp(models(1), "Mi1", np.nan), ValueError, "expected potential as finite numbers, in a.u., got nan"),
-    "empty end": (lambda: fx.scale(models(1), source=[], by=1), ValueError, "expected source as one name or a list of them"),
+    "nan": (
+        lambda: fx.clamp(models(1), "Mi1", np.nan),
+        ValueError,
+        "expected potential as finite numbers, in a.u., got nan",
+    ),
+    "empty end": (
+        lambda: fx.scale(models(1), source=[], by=1),
+        ValueError,
+        "expected source as one name or a list of them",
+    ),
     "text as factor": (lambda: fx.scale(models(1), source="Mi1", by="2"), ValueError, "by as finite numbers, got '2'"),
     "float labels": (
         lambda: fx.silence(models(1).assign_coords(model=[0.5]), "Mi1"),

@@ -56,7 +56,8 @@ def select_responses(
     missing = [dim for dim in dims if dim not in array.dims]
     extra = [str(dim) for dim in array.dims if dim not in (*dims, "column")]
     if missing or extra:
-        renamed = schema.rename_hint(array, (*dims, "column"))
+        has_column = any(str(dim).lower() in ("column", *schema.DIM_SYNONYMS["column"]) for dim in array.dims)
+        renamed = schema.rename_hint(array, (*dims, "column") if has_column else dims)
         hint = renamed or "; ".join(
             [f"keep {', '.join(missing)}"] * bool(missing) + [f"select one {' and one '.join(extra)}"] * bool(extra)
         )

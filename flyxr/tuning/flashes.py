@@ -79,7 +79,9 @@ def flash_response_index(
     radius = None if radius is None else numbers.number("radius", radius, "columns")
     numbers.raise_problems()
     required = ("intensity", "radius", "t_stim")
-    array, squeeze = base.central_responses(responses, required, schema.FLASHES, conditions="flashes of both intensities")
+    array, squeeze = base.central_responses(
+        responses, required, schema.FLASHES, conditions="flashes of both intensities"
+    )
     if radius is None:
         radii = array["radius"].values
         radius = LARGE_RADIUS if LARGE_RADIUS in radii else float(radii.max())
