@@ -55,7 +55,8 @@ def optimal_stimulus(
     cell_type
         One cell type; the target is its cell in the column u = v = 0.
     rendering
-        The stimuli to start from, ``luminance`` (sample, time, column), or one of them (time, column); its time step is the integration step.
+        The stimuli to start from, ``luminance`` (sample, time, column), or one of them (time, column); its time step
+        is the integration step.
     objective
         V is the response of the cell, x the luminance and r the regularisation. ``"drive"`` minimises
         ``-exp(V(t)) + r sum((x - 1/2)^2)``, where t is the time of the highest initial response, and so increases the

@@ -51,10 +51,11 @@ def silence(ensemble: xr.Dataset, cell_types: str | Iterable[str], *, together: 
     -------
     Dataset
         An ensemble with the given members first, under their labels, then all models of the first perturbation, the
-        second, …, under new labels: the next integers, or the label and the perturbation if labels are text. Since
-        perturbed models are further members, ``model`` is a dim of the result, also of one model. Coordinates on ``model``: ``perturbation`` names the perturbation (``"none"``,
-        ``"silence T4a"``), ``unperturbed`` is the label of the unperturbed model, and ``task_error`` is NaN for
-        perturbed models, since it was not measured for them. Lazy if the ensemble is.
+        second, …, under new labels: the next integers, or label and perturbation if labels are text. Perturbed models
+        are further members, so that ``model`` is a dim of the result even if one model was given. Coordinates on
+        ``model``: ``perturbation`` names the perturbation (``"none"``, ``"silence T4a"``), ``unperturbed`` is the label
+        of the unperturbed model, and ``task_error`` is NaN for perturbed models, since it was not measured for them.
+        Lazy if the ensemble is.
 
     Raises
     ------
@@ -360,7 +361,7 @@ def _append_members(
 def _new_labels(model: NDArray[Any], description: str, offset: int) -> NDArray[Any]:
     """Labels (model,) of perturbed members; ``offset`` is the number of those before them."""
     if model.dtype.kind in "iu":
-        return model.max() + 1 + offset + np.arange(model.size)
+        return np.arange(model.size) + (int(model.max()) + 1 + offset)
     labels = [f"{label} {description}" for label in model.tolist()]
     problems: list[str | Problem] = []
     way = f"relabel them with ensemble.assign_coords(model=np.arange({model.size}))"

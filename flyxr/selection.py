@@ -150,8 +150,10 @@ def _labels(data: xr.Dataset | xr.DataArray, dim: str) -> pd.Index | None:
     """Labels along a dim, or of its scalar coordinate; None if the dim has no labels."""
     if dim in data.dims and dim not in data.indexes:
         return None
-    labels: pd.Index = data.indexes[dim] if dim in data.dims else pd.Index([data[dim].item()])
-    return labels
+    if dim in data.dims:
+        labels: pd.Index = data.indexes[dim]
+        return labels
+    return pd.Index(np.atleast_1d(data[dim].values), tupleize_cols=False)
 
 
 def format_labels(labels: list[Any], limit: int = 8) -> str:

@@ -373,11 +373,16 @@ def test_stimulus_response__does_not_link_pixels_with_columns(
     [
         (lambda m, r, v: (r, m, v), r"expected a movie with dims .*check the order"),
         (lambda m, r, v: (m, r, r), r"expected responses with 'response'.*check the order"),
-        (lambda m, r, v: (m, r, v.drop_sel(cell_type="T4c")), r"'T4c', got \['L1', 'Mi1', 'Lawf1'\]: choose"),
+        (lambda m, r, v: (m, r, v.drop_sel(cell_type="T4c")), r"among \['L1', 'Mi1', 'Lawf1'\], got 'T4c': choose"),
         (lambda m, r, v: (m.isel(sample=[0]), r, v), r"got one without \[1\]"),
         (lambda m, r, v: (m, r.isel(sample=[0, 1, 1]), v), r"a rendering with each 'sample' once, got more than one"),
         (lambda m, r, v: (m, r, v.isel(column=[3])), r"got one column: simulate with record='all'"),
-        (lambda m, r, v: (m, r, v.isel(time=0)), r"responses with dims .* 'time' coordinate"),
+        (lambda m, r, v: (m, r, v.drop_vars("time")), r"responses with dims .* 'time' coordinate"),
+        (lambda m, r, v: (None, None, v.response), r"expected a rendering, or responses with 'luminance'.*got neither"),
+        (
+            lambda m, r, v: (m.rename(time="frame", x="col"), r, v),
+            r"\.rename\(frame='time', col='x'\) gives dims these names",
+        ),
     ],
 )
 def test_stimulus_response__rejects_unsuitable_data(
@@ -390,8 +395,9 @@ def test_stimulus_response__rejects_unsuitable_data(
 def test_stimulus_response__rejects_an_unknown_model(
     movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
 ) -> None:
-    with pytest.raises(ValueError, match=r"model 7, got \[0, 1, 2\]"):
-        viz.stimulus_response(movie, rendering, responses, model=7)
+    for label in (7, [0, 1], {}, "a", 1.5):
+        with pytest.raises(ValueError, match=r"one model among \[0, 1, 2\], got "):
+            viz.stimulus_response(movie, rendering, responses, model=label)
 
 
 @pytest.fixture(scope="module")
@@ -620,8 +626,11 @@ def test_load_backend__keeps_the_current_backend(monkeypatch: pytest.MonkeyPatch
 
 
 def test_displayed_frames__takes_the_last_frame_that_has_begun() -> None:
-    frames, times = np.array([0.0, 0.1, 0.2]), np.array([-0.5, 0.0, 0.05, 0.1 - 1e-9, 0.19, 7.0])
-    assert selecting.displayed_frames(frames, times).tolist() == [0, 0, 0, 1, 1, 2]
+    starts = np.array([0.0, 0.1, 0.2])
+    frames = xr.DataArray(starts, dims="time", coords={"time": starts}, name="time")
+    times = np.array([-0.5, 0.0, 0.05, 0.1 - 1e-9, 0.19, 0.299, 0.3, 7.0])
+    assert selecting.displayed_frames(frames, times).tolist() == [-1, 0, 0, 1, 1, 2, -1, -1]
+    assert selecting.displayed_frames(frames[:1], times).tolist() == [-1, *[0] * 7]
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(6, 6, 6), (7, 6, 4), (67, 25, 23), (1, 6, 1)])

@@ -49,17 +49,19 @@ def cluster(
     ----------
     central
         ``response`` (model, sample, time, cell_type), as from ``responses.fly.central()``, to stimuli that drive all
-        cells, such as natural movies. If there is a dim ``column``, the central column is used. One sample, frame, column
-        or cell type that was selected counts as a dim of length one; then the result has no dim ``cell_type``.
+        cells, such as natural movies. If there is a dim ``column``, the central column is used. A dim of which one
+        label was selected has length one, and ``cell_type`` is then no dim of the result.
     cell_types
         Names or glob patterns; default: all.
     seed
         Seed of UMAP and of the mixtures, at least 0. The same seed gives the same labels on one machine, but not
         across machines: store the result.
     n_neighbors, min_dist, spread, metric, n_epochs, n_components
-        Parameters of UMAP. ``metric`` is one that scikit-learn knows, too, or a function. ``n_neighbors`` is at most the number of models minus one.
+        Parameters of UMAP. ``metric`` is a function, or a name that scikit-learn knows, too. ``n_neighbors`` is at
+        most the number of models minus one.
     n_clusters
-        Numbers of Gaussians to try, or the one number to use. Numbers that leave fewer than two models per Gaussian are skipped.
+        Numbers of Gaussians to try, or the one number to use. Numbers that leave fewer than two models per Gaussian
+        are skipped.
     criterion
         ``"bic"`` or ``"aic"``.
     n_init, max_iter

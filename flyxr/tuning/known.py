@@ -79,7 +79,7 @@ def _known_tuning() -> xr.Dataset:
     return xr.Dataset(variables, coords)
 
 
-def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dataset:
+def agreement(measure: xr.Dataset | xr.DataArray, *, known: xr.Dataset | None = None) -> xr.Dataset:
     """Agreement of a measure of each model with experiments.
 
     Parameters
@@ -128,13 +128,14 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
     0.961
     """
     known = known_tuning() if known is None else known
-    if not isinstance(known, xr.Dataset):
-        text = f"expected known tuning as a Dataset, got {type(known).__name__}"
+    if "cell_type" not in getattr(known, "dims", ()):
+        text = f"expected known tuning as a Dataset over 'cell_type', got {type(known).__name__}"
         raise schema.SchemaError(Problem(text, "change a copy of fx.tuning.known_tuning()"))
-    if isinstance(measure, xr.DataArray) and measure.name is not None:
-        measure = measure.to_dataset()
+    if isinstance(measure, xr.DataArray):
+        measure = measure.to_dataset(name=measure.name or "unnamed")
     compared = {measure.variables[0].name: measure for measure in schema.MEASURES if measure.compared}
-    names = [name for name in compared if isinstance(measure, xr.Dataset) and name in measure]
+    is_dataset = isinstance(measure, xr.Dataset)
+    names = [name for name in compared if is_dataset and name in measure]
     squeeze = schema.Squeeze()
     if len(names) == 1 and "cell_type" in measure.coords and not measure["cell_type"].dims:
         measure, squeeze = measure.expand_dims("cell_type"), schema.Squeeze(("cell_type",))

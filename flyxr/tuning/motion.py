@@ -284,15 +284,14 @@ def _peak(
     return peak, squeeze
 
 
-def _norm_array(norm: xr.Dataset | xr.DataArray) -> xr.DataArray:
+def _norm_array(norm: Any) -> xr.DataArray:
     """Norm without coordinates other than labels, which would replace those of the responses."""
     if isinstance(norm, xr.Dataset):
         if "response_norm" not in norm:
             text = f"expected a norm with the variable 'response_norm', got {list(map(str, norm.data_vars))}"
             raise schema.SchemaError(Problem(text, "call fx.tuning.response_norm"))
         norm = norm["response_norm"]
-    is_number = np.ndim(norm) == 0 and as_float(norm) is not None
-    if not isinstance(norm, xr.DataArray) and not is_number:
+    if not isinstance(norm, xr.DataArray) and as_float(norm) is None:
         text = f"expected a norm as a labelled DataArray or Dataset, got {type(norm).__name__}"
         raise schema.SchemaError(Problem(text, "call fx.tuning.response_norm, or name its dims with xr.DataArray"))
     array = xr.DataArray(norm)
