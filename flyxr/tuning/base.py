@@ -22,6 +22,7 @@ CONDITIONS = ("width", "intensity", "speed", "contrast", "spatial_frequency", "t
 
 
 DIMS = schema.KINDS["responses"].variables[0].dims
+"""Dims of responses."""
 
 
 def central_responses(
@@ -96,7 +97,7 @@ def _dim_problems(array: xr.DataArray) -> list[str | Problem]:
     """Dims that a measure needs, and dims that seem to be dims of the schema under other names."""
     missing = [dim for dim in DIMS if dim not in array.dims]
     is_misnamed = any(str(dim).lower() in schema.DIM_SYNONYMS.get(name, ()) for dim in array.dims for name in missing)
-    text = f"expected the dims 'sample' and 'time', and of the others {DIMS}, got {tuple(map(str, array.dims))}"
+    text = f"expected 'sample', 'time' and others of the dims {DIMS}, got {tuple(map(str, array.dims))}"
     if is_misnamed or {"sample", "time"} & set(missing):
         return [Problem(text, schema.rename_hint(array, DIMS) or "keep 'sample' and 'time'")]
     return []
