@@ -757,7 +757,10 @@ def test_measures__take_numbers_of_any_type() -> None:
         (lambda: fx.tuning.peak_responses(motion_responses(), norm=np.ones(3)), "a norm as a labelled.*got ndarray"),
         (lambda: fx.tuning.agreement("x"), "got str"),
         (lambda: fx.tuning.agreements("x"), "expected a Dataset of measures, got str"),
-        (lambda: fx.tuning.agreement(fx.tuning.known_tuning(), known=3), "known tuning as a Dataset, got int"),
+        (
+            lambda: fx.tuning.agreement(fx.tuning.known_tuning(), known=3),
+            "known tuning as a Dataset over .cell_type., got int",
+        ),
         (lambda: fx.tuning.summary(motion_responses().isel(sample=0)), "several directions"),
     ],
 )
