@@ -142,7 +142,7 @@ class Arguments:
 
     def names(self, name: str, value: Any, example: str = "T4c") -> list[str]:
         """Names from one text or anything that iterates over texts, each once; empty if something is wrong."""
-        items = [value] if isinstance(value, str) else plain_items(value) if _is_iterable(value) else [None]
+        items = plain_items(value if _is_iterable(value) else [value])
         if items and all(isinstance(item, str) for item in items):
             return list(dict.fromkeys(items))
         text = f"expected {name} as one name or a list of them, got {shorten(value) if items else 'an empty list'}"

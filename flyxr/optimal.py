@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, provenance, schema
+from flyxr.arguments import Arguments, shorten
 from flyxr.connectome import cell_index, find_connectome
 from flyxr.engine import choose_engine
-from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
+from flyxr.errors import FlyxrWarning, InputError, Problem
 from flyxr.optics import GREY
 from flyxr.selection import match_cell_types
 from flyxr.simulation import EnsembleTensors, ensemble_tensors, simulate
@@ -50,11 +51,12 @@ def optimal_stimulus(
     Parameters
     ----------
     ensemble
-        Parameters of models.
+        Parameters of models. Of one model, as from ``ensemble.isel(model=0)``, the result has no dim ``model``.
     cell_type
         One cell type; the target is its cell in the column u = v = 0.
     rendering
-        The stimuli to start from, ``luminance`` (sample, time, column); its time step is the integration step.
+        The stimuli to start from, ``luminance`` (sample, time, column), or one of them (time, column); its time step
+        is the integration step.
     objective
         V is the response of the cell, x the luminance and r the regularisation. ``"drive"`` minimises
         ``-exp(V(t)) + r sum((x - 1/2)^2)``, where t is the time of the highest initial response, and so increases the
@@ -125,11 +127,11 @@ def optimal_stimulus(
     {'model': 1, 'time': 34, 'column': 19}
     """
     rendering = schema.validate(rendering, "rendering")
-    ensemble = schema.in_memory(schema.validate(ensemble, "ensemble"))
+    ensemble, squeeze = schema.expand(ensemble, "ensemble")
+    ensemble = schema.in_memory(ensemble)
     connectome = find_connectome(ensemble.attrs, connectome)
     ensemble = ensemble.assign_attrs({"connectome": connectome.attrs["connectome"], **ensemble.attrs})
-    weight = REGULARISATION.get(objective, 0.0) if regularisation is None else float(regularisation)
-    _check_options(objective, n_iterations, learning_rate, weight)
+    n_iterations, learning_rate, weight = _check_options(objective, n_iterations, learning_rate, regularisation)
     name = _match_one_type(cell_type, connectome)
     _, device_name = choose_engine("sparse", device)
     record = {"cell_type": [name], "column": "central"}
@@ -211,26 +213,28 @@ def optimal_stimulus(
         packages=("numpy", "xarray", "torch"),
         after=rendering,
     )
-    return schema.annotate(optimal, "optimal_stimuli")
+    return squeeze(schema.annotate(optimal, "optimal_stimuli"))
 
 
-def _check_options(objective: str, n_iterations: int, learning_rate: float, regularisation: float) -> None:
-    problems: list[str | Problem] = []
-    if objective not in REGULARISATION:
-        problems.append(f"expected objective 'drive' or 'keep', got {objective!r}")
-    if n_iterations < 1:
-        problems.append(f"expected n_iterations of at least 1, got {n_iterations}")
-    if not 0 < learning_rate < np.inf:
-        problems.append(Problem(f"expected a learning_rate above 0, got {learning_rate}", f"e.g. {LEARNING_RATE}"))
-    if not 0 <= regularisation < np.inf:
-        problems.append(
-            Problem(f"expected a regularisation of at least 0, got {regularisation}", f"e.g. {REGULARISATION}")
-        )
-    raise_problems(InputError, "", problems)
+def _check_options(
+    objective: object, n_iterations: object, learning_rate: object, regularisation: object
+) -> tuple[int, float, float]:
+    """Number of iterations, learning rate and regularisation as numbers; raises for all that is wrong."""
+    arguments, weight = Arguments(), 0.0
+    if not isinstance(objective, str) or objective not in REGULARISATION:
+        arguments.problems.append(f"expected objective 'drive' or 'keep', got {shorten(objective)}")
+    elif regularisation is None:
+        weight = REGULARISATION[objective]
+    n_iterations = arguments.integer("n_iterations", n_iterations, least=1)
+    learning_rate = arguments.number("learning_rate", learning_rate, above=0, hint=f"e.g. {LEARNING_RATE}")
+    if regularisation is not None:
+        weight = arguments.number("regularisation", regularisation, least=0, hint=f"e.g. {REGULARISATION}")
+    arguments.raise_problems()
+    return n_iterations, learning_rate, weight
 
 
 def _match_one_type(cell_type: str, connectome: xr.Dataset) -> str:
-    names = match_cell_types(cell_type, connectome["cell_type"].values.tolist())
+    names = match_cell_types(cell_type, connectome["cell_type"].values.tolist(), "cell_type")
     if len(names) != 1:
         raise InputError(Problem(f"expected one cell type, got {names}", "call fx.optimal_stimulus once for each"))
     return names[0]

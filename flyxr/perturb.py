@@ -6,8 +6,7 @@ Perturbed models are additional members along ``model``, so that one simulation 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,12 @@ import xarray as xr
 
 from flyxr import connectome as connectomes
 from flyxr import provenance, schema
+from flyxr.arguments import Arguments
 from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
 from flyxr.selection import match_cell_types
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -41,7 +41,7 @@ def silence(ensemble: xr.Dataset, cell_types: str | Iterable[str], *, together: 
     ----------
     ensemble
         Parameters of models. Every member is perturbed, including perturbed ones, so that two perturbations in a row
-        give all their combinations.
+        give all their combinations. One model, as from ``ensemble.isel(model=0)``, counts as an ensemble of one.
     cell_types
         Names or glob patterns such as ``"T4*"``.
     together
@@ -51,9 +51,11 @@ def silence(ensemble: xr.Dataset, cell_types: str | Iterable[str], *, together: 
     -------
     Dataset
         An ensemble with the given members first, under their labels, then all models of the first perturbation, the
-        second, …, under new labels. Coordinates on ``model``: ``perturbation`` names the perturbation (``"none"``,
-        ``"silence T4a"``), ``unperturbed`` is the label of the unperturbed model, and ``task_error`` is NaN for
-        perturbed models, since it was not measured for them. Lazy if the ensemble is.
+        second, …, under new labels: the next integers, or label and perturbation if labels are text. Perturbed models
+        are further members, so that ``model`` is a dim of the result even if one model was given. Coordinates on
+        ``model``: ``perturbation`` names the perturbation (``"none"``, ``"silence T4a"``), ``unperturbed`` is the label
+        of the unperturbed model, and ``task_error`` is NaN for perturbed models, since it was not measured for them.
+        Lazy if the ensemble is.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def silence(ensemble: xr.Dataset, cell_types: str | Iterable[str], *, together: 
     SchemaError
         If the ensemble does not fit the schema.
     ValueError
-        If no cell type is named.
+        If no cell type is named, or the labels of models are neither integers nor text.
 
     Warns
     -----
@@ -80,7 +82,8 @@ def silence(ensemble: xr.Dataset, cell_types: str | Iterable[str], *, together: 
     """
     ensemble = schema.validate(ensemble, "ensemble")
     source, strength = ensemble["source"].values, ensemble["synapse_strength"]
-    groups = _groups(ensemble, cell_types, together)
+    names = _names("cell_types", cell_types)
+    groups = _groups(ensemble, names, together)
     without_output = sorted({name for group in groups for name in group} - set(source.tolist()))
     if without_output:
         warnings.warn(
@@ -94,7 +97,7 @@ def silence(ensemble: xr.Dataset, cell_types: str | Iterable[str], *, together: 
         is_kept = xr.Variable("pair", ~np.isin(source, group))
         silenced = ensemble.assign(synapse_strength=strength.where(is_kept, 0))
         perturbed.append((f"silence {', '.join(group)}", silenced))
-    arguments = {"cell_types": _as_list(cell_types), "together": together}
+    arguments = {"cell_types": names, "together": together}
     return _append_members(ensemble, perturbed, "silence", arguments)
 
 
@@ -139,7 +142,10 @@ def scale(
     ['none', 'scale Mi1 > T4* by 0', 'scale Mi1 > T4* by 0.5']
     """
     ensemble = schema.validate(ensemble, "ensemble")
-    factors, sources, targets = _finite_numbers(by, "by"), _as_list(source), _as_list(target)
+    factors = _numbers("by", by)
+    sources, targets = (
+        None if names is None else _names(end, names) for end, names in (("source", source), ("target", target))
+    )
     is_scaled = _matching_pairs(ensemble, sources, targets)
     connection = " > ".join("*" if names is None else ", ".join(names) for names in (sources, targets))
     strength = ensemble["synapse_strength"]
@@ -205,7 +211,8 @@ def clamp(
     (['none', 'clamp Mi9 at 0.75'], 0.75)
     """
     ensemble = schema.validate(ensemble, "ensemble")
-    potentials, groups = _finite_numbers(potential, "potential"), _groups(ensemble, cell_types, together)
+    potentials, types = _numbers("potential", potential, "a.u."), _names("cell_types", cell_types)
+    groups = _groups(ensemble, types, together)
     input_types = _input_types(ensemble, connectome)
     unclampable = [name for group in groups for name in group if name in input_types]
     if unclampable:
@@ -226,7 +233,7 @@ def clamp(
         for value in potentials:
             clamped = without_input.assign(bias=ensemble["bias"].where(is_free, value))
             perturbed.append((f"clamp {', '.join(group)} at {value:g}", clamped))
-    arguments = {"cell_types": _as_list(cell_types), "potential": potentials, "together": together}
+    arguments = {"cell_types": types, "potential": potentials, "together": together}
     return _append_members(ensemble, perturbed, "clamp", arguments)
 
 
@@ -260,6 +267,9 @@ def perturbation_effect(data: Data) -> Data:
     >>> effect.bias.sel(cell_type="L1").values
     array([0., 0.], dtype=float32)
     """
+    if not isinstance(data, (xr.Dataset, xr.DataArray)):
+        raise schema.SchemaError(f"expected data over 'model' as a Dataset or DataArray, got {type(data).__name__}")
+    data = schema.load_coords(data)
     if "model" not in data.dims or not {"model", "unperturbed"} <= set(data.coords):
         raise schema.SchemaError(
             Problem(
@@ -315,7 +325,7 @@ def _append_members(
         perturbations, unperturbed = ensemble["perturbation"].values.tolist(), ensemble["unperturbed"].values
     names = ensemble["model_name"].values.tolist()
 
-    def label(dataset: xr.Dataset, labels: NDArray[np.integer], perturbations: list[str]) -> xr.Dataset:
+    def label(dataset: xr.Dataset, labels: NDArray[Any], perturbations: list[str]) -> xr.Dataset:
         return dataset.assign_coords(
             model=("model", labels, ensemble["model"].attrs),
             perturbation=("model", np.array(perturbations, dtype=object)),
@@ -325,7 +335,7 @@ def _append_members(
     members = [label(ensemble, model, perturbations)]
     prefixes = ["" if text == UNPERTURBED else f"{text} + " for text in perturbations]
     for i, (description, dataset) in enumerate(perturbed):
-        labels = model.max() + 1 + i * n_models + np.arange(n_models)
+        labels = _new_labels(model, description, i * n_models)
         member = label(dataset, labels, [prefix + description for prefix in prefixes])
         member_names = [
             f"{name}{' +' if prefix else ''} {description}" for name, prefix in zip(names, prefixes, strict=True)
@@ -348,13 +358,25 @@ def _append_members(
     return provenance.add(schema.annotate(combined, "ensemble"), operation, arguments)
 
 
-def _groups(ensemble: xr.Dataset, cell_types: str | Iterable[str], together: bool) -> list[list[str]]:
+def _new_labels(model: NDArray[Any], description: str, offset: int) -> NDArray[Any]:
+    """Labels (model,) of perturbed members; ``offset`` is the number of those before them."""
+    if model.dtype.kind in "iu":
+        return np.arange(model.size) + (int(model.max()) + 1 + offset)
+    labels = [f"{label} {description}" for label in model.tolist()]
+    problems: list[str | Problem] = []
+    way = f"relabel them with ensemble.assign_coords(model=np.arange({model.size}))"
+    if not all(isinstance(label, str) for label in model.tolist()):
+        text = f"expected integers or text as labels of models that are perturbed, got {model.tolist()[0]!r}"
+        problems.append(Problem(text, way))
+    elif not set(labels).isdisjoint(model.tolist()):
+        problems.append(Problem(f"expected new labels for perturbed models, got {labels[0]!r} again", way))
+    raise_problems(InputError, "", problems)
+    return np.array(labels, dtype=object)
+
+
+def _groups(ensemble: xr.Dataset, names: list[str], together: bool) -> list[list[str]]:
     """Cell types of each perturbation."""
-    names = match_cell_types(_as_list(cell_types) or [], ensemble["cell_type"].values.tolist())
-    if not names:
-        raise InputError(
-            Problem("expected at least one cell type, got none", "name one, or use a pattern such as 'T4*'")
-        )
+    names = match_cell_types(names, ensemble["cell_type"].values.tolist())
     return [names] if together else [[name] for name in names]
 
 
@@ -382,8 +404,6 @@ def _matching_pairs(ensemble: xr.Dataset, source: list[str] | None, target: list
                     + f"; there are pairs {preposition} {', '.join(partners) if partners else 'none'}"
                 )
     raise_problems(InputError, "expected pairs of connected cell types", problems)
-    if not is_match.any():
-        raise InputError(Problem("expected pairs of connected cell types, got none", "name a source or target"))
     return is_match
 
 
@@ -394,12 +414,15 @@ def _input_types(ensemble: xr.Dataset, connectome: xr.Dataset | None) -> set[str
     return set(connectome["cell_type"].values[connectome["role"].values == "input"].tolist())
 
 
-def _finite_numbers(values: float | Iterable[float], name: str) -> list[float]:
-    numbers = [float(value) for value in (values if isinstance(values, Iterable) else [values])]
-    if not numbers or not np.isfinite(numbers).all():
-        raise InputError(f"expected {name} as one or more finite numbers, got {numbers}")
+def _numbers(name: str, values: float | Iterable[float], unit: str = "") -> list[float]:
+    arguments = Arguments()
+    numbers: list[float] = arguments.numbers(name, values, unit).tolist()
+    arguments.raise_problems()
     return numbers
 
 
-def _as_list(names: str | Iterable[str] | None) -> list[str] | None:
-    return None if names is None else [names] if isinstance(names, str) else [str(name) for name in names]
+def _names(name: str, values: str | Iterable[str]) -> list[str]:
+    arguments = Arguments()
+    names = arguments.names(name, values)
+    arguments.raise_problems()
+    return names

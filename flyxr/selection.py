@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid, schema
+from flyxr.arguments import Arguments, plain_items
 from flyxr.connectome import cell_index, cell_presence, find_connectome, open_connectome, tables
 from flyxr.errors import FlyxrError, Problem, raise_problems
 
@@ -29,11 +30,22 @@ class UnknownCellTypeError(FlyxrError, KeyError):
     """A cell type is missing; the message names the nearest ones."""
 
 
-def match_cell_types(names: str | Iterable[str], available: Sequence[str]) -> list[str]:
+def match_cell_types(names: str | Iterable[str], available: Sequence[str], argument: str = "cell_types") -> list[str]:
     """Cell types that match names and glob patterns, in the order of the names, without duplicates.
+
+    Parameters
+    ----------
+    names
+        One name or anything that iterates over names.
+    available
+        Cell types to choose from.
+    argument
+        Name of the argument in error messages.
 
     Raises
     ------
+    InputError
+        If these are not names, or there are none.
     UnknownCellTypeError
         If names match nothing; the message lists all of them with the nearest cell types.
 
@@ -44,12 +56,15 @@ def match_cell_types(names: str | Iterable[str], available: Sequence[str]) -> li
     """
     matched: dict[str, None] = {}
     unknown = []
-    for name in [names] if isinstance(names, str) else names:
-        matches = [name] if name in available else fnmatch.filter(available, str(name))
+    arguments = Arguments()
+    listed = arguments.names(argument, names)
+    arguments.raise_problems()
+    for name in listed:
+        matches = [name] if name in available else fnmatch.filter(available, name)
         if not matches:
             lower_case = {str(cell_type).lower(): str(cell_type) for cell_type in available}
-            with_prefix = [key for key in lower_case if key.startswith(str(name).lower().rstrip("*?"))][:3]
-            similar = difflib.get_close_matches(str(name).lower(), list(lower_case), n=3, cutoff=0.4)
+            with_prefix = [key for key in lower_case if key.startswith(name.lower().rstrip("*?"))][:3]
+            similar = difflib.get_close_matches(name.lower(), list(lower_case), n=3, cutoff=0.4)
             nearest = dict.fromkeys(lower_case[key] for key in [*with_prefix, *similar])
             unknown.append(f"{name!r} (nearest: {', '.join(nearest) or 'none'})")
         matched |= dict.fromkeys(matches)
@@ -135,8 +150,10 @@ def _labels(data: xr.Dataset | xr.DataArray, dim: str) -> pd.Index | None:
     """Labels along a dim, or of its scalar coordinate; None if the dim has no labels."""
     if dim in data.dims and dim not in data.indexes:
         return None
-    labels: pd.Index = data.indexes[dim] if dim in data.dims else pd.Index([data[dim].item()])
-    return labels
+    if dim in data.dims:
+        labels: pd.Index = data.indexes[dim]
+        return labels
+    return pd.Index(np.atleast_1d(data[dim].values), tupleize_cols=False)
 
 
 def format_labels(labels: list[Any], limit: int = 8) -> str:
@@ -156,7 +173,7 @@ def celltype(data: Data, names: str | Iterable[str]) -> Data:
     Parameters
     ----------
     data
-        Anything with the dim ``cell_type``.
+        Anything with the dim ``cell_type``, or with the label of the type that was selected.
     names
         One name, which drops the dim; or a list or a glob pattern such as ``"T4*"``, which keep it.
 
@@ -177,13 +194,16 @@ def celltype(data: Data, names: str | Iterable[str]) -> Data:
     >>> celltype(open_connectome().stride, "Lawf1").values
     array([3, 2])
     """
+    if "cell_type" not in data.coords:
+        text = f"expected the labelled dim 'cell_type', got {tuple(map(str, data.dims))}"
+        raise schema.SchemaError(Problem(text, "select cell types before dropping it, or label it"))
+    available = np.atleast_1d(data["cell_type"].values).tolist()
+    is_one = isinstance(names, str) or getattr(names, "shape", None) == ()
+    matches = match_cell_types(names, available, "names")
     if "cell_type" not in data.dims:
-        text = f"expected the dim 'cell_type', got {tuple(map(str, data.dims))}"
-        raise schema.SchemaError(Problem(text, "select cell types before dropping it"))
-    available = data["cell_type"].values.tolist()
-    matches = match_cell_types(names, available)
-    if isinstance(names, str) and names in available:
-        return data.isel(cell_type=available.index(names))
+        return data
+    if is_one and plain_items([names]) == matches:
+        return data.isel(cell_type=available.index(matches[0]))
     return data.isel(cell_type=[available.index(name) for name in matches])
 
 
@@ -193,7 +213,8 @@ def central(data: Data, names: str | Iterable[str] | None = None) -> Data:
     Parameters
     ----------
     data
-        Anything with the dim ``column`` and its coordinates ``u`` and ``v``.
+        Anything with the dim ``column`` and its coordinates ``u`` and ``v``. If the central column is already selected,
+        the data are returned.
     names
         Cell types as in :func:`celltype`; default: all.
 
@@ -217,14 +238,14 @@ def central(data: Data, names: str | Iterable[str] | None = None) -> Data:
     """
     if names is not None:
         data = celltype(data, names)
-    if "column" not in data.dims or not {"u", "v"} <= set(data.coords):
+    if not {"u", "v"} <= set(data.coords):
         text = f"expected the dim 'column' with coordinates u and v, got {tuple(map(str, data.dims))}"
         raise schema.SchemaError(Problem(text, "select the central column before dropping it"))
     is_central = (data["u"].values == 0) & (data["v"].values == 0)
     if is_central.sum() != 1:
         text = "expected the column u = v = 0, got columns without it"
         raise schema.SchemaError(Problem(text, "record it, e.g. with record='central'"))
-    return data.isel(column=int(np.argmax(is_central)))
+    return data.isel(column=int(np.argmax(is_central))) if "column" in data.dims else data
 
 
 CONNECTOME_HINT = "give the connectome of the data with connectome="
@@ -295,7 +316,7 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     Parameters
     ----------
     data
-        Anything with the dims ``cell_type`` and ``column``.
+        Anything with the dims ``cell_type`` and ``column``. A dim of which one label was selected has length one.
     connectome
         The connectome of the data; default: that of the package, at the extent of the data.
 
@@ -318,6 +339,7 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     >>> to_neurons(ones).shape
     (45669,)
     """
+    data = _expand_selected(data)
     missing = [dim for dim in ("cell_type", "column") if dim not in data.dims]
     if missing:
         raise schema.SchemaError(f"expected the dims 'cell_type' and 'column', got none of {missing}")
@@ -343,6 +365,17 @@ def to_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:
     neuron = cells[np.ix_(types, columns)].ravel()
     stacked = data.stack(neuron=("cell_type", "column"), create_index=False)
     return stacked.isel(neuron=np.flatnonzero(neuron >= 0)).assign_coords(neuron=neuron[neuron >= 0])
+
+
+def _expand_selected(data: Data) -> Data:
+    """Give back the dims of cells of which one label was selected."""
+    for dim in ("cell_type", "column"):
+        if dim in data.dims or dim not in data.coords:
+            continue
+        names = [name for name, coord in schema.COORDS.items() if coord.dims == (dim,) and name in data.coords]
+        values = {name: (dim, [data[name].item()]) for name in names}
+        data = data.drop_vars(names).expand_dims(dim).assign_coords(values)
+    return data
 
 
 def from_neurons(data: Data, connectome: xr.Dataset | None = None) -> Data:

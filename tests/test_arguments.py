@@ -125,3 +125,10 @@ def test_arguments__raise_all_problems_at_once() -> None:
 )
 def test_names__takes_anything_that_iterates(names: Any) -> None:
     assert Arguments().names("cell_type", names) == ["T4c", "L1"]
+
+
+@pytest.mark.parametrize("name", ["T4c", np.str_("T4c"), np.array("T4c"), xr.DataArray("T4c")], ids=repr)
+def test_names__takes_a_scalar_as_one_name(name: Any) -> None:
+    names = Arguments().names("cell_type", name)
+    assert names == ["T4c"]
+    assert type(names[0]) is str

@@ -127,16 +127,120 @@ def test_cluster__few_models() -> None:
 
 
 def test_cluster__lists_all_problems() -> None:
-    with pytest.raises(ValueError, match="criterion.*\n.*n_epochs") as caught:
+    with pytest.raises(ValueError, match="n_epochs.*\n.*criterion") as caught:
         fx.cluster(central(3), "T4c", criterion="score", n_epochs=0, n_clusters=[0], seed=-1)
-    for message in ("at least 4 models", "n_clusters", "criterion", "n_epochs", "seeds"):
+    for message in ("at least 4 models", "n_clusters", "criterion", "n_epochs", "seed"):
         assert message in str(caught.value)
     with pytest.raises(UnknownCellTypeError, match="T4c"):
         fx.cluster(central(), "T4x", **QUICK)
-    with pytest.raises(schema.SchemaError, match="sample"):
-        fx.cluster(central().isel(sample=0), **QUICK)
+    with pytest.raises(ValueError, match=r"at least 4 models, got 1.*keep 'model'"):
+        fx.cluster(central().isel(model=0), **QUICK)
+    with pytest.raises(schema.SchemaError, match=r"\.rename\(trial='sample', type='cell_type'\)"):
+        fx.cluster(central().rename(sample="trial", cell_type="type"), **QUICK)
+    with pytest.raises(schema.SchemaError, match="select one noise"):
+        fx.cluster(central().expand_dims("noise"), **QUICK)
     with pytest.raises(schema.SchemaError, match="call fx.simulate"):
         fx.cluster(xr.Dataset({"bias": 1}), **QUICK)
+
+
+SELECTED: dict[str, Any] = {
+    "a cell type": lambda data: data.sel(cell_type="T4c"),
+    "a sample": lambda data: data.isel(sample=0),
+    "a mean over samples": lambda data: data.mean("sample"),
+    "a column": lambda data: (
+        data.expand_dims(column=[0]).assign_coords(u=("column", [3]), v=("column", [0])).isel(column=0)
+    ),
+}
+
+
+@pytest.mark.parametrize("select", SELECTED.values(), ids=SELECTED)
+def test_cluster__of_a_selection_lacks_the_dims_that_it_lacks(select: Any) -> None:
+    selected = select(central().sel(cell_type=["T4c"]))
+    clusters = fx.cluster(selected, **QUICK)
+    dims = ("cell_type", "model") if "cell_type" in selected.dims else ("model",)
+    assert clusters.cluster.dims == dims
+    np.testing.assert_array_equal(clusters.cluster.values.ravel()[:-1], GROUPS[:-1])
+    assert set(members(clusters, "T4c")) == {0, 1, 2}
+
+
+def test_cluster_stability__of_a_cell_type() -> None:
+    stability = fx.cluster_stability(central().sel(cell_type="T4c"), seeds=np.arange(2), n_subsets=np.int64(1), **QUICK)
+    assert stability.adjusted_rand_index.dims == ("data", "change")
+    assert stability.cell_type.item() == "T4c"
+
+
+def tuples(*labels: Any) -> np.ndarray:
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
+
+
+LABELS: dict[str, Any] = {
+    "text": np.array([f"m{i}" for i in range(N)], dtype=object),
+    "tuples": tuples(*[("flow", i) for i in range(N)]),
+    "dates": np.datetime64("2026-01-01", "ns") + np.arange(N) * np.timedelta64(1, "D"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_cluster__keeps_labels_of_models_of_any_kind(kind: str) -> None:
+    labels = LABELS[kind]
+    clusters = fx.cluster(central().assign_coords(model=labels), "T4c", **QUICK)
+    assert members(clusters, "T4c")[0].tolist() == labels[GROUPS == 0].tolist()
+
+
+def test_cluster__takes_numbers_and_names_of_any_type(clusters: xr.Dataset) -> None:
+    data = central()
+    options = {"n_neighbors": np.int64(5), "min_dist": np.array(0.105), "seed": np.uint8(42), "n_clusters": range(2, 6)}
+    for names in (data.cell_type[:1], data.indexes["cell_type"][:1], (name for name in ["T4c"]), data.cell_type[0]):
+        found = fx.cluster(data, names, **options, **QUICK)
+        xr.testing.assert_equal(found.cluster, clusters.cluster.sel(cell_type=["T4c"]))
+    arguments = provenance.steps(found)[-1]["arguments"]
+    assert (arguments["n_neighbors"], arguments["seed"], arguments["n_clusters"]) == (5, 42, [2, 3, 4, 5])
+
+
+def test_cluster__one_number_of_clusters(clusters: xr.Dataset) -> None:
+    found = fx.cluster(central(), "T4c", n_clusters=3, **QUICK)
+    assert found.n_clusters.values.tolist() == [3]
+    xr.testing.assert_equal(found.cluster, clusters.cluster.sel(cell_type=["T4c"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": None}, "expected seed as an integer of at least 0, got None: a fixed seed"),
+        ({"n_neighbors": 2.5}, "expected n_neighbors as an integer of at least 2, got 2.5"),
+        (
+            {"n_clusters": "3"},
+            r"expected n_clusters as integers of at least 1, got '3': e.g. n_clusters=\[2, 3, 4, 5\]",
+        ),
+        ({"n_clusters": [2, 2.5]}, "expected n_clusters as integers"),
+        ({"n_clusters": None}, "expected n_clusters as integers"),
+        ({"metric": "hellinger"}, "expected metric as one of .*correlation.*, got 'hellinger'"),
+        ({"metric": 2}, "expected metric as one of"),
+        ({"criterion": ["bic"]}, "expected criterion 'bic' or 'aic'"),
+        ({"min_dist": "0.1"}, "expected min_dist as a number at least 0, got '0.1'"),
+        ({"min_dist": 10}, "expected min_dist of at most spread, got 10 and 9"),
+        ({"n_epochs": True}, "expected n_epochs as an integer"),
+        ({"cell_types": 3}, "expected cell_types as one name or a list of them, got 3"),
+        ({"cell_types": [["T4c"]]}, "expected cell_types as one name"),
+    ],
+)
+def test_cluster__arguments_of_another_type(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fx.cluster(central(), **{**QUICK, **options})
+
+
+@pytest.mark.parametrize("seeds", [None, 3.5, ["a"], [1, -1], []])
+def test_cluster_stability__seeds_of_another_type(seeds: Any) -> None:
+    with pytest.raises(ValueError, match="expected seeds as integers of at least 0"):
+        fx.cluster_stability(central(), "T4c", seeds=seeds)
+
+
+def test_members__take_names_of_any_type(clusters: xr.Dataset) -> None:
+    assert members(clusters, clusters.cell_type[0]).keys() == {0, 1, 2}
+    with pytest.raises(ValueError, match="expected cell_type as one name"):
+        members(clusters, 3)  # type: ignore[arg-type]
 
 
 def test_cluster__selects_the_central_column() -> None:

@@ -285,8 +285,32 @@ def test_optimal_stimulus__bad_input() -> None:
     assert all(word in str(error.value) for word in ("n_iterations", "learning_rate", "regularisation"))
     with pytest.raises(schema.SchemaError, match="extent 2"):
         optimise(rendering=rendering(extent=3))
-    with pytest.raises(schema.SchemaError, match="not a rendering"):
-        optimise(rendering=rendering().luminance[0].to_dataset())
+    for cell_type in (3, [["T"]], None):
+        with pytest.raises(ValueError, match="expected cell_type as one name"):
+            optimise(cell_type)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"objective 'drive' or 'keep', got \['drive'\].*n_iterations.*got 2.5"):
+        optimise(objective=["drive"], n_iterations=2.5)
+
+
+def test_optimal_stimulus__of_one_model_and_one_sample() -> None:
+    ensemble, options = models(2), {"n_iterations": 3, "regularisation": 0.001}
+    one = optimise(ensemble=ensemble.isel(model=1), **options)
+    assert one.luminance.dims == ("time", "column")
+    assert one.model.item() == 1
+    xr.testing.assert_equal(one, optimise(ensemble=ensemble.isel(model=[1]), **options).isel(model=0))
+    mean = optimise(ensemble=ensemble.mean("model"), **options)
+    assert "model" not in mean.coords
+    first = rendering().isel(sample=0)
+    assert optimise(rendering=first, **options).start_sample.values.tolist() == [10]
+    assert optimise(rendering=first.luminance, **options).sizes["model"] == 1
+
+
+def test_optimal_stimulus__takes_numbers_and_names_of_any_type() -> None:
+    name = CONNECTOME.cell_type[CONNECTOME.cell_type == "T"]
+    options = {"n_iterations": np.int64(3), "learning_rate": np.float32(0.01), "regularisation": np.array(1e-3)}
+    expected = optimise(n_iterations=3, learning_rate=0.01, regularisation=1e-3)
+    for given in (name, name[0], name.values, [name[0]]):
+        xr.testing.assert_identical(optimise(given, **options), expected)  # type: ignore[arg-type]
 
 
 def test_optimal_stimulus__every_type_has_a_central_cell() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -301,15 +302,87 @@ def test_perturbation_effect__missing_models() -> None:
 
 INVALID: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "unknown": (lambda: fx.silence(models(1), "T4x"), UnknownCellTypeError, "nearest: Tm4, T4d"),
-    "none": (lambda: fx.silence(models(1), []), ValueError, "at least one cell type"),
-    "one model": (lambda: fx.silence(models(1).isel(model=0), "Mi1"), schema.SchemaError, "expand_dims"),
+    "none": (lambda: fx.silence(models(1), []), ValueError, r"cell_types as one name or a list of them.*\['T4c'\]"),
+    "names of another type": (lambda: fx.silence(models(1), [["Mi1"]]), ValueError, r"cell_types as one name"),
+    "number": (lambda: fx.clamp(models(1), 3, 0.5), ValueError, "cell_types as one name or a list of them, got 3"),
     "no end": (lambda: fx.scale(models(1), by=2), ValueError, "a source, a target or both"),
-    "no factor": (lambda: fx.scale(models(1), source="Mi1", by=[]), ValueError, "expected by as one or more finite"),
-    "infinite": (lambda: fx.scale(models(1), source="Mi1", by=[1, np.inf]), ValueError, r"got \[1.0, inf\]"),
-    "nan": (lambda: fx.clamp(models(1), "Mi1", np.nan), ValueError, "expected potential as one or more finite"),
-    "empty end": (lambda: fx.scale(models(1), source=[], by=1), ValueError, "got none: name a source or target"),
+    "no factor": (
+        lambda: fx.scale(models(1), source="Mi1", by=[]),
+        ValueError,
+        "by as one number or a list of them, got an empty list",
+    ),
+    "infinite": (lambda: fx.scale(models(1), source="Mi1", by=[1, np.inf]), ValueError, r"got \[1, inf\]"),
+    "nan": (
+        lambda: fx.clamp(models(1), "Mi1", np.nan),
+        ValueError,
+        "expected potential as finite numbers, in a.u., got nan",
+    ),
+    "empty end": (
+        lambda: fx.scale(models(1), source=[], by=1),
+        ValueError,
+        "expected source as one name or a list of them",
+    ),
+    "text as factor": (lambda: fx.scale(models(1), source="Mi1", by="2"), ValueError, "by as finite numbers, got '2'"),
+    "float labels": (
+        lambda: fx.silence(models(1).assign_coords(model=[0.5]), "Mi1"),
+        ValueError,
+        r"integers or text .*got 0.5: relabel them with ensemble.assign_coords\(model=np.arange\(1\)\)",
+    ),
+    "repeated": (
+        lambda: fx.silence(fx.silence(models(1).assign_coords(model=["a"]), "Mi1"), "Mi1"),
+        ValueError,
+        "expected new labels for perturbed models, got 'a silence Mi1' again",
+    ),
+    "effect of text": (lambda: fx.perturbation_effect("x"), schema.SchemaError, "got str"),
     "unknown end": (lambda: fx.scale(models(1), target="T9", by=1), UnknownCellTypeError, "got 'T9'"),
 }
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+@pytest.mark.parametrize("select", [lambda e: e.isel(model=1), lambda e: e.mean("model")], ids=["a model", "a mean"])
+def test_perturbations__of_one_model_are_further_members(name: str, select: Any) -> None:
+    given = select(models())
+    perturbed = PERTURBATIONS[name](given)
+    assert perturbed.bias.dims == ("model", "cell_type")
+    first = int(given.get("model", 0))
+    assert perturbed.model.values.tolist() == list(range(first, first + perturbed.sizes["model"]))
+    assert set(perturbed.unperturbed.values.tolist()) == {first}
+    np.testing.assert_array_equal(perturbed.bias[0], given.bias)
+    schema.validate(perturbed, "ensemble")
+
+
+CELL_TYPES = xr.DataArray(np.array(["Mi1", "Tm3"], dtype=object), dims="cell_type")
+NAMES: dict[str, Any] = {
+    "array": CELL_TYPES,
+    "numpy": np.array(["Mi1", "Tm3"]),
+    "index": pd.Index(["Mi1", "Tm3"]),
+    "generator": lambda: (name for name in ["Mi1", "Tm3"]),
+    "scalars": [CELL_TYPES[0], CELL_TYPES[1]],
+    "tuple": ("Mi1", "Tm3"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_perturbations__take_names_from_anything_that_has_them(kind: str) -> None:
+    def names() -> Any:
+        return NAMES[kind]() if kind == "generator" else NAMES[kind]
+
+    xr.testing.assert_identical(fx.silence(models(), names()), fx.silence(models(), ["Mi1", "Tm3"]))
+    assert fx.clamp(models(1), names(), 0.5).sizes["model"] == 3
+    scaled = fx.scale(models(1), source=names(), by=np.float32(0.1))
+    assert scaled.perturbation.values.tolist()[1] == "scale Mi1, Tm3 > * by 0.1"
+
+
+def test_perturbations__take_a_scalar_as_a_name() -> None:
+    xr.testing.assert_identical(fx.silence(models(1), CELL_TYPES[0]), fx.silence(models(1), "Mi1"))
+
+
+def test_perturbations__extend_labels_that_are_text() -> None:
+    ensemble = models().assign_coords(model=["a", "b"])
+    silenced = fx.silence(ensemble, ["Mi1", "Tm3"])
+    assert silenced.model.values.tolist()[2:] == ["a silence Mi1", "b silence Mi1", "a silence Tm3", "b silence Tm3"]
+    assert silenced.unperturbed.values.tolist() == ["a", "b"] * 3
+    assert fx.perturbation_effect(silenced).model.values.tolist() == silenced.model.values.tolist()[2:]
 
 
 @pytest.mark.parametrize("case", INVALID)

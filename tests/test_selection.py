@@ -103,12 +103,49 @@ def test_match_cell_types__message_has_no_quotes_of_a_key_error() -> None:
 
 def test_celltype_and_central__missing_dims() -> None:
     data = responses()
-    with pytest.raises(schema.SchemaError, match="expected the dim 'cell_type'"):
-        data.response.isel(cell_type=0).fly.celltype("T4c")
+    with pytest.raises(schema.SchemaError, match="expected the labelled dim 'cell_type'"):
+        data.response.mean("cell_type").fly.celltype("T4c")
     with pytest.raises(schema.SchemaError, match="expected the dim 'column'"):
-        data.fly.central().fly.central()
+        data.mean("column").fly.central()
+    with pytest.raises(schema.SchemaError, match="u = v = 0"):
+        data.isel(column=0).fly.central()
     with pytest.raises(schema.SchemaError, match="u = v = 0"):
         data.isel(column=[0, 1]).fly.central()
+
+
+def test_celltype_and_central__of_what_is_selected_already() -> None:
+    data = responses().response
+    one = data.fly.celltype("Mi1")
+    xr.testing.assert_identical(one.fly.celltype("Mi1"), one)
+    xr.testing.assert_identical(one.fly.central().fly.central(), one.fly.central())
+    xr.testing.assert_identical(one.fly.central().fly.central("Mi1"), one.fly.central())
+    with pytest.raises(UnknownCellTypeError, match="among the 1 available, got 'T4c'"):
+        one.fly.celltype("T4c")
+
+
+@pytest.mark.parametrize("names", [3, None, [["Mi1"]], [None], []])
+def test_celltype__names_of_another_type(names: Any) -> None:
+    with pytest.raises(ValueError, match="expected names as one name or a list of them"):
+        responses().fly.celltype(names)
+
+
+def test_celltype__takes_names_from_anything_that_has_them() -> None:
+    data = responses().response
+    expected = data.fly.celltype(["R1", "R2"])
+    for names in (data.cell_type[:2], data.indexes["cell_type"][:2], (name for name in ["R1", "R2"]), ("R1", "R2")):
+        xr.testing.assert_identical(data.fly.celltype(names), expected)
+    xr.testing.assert_identical(data.fly.celltype(data.cell_type[0]), data.fly.celltype("R1"))
+    xr.testing.assert_identical(data.fly.celltype(np.str_("R1")), data.fly.celltype("R1"))
+
+
+def test_to_neurons__of_one_cell_type_or_column() -> None:
+    data = responses().response
+    for selected, kept in (
+        (data.sel(cell_type="Mi1"), data.sel(cell_type=["Mi1"])),
+        (data.isel(column=3), data.isel(column=[3])),
+        (data.sel(cell_type="Mi1").isel(column=3), data.sel(cell_type=["Mi1"]).isel(column=[3])),
+    ):
+        xr.testing.assert_identical(fx.to_neurons(selected), fx.to_neurons(kept))
 
 
 def test_to_neurons__is_in_the_order_of_cells() -> None:

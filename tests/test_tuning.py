@@ -624,6 +624,162 @@ def test_agreement__cell_types_without_labels() -> None:
         fx.tuning.agreement(index)
 
 
+# -- selections and arguments -----------------------------------------------------------------------------------------
+
+
+@each_measure
+@pytest.mark.parametrize("dim", ["model", "cell_type", "column"])
+def test_measures__of_a_selection_lack_the_dim_that_it_lacks(name: str, dim: str) -> None:
+    measure, make = MEASURES[name]
+    columns = {"column": [0], "u": ("column", [0]), "v": ("column", [0])}
+    responses = make().expand_dims("column", axis=-1).assign_coords(columns)
+    if (name, dim) == ("agreement", "cell_type"):
+        pytest.skip("a mean over cell types")
+    whole, selected = measure(responses), measure(responses.isel({dim: 0}))
+    for variable, array in selected.data_vars.items():
+        expected = whole[variable]
+        if dim != "column" and dim in expected.dims:
+            assert dim not in array.dims
+            expected = expected.sel({dim: responses[dim].values[0]})
+        xr.testing.assert_allclose(array, expected)
+
+
+@each_measure
+def test_measures__of_a_selection_are_lazy(name: str, counting_scheduler: Any) -> None:
+    measure, make = MEASURES[name]
+    found = measure(make().isel(model=0).assign(response=lambda data: data.response.chunk(sample=3)))
+    assert counting_scheduler.calls == 0
+    assert all(variable.chunks is not None for variable in found.data_vars.values())
+
+
+@pytest.mark.parametrize("name", ["peak_responses", "response_norm", "temporal_receptive_field", "tuning_curves"])
+def test_measures__of_one_sample(name: str) -> None:
+    measure, make = MEASURES[name]
+    i = 7 if name == "temporal_receptive_field" else 1  # the impulse of intensity 1 in the central column
+    one, kept = measure(make().isel(sample=i)), measure(make().isel(sample=[i]))
+    assert "sample" not in one.dims
+    for variable, array in kept.data_vars.items():
+        xr.testing.assert_allclose(one[variable], array.squeeze("sample") if "sample" in array.dims else array)
+
+
+def test_response_norm__of_one_frame() -> None:
+    one = fx.tuning.response_norm(motion_responses().isel(time=5)).response_norm
+    xr.testing.assert_allclose(one, fx.tuning.response_norm(motion_responses().isel(time=[5])).response_norm)
+
+
+@pytest.mark.parametrize("select", [lambda r: r.isel(sample=0), lambda r: r.mean("sample")], ids=["one", "mean"])
+@pytest.mark.parametrize(
+    ("name", "conditions"),
+    [
+        ("flash_response_index", "flashes of both intensities"),
+        ("direction_selectivity_index", "several directions of motion"),
+        ("preferred_direction", "several directions of motion"),
+        ("spatial_receptive_field", "impulses in the columns"),
+    ],
+)
+def test_measures__of_several_conditions_say_so_of_one_sample(name: str, conditions: str, select: Any) -> None:
+    measure, make = MEASURES[name]
+    with pytest.raises(
+        schema.SchemaError, match=f"'sample' with {conditions}, got one sample or a mean: keep 'sample'"
+    ):
+        measure(select(make()))
+
+
+@each_measure
+def test_measures__name_the_dims_that_other_names_stand_for(name: str) -> None:
+    measure, make = MEASURES[name]
+    responses = make()
+    for renames, hint in (
+        ({"sample": "trial", "time": "frame"}, r"\.rename\(trial='sample', frame='time'\)"),
+        ({"cell_type": "type"}, r"\.rename\(type='cell_type'\)"),
+        ({"model": "network"}, r"\.rename\(network='model'\)"),
+    ):
+        with pytest.raises(schema.SchemaError, match=hint):
+            measure(responses.rename(renames))
+
+
+def test_agreement__names_the_dims_that_other_names_stand_for() -> None:
+    index = fx.tuning.flash_response_index(flash_responses()).rename(cell_type="type")
+    with pytest.raises(schema.SchemaError, match=r"\.rename\(type='cell_type'\)"):
+        fx.tuning.agreement(index)
+
+
+def labels_as_tuples(labels: list[Any]) -> NDArray[Any]:
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
+
+
+KINDS_OF_LABELS: dict[str, Callable[[int], NDArray[Any]]] = {
+    "text": lambda n: np.array([f"a{i}" for i in range(n)], dtype=object),
+    "tuples": lambda n: labels_as_tuples([("a", i) for i in range(n)]),
+    "dates": lambda n: np.datetime64("2026-01-01", "ns") + np.arange(n) * np.timedelta64(1, "D"),
+}
+
+
+@each_measure
+@pytest.mark.parametrize("kind", KINDS_OF_LABELS)
+def test_measures__keep_labels_of_any_kind(name: str, kind: str) -> None:
+    measure, make = MEASURES[name]
+    responses, labels = make(), KINDS_OF_LABELS[kind]
+    n_models, n_samples = responses.sizes["model"], responses.sizes["sample"]
+    found = measure(responses.assign_coords(model=labels(n_models), sample=labels(n_samples)))
+    assert found.model.values.tolist() == labels(n_models).tolist()
+    if "sample" in found.dims:
+        assert found.sample.values.tolist() == labels(n_samples).tolist()
+    for variable, array in measure(responses).data_vars.items():
+        np.testing.assert_allclose(found[variable].values, array.values)
+    assert measure(responses.assign_coords(model=labels(n_models)).isel(model=0)).model.item() == found.model[0].item()
+
+
+def test_measures__take_numbers_of_any_type() -> None:
+    flashes, moving = flash_responses(), motion_responses()
+    expected = fx.tuning.flash_response_index(flashes, 6)
+    found = fx.tuning.flash_response_index(flashes, np.float32(6), on_intensity=np.array(1), off_intensity=np.int64(0))
+    xr.testing.assert_identical(found, fx.tuning.flash_response_index(flashes, 6.0))
+    xr.testing.assert_equal(found, expected)
+    window = fx.tuning.peak_responses(moving, window=(-5, 5))
+    xr.testing.assert_identical(fx.tuning.peak_responses(moving, window=np.array([-5, 5], np.int16)), window)
+    xr.testing.assert_equal(
+        fx.tuning.peak_responses(moving, norm=2).peak_response, fx.tuning.peak_responses(moving).peak_response / 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fx.tuning.flash_response_index(flash_responses(), "6"), "radius as a number, in columns, got '6'"),
+        (lambda: fx.tuning.flash_response_index(flash_responses(), on_intensity=None), "on_intensity as a number"),
+        (lambda: fx.tuning.peak_responses(motion_responses(), window=3), r"window=\(first, last\), degrees.*got 3"),
+        (lambda: fx.tuning.peak_responses(motion_responses(), window=(5, -5)), r"first <= last, got \(5, -5\)"),
+        (lambda: fx.tuning.peak_responses(motion_responses(), window=("a", 1)), "window as finite numbers"),
+        (lambda: fx.tuning.peak_responses(motion_responses(), norm="x"), "a norm as a labelled DataArray.*got str"),
+        (lambda: fx.tuning.peak_responses(motion_responses(), norm=np.ones(3)), "a norm as a labelled.*got ndarray"),
+        (lambda: fx.tuning.agreement("x"), "got str"),
+        (lambda: fx.tuning.agreements("x"), "expected a Dataset of measures, got str"),
+        (
+            lambda: fx.tuning.agreement(fx.tuning.known_tuning(), known=3),
+            "known tuning as a Dataset over .cell_type., got int",
+        ),
+        (lambda: fx.tuning.summary(motion_responses().isel(sample=0)), "several directions"),
+    ],
+)
+def test_measures__arguments_of_another_type(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_agreement__of_one_cell_type() -> None:
+    directions = fx.tuning.preferred_direction(motion_responses())
+    one = fx.tuning.agreement(directions.sel(cell_type="T4a"))
+    whole = fx.tuning.agreement(directions)
+    assert one.angular_distance_by_type.dims == ("model",)
+    xr.testing.assert_allclose(one.angular_distance_by_type, whole.angular_distance_by_type.sel(cell_type="T4a"))
+    xr.testing.assert_equal(fx.tuning.agreement(directions.preferred_direction), whole)
+    with pytest.raises(ValueError, match="at least 3 cell types.*keep 'cell_type'"):
+        fx.tuning.agreement(fx.tuning.flash_response_index(flash_responses()).isel(cell_type=0))
+
+
 # -- the records of measures ------------------------------------------------------------------------------------------
 
 
@@ -701,14 +857,12 @@ def test_measures__name_the_stimulus_they_require() -> None:
         fx.tuning.peak_responses(responses, window=(-5, 5))
     with pytest.raises(schema.SchemaError, match="before the onset"):
         fx.tuning.temporal_receptive_field(impulse_responses().isel(time=slice(3, None)))
-    with pytest.raises(schema.SchemaError, match="'time'"):
-        fx.tuning.response_norm(motion_responses().isel(time=0))
     with pytest.raises(schema.SchemaError, match="call fx.simulate"):
         fx.tuning.response_norm(xr.Dataset({"luminance": 1}))
 
 
 def test_flash_response_index__missing_flashes() -> None:
-    with pytest.raises(ValueError, match="radius 3 and intensity 1.0, got 0"):
+    with pytest.raises(ValueError, match="radius 3 and intensity 1, got 0"):
         fx.tuning.flash_response_index(flash_responses(), radius=3)
     with pytest.raises(ValueError, match=r"intensity 0.7.*\(6.0, 1.0\)"):
         fx.tuning.flash_response_index(flash_responses(), on_intensity=0.7)

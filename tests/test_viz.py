@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import dask
 import holoviews as hv
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
-from bokeh.models import ColorBar, LinearColorMapper
+from bokeh.document import Document
+from bokeh.models import ColorBar, CustomJS, LinearColorMapper
 
-from flyxr import hexgrid, viz
+from flyxr import hexgrid, schema, viz
 from flyxr.viz import colours, elements, figures, selecting
 
 if TYPE_CHECKING:
@@ -373,11 +376,16 @@ def test_stimulus_response__does_not_link_pixels_with_columns(
     [
         (lambda m, r, v: (r, m, v), r"expected a movie with dims .*check the order"),
         (lambda m, r, v: (m, r, r), r"expected responses with 'response'.*check the order"),
-        (lambda m, r, v: (m, r, v.drop_sel(cell_type="T4c")), r"'T4c', got \['L1', 'Mi1', 'Lawf1'\]: choose"),
+        (lambda m, r, v: (m, r, v.drop_sel(cell_type="T4c")), r"among \['L1', 'Mi1', 'Lawf1'\], got 'T4c': choose"),
         (lambda m, r, v: (m.isel(sample=[0]), r, v), r"got one without \[1\]"),
         (lambda m, r, v: (m, r.isel(sample=[0, 1, 1]), v), r"a rendering with each 'sample' once, got more than one"),
         (lambda m, r, v: (m, r, v.isel(column=[3])), r"got one column: simulate with record='all'"),
-        (lambda m, r, v: (m, r, v.isel(time=0)), r"responses with dims .* 'time' coordinate"),
+        (lambda m, r, v: (m, r, v.drop_vars("time")), r"responses with dims .* 'time' coordinate"),
+        (lambda m, r, v: (None, None, v.response), r"expected a rendering, or responses with 'luminance'.*got neither"),
+        (
+            lambda m, r, v: (m.rename(time="frame", x="col"), r, v),
+            r"\.rename\(frame='time', col='x'\) gives dims these names",
+        ),
     ],
 )
 def test_stimulus_response__rejects_unsuitable_data(
@@ -390,8 +398,9 @@ def test_stimulus_response__rejects_unsuitable_data(
 def test_stimulus_response__rejects_an_unknown_model(
     movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
 ) -> None:
-    with pytest.raises(ValueError, match=r"model 7, got \[0, 1, 2\]"):
-        viz.stimulus_response(movie, rendering, responses, model=7)
+    for label in (7, [0, 1], {}, "a", 1.5):
+        with pytest.raises(ValueError, match=r"one model among \[0, 1, 2\], got "):
+            viz.stimulus_response(movie, rendering, responses, model=label)
 
 
 @pytest.fixture(scope="module")
@@ -600,10 +609,336 @@ def test_report__moves_in_a_browser(
     assert seen["clock"] == "0.030 s"
 
 
+# -- outside the time of the movie, and without it --------------------------------------------------------------------
+
+
+def shifted(data: xr.Dataset, start: float = -0.02, n_times: int = 10) -> xr.Dataset:
+    """Data in steps of 10 ms from a start on, as after padding with grey; the frames repeat."""
+    frames = np.arange(n_times) % data.sizes["time"]
+    return data.isel(time=frames).assign_coords(time=schema.time_coord(n_times, 0.01, start))
+
+
+OUTSIDE, WITHIN = (-0.02, -0.01, 0.06, 0.07), {0.0: 0, 0.01: 0, 0.05: 2}
+"""Times before the start and after the end of the movie, and times within it with their frames."""
+
+
+def test_stimulus_response__is_grey_outside_the_movie(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
+) -> None:
+    padded = shifted(rendering)
+    stimulus, columns, _ = viz.stimulus_response(movie, padded, shifted(responses).isel(sample=0))
+    for time in OUTSIDE:
+        assert (source_of(stimulus[time])["image"][0] == 0.5).all()
+        drawn = columns[time].dimension_values("luminance", expanded=False)
+        np.testing.assert_array_equal(drawn, padded.luminance.isel(sample=0).sel(time=time, method="nearest"))
+    for time, frame in WITHIN.items():
+        drawn = source_of(stimulus[time])["image"][0]
+        np.testing.assert_array_equal(drawn, movie.luminance.isel(sample=0, time=frame))
+
+
+def test_stimulus_response__is_grey_outside_the_rendering(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
+) -> None:
+    _, columns, _ = viz.stimulus_response(movie, rendering, shifted(responses).isel(sample=0))
+    for time in OUTSIDE:
+        assert (columns[time].dimension_values("luminance", expanded=False) == 0.5).all()
+    drawn = columns[0.05].dimension_values("luminance", expanded=False)
+    np.testing.assert_array_equal(drawn, rendering.luminance.isel(sample=0, time=5))
+
+
+def player_of(path: Path) -> dict[str, Any]:
+    """What the time slider of a page puts into its figures: frames, and their position at each time, by name."""
+    text = re.search(r"const docs_json = '(.*?)';\n", path.read_text(encoding="utf-8"), re.DOTALL)[1]  # type: ignore[index]
+    (page,) = json.loads(text.replace("\\\\", "\\").replace("\\'", "'")).values()
+    callbacks = [model for model in Document.from_json(page).models if isinstance(model, CustomJS)]
+    args = next(callback.args for callback in callbacks if "frames" in callback.args)
+    parts = zip(args["names"], args["frames"], args["steps"], args["counts"], strict=True)
+    return {names[0]: (frames, steps, count) for names, frames, steps, count in parts}
+
+
+@pytest.mark.parametrize("in_bytes", [False, True], ids=["float", "bytes"])
+def test_report__is_grey_outside_the_movie(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path, in_bytes: bool
+) -> None:
+    pixels = np.rint(movie.luminance * 255).astype(np.uint8)
+    given = movie.assign(luminance=pixels) if in_bytes else movie
+    data = shifted(responses).isel(cell_type=[2])
+    path = viz.report(given, shifted(rendering, 0.0, 6), data, tmp_path / "r.html")
+    player, times = player_of(path), data.time.values.round(6).tolist()
+    frames, steps, count = player["image"]
+    columns, _, n_times = player["luminance"]
+    for sample in range(N_SAMPLES):
+        for time in OUTSIDE:
+            position = times.index(time)
+            assert (frames[sample * count + steps[position]] == 128).all()
+            assert (columns[sample * n_times + position] == 0.5).all()
+        for time, frame in WITHIN.items():
+            drawn = frames[sample * count + steps[times.index(time)]]
+            np.testing.assert_array_equal(drawn, pixels.isel(sample=sample, time=frame))
+    assert "2 samples of 3 frames" in markup(path.read_text(encoding="utf-8"))
+
+
+def test_report__of_times_without_any_frame(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    late = shifted(responses, 1.0, 3).isel(cell_type=[2])
+    frames, _, _ = player_of(viz.report(movie, shifted(rendering, 1.0, 3), late, tmp_path / "r.html"))["image"]
+    assert all((frame == 128).all() for frame in frames)
+
+
+def test_stimulus_response__needs_no_movie(rendering: xr.Dataset, responses: xr.Dataset, movie: xr.Dataset) -> None:
+    data = responses.isel(sample=0)
+    _, columns, shown = viz.stimulus_response(movie, rendering, data, n_times=2)
+    for layout in (
+        viz.stimulus_response(None, rendering, data, n_times=2),
+        viz.stimulus_response(None, None, data, n_times=2),
+        viz.stimulus_response(movie=None, rendering=None, responses=data, n_times=2),
+    ):
+        assert len(layout) == 2
+        for part, expected in zip(layout, (columns, shown), strict=True):
+            for time in expected.keys():
+                name = part[time].vdims[0].name
+                np.testing.assert_array_equal(
+                    part[time].dimension_values(name, expanded=False),
+                    expected[time].dimension_values(name, expanded=False),
+                )
+    assert len(viz.stimulus_response(movie, None, data, n_times=2)) == 3
+
+
+def test_report__needs_no_movie(rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path) -> None:
+    for given in (rendering, rendering.luminance, None):
+        path = viz.report(None, given, responses.isel(cell_type=[2]), tmp_path / "r.html")
+        player, text = player_of(path), markup(path.read_text(encoding="utf-8"))
+        assert "image" not in player
+        assert player["luminance"][2] == N_TIMES
+        assert "2 samples, seen by 37 columns and simulated for 6 steps" in text
+        assert "<section hidden><h3>Stimulus" in text
+        assert not re.findall(r"\$\w+", text)
+    with pytest.raises(ValueError, match="expected a rendering, or responses with 'luminance'"):
+        viz.report(None, None, responses.response, tmp_path / "r.html")
+
+
+# -- selections, labels and arguments ---------------------------------------------------------------------------------
+
+SELECTIONS: dict[str, Any] = {
+    "a model": lambda data: data.isel(model=0),
+    "a mean model": lambda data: data.mean("model"),
+    "a cell type": lambda data: data.sel(cell_type="T4c"),
+    "a sample": lambda data: data.isel(sample=1),
+    "a frame": lambda data: data.isel(time=2),
+    "a frame of a sample": lambda data: data.sel(cell_type="T4c", model=1).isel(sample=1, time=2),
+}
+
+
+@pytest.mark.parametrize("select", SELECTIONS.values(), ids=SELECTIONS)
+def test_pictures__of_a_selection(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, select: Any, tmp_path: Path
+) -> None:
+    selected = select(responses)
+    parts = viz.stimulus_response(movie, rendering, selected, n_times=1)
+    for part in parts:
+        assert (isinstance(part, hv.HoloMap) and "sample" in map(str, part.kdims)) is ("sample" in selected.dims)
+    assert viz.report(movie, rendering, selected, tmp_path / "r.html").exists()
+    one = selected.response if "cell_type" not in selected.dims else selected.response.sel(cell_type="T4c")
+    assert viz.hexmap(one.isel(model=0) if "model" in one.dims else one)
+
+
+def test_report__of_a_column(movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path) -> None:
+    middle = responses.sizes["column"] // 2
+    for column in (middle, [middle]):
+        text = viz.report(movie, rendering, responses.isel(column=column), tmp_path / "r.html").read_text(
+            encoding="utf-8"
+        )
+        assert "One column was recorded" in markup(text)
+        assert "<section ><h2>Time courses" in markup(text)
+
+
+def test_pictures__of_one_sample_of_movie_and_rendering(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    selected = [data.isel(sample=1) for data in (movie, rendering, responses)]
+    assert len(viz.stimulus_response(*selected, n_times=1)) == 3
+    frames, _, _ = player_of(viz.report(*selected, tmp_path / "r.html"))["image"]
+    np.testing.assert_array_equal(frames[0], np.rint(movie.luminance.isel(sample=1, time=0) * 255))
+    assert isinstance(viz.frames(movie.isel(sample=0, time=0)), hv.Image)
+
+
+def tuples(n: int) -> np.ndarray:
+    array = np.empty(n, dtype=object)
+    array[:] = [("trial", i) for i in range(n)]
+    return array
+
+
+LABELS: dict[str, tuple[Any, str]] = {
+    "text": (lambda n: np.array([f"trial {i}" for i in range(n)]), "trial 1"),
+    "tuples": (tuples, "('trial', 1)"),
+    "dates": (
+        lambda n: np.datetime64("2026-01-01", "ns") + np.arange(n) * np.timedelta64(1, "D"),
+        "2026-01-02 00:00:00",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_pictures__name_labels_of_any_kind(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, kind: str, tmp_path: Path
+) -> None:
+    make, text = LABELS[kind]
+    data = [part.assign_coords(sample=make(N_SAMPLES)) for part in (movie, rendering, responses)]
+    data[2] = data[2].assign_coords(model=make(N_MODELS))
+    layout = viz.stimulus_response(*data, model=data[2].indexes["model"][1], n_times=1)
+    assert [str(key[0]) if isinstance(key, tuple) else str(key) for key in next(iter(layout)).keys()][1] == text
+    np.testing.assert_array_equal(
+        list(layout)[2].last.dimension_values("response", expanded=False),
+        responses.response.isel(sample=1, model=1, time=0).sel(cell_type="T4c"),
+    )
+    assert figure_of(layout)
+    page = markup(viz.report(*data[:2], data[2].isel(model=[1]), tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert f"model {html.escape(text)}" in page
+    figure = figure_of(viz.traces(central(data[2]).sel(cell_type="T4c")))
+    assert figure.legend[0].items[1].label["value"] == f"sample {text}"
+    assert len(viz.hexmap(data[2].response.sel(cell_type="T4c").isel(time=0))) == N_SAMPLES * N_MODELS
+
+
+def test_pictures__take_numbers_and_names_of_any_type(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    data = (movie, rendering, responses)
+    layout = viz.stimulus_response(
+        *data, cell_type=responses.cell_type[2], model=responses.model[1], n_times=np.int64(2)
+    )
+    same = viz.stimulus_response(*data, cell_type=np.array(["T4c"]), model=np.int64(1), n_times=2)
+    assert [part.keys() for part in layout] == [part.keys() for part in same]
+    assert list(layout)[2].last.label == list(same)[2].last.label == "T4c"
+    course = responses.response.sel(cell_type="T4c", model=0, sample=0)
+    for time in (0.03, np.float32(0.03), "30ms", np.timedelta64(30, "ms"), pd.Timedelta("30ms"), np.array(0.03)):
+        drawn = viz.hexmap(course, time=time).dimension_values("response", expanded=False)
+        np.testing.assert_array_equal(drawn, course.isel(time=3))
+    assert viz.hexmap(course, time=np.array([0.0, 0.05]), height=np.int64(200), center=np.float32(0.5)).keys() == [
+        0.0,
+        0.05,
+    ]
+    assert viz.report(*data, tmp_path / "r.html", cell_type=responses.cell_type[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (
+            lambda m, r, v, p: viz.stimulus_response(m, r, v, cell_type=3),
+            "cell_type as one name or a list of them, got 3",
+        ),
+        (lambda m, r, v, p: viz.stimulus_response(m, r, v, cell_type=["L1", "T4c"]), "cell_type as one name, got"),
+        (lambda m, r, v, p: viz.stimulus_response(m, r, v, n_times=0), "n_times as an integer of at least 1, got 0"),
+        (lambda m, r, v, p: viz.stimulus_response(m, r, v, n_times="2"), "n_times as an integer"),
+        (lambda m, r, v, p: viz.stimulus_response("m", r, v), "expected a movie .* got str"),
+        (lambda m, r, v, p: viz.stimulus_response(m, "r", v), "expected a rendering .* got str"),
+        (lambda m, r, v, p: viz.stimulus_response(m, r, None), "expected responses .* got NoneType"),
+        (lambda m, r, v, p: viz.report(m, r, v, p, cell_type=3), "cell_type as one name"),
+        (
+            lambda m, r, v, p: viz.report(m, r, v, p, title=3, notes=None),
+            "title as text, got 3; expected notes as text",
+        ),
+        (lambda m, r, v, p: viz.report(m, r, v, 3), "expected path as text or a pathlib.Path, got 3"),
+        (lambda m, r, v, p: viz.report(m, r, v, "s3://bucket/r.html"), "path on this machine, got the URL s3:"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), time="x"), "expected time as times in s, got 'x'"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), time=[]), "expected time as times in s"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), time=np.nan), "expected time as times in s"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), center="0"), "center as a number"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), height=1.5), "height as an integer"),
+        (lambda m, r, v, p: viz.frames(m, time=True), "expected time as times in s"),
+        (lambda m, r, v, p: viz.frames(m, height=None), "height as an integer"),
+        (
+            lambda m, r, v, p: viz.traces(v.isel(column=0), columns=0, width="w"),
+            "width as an integer.*; .*columns as an",
+        ),
+    ],
+)
+def test_pictures__arguments_of_another_type(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, draw: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw(movie, rendering, responses, tmp_path / "r.html")
+    assert not os.listdir(tmp_path)
+
+
+def test_report__takes_paths_of_any_kind(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    small = responses.isel(cell_type=[2], column=[18])
+    assert viz.report(movie, rendering, small, "~/a.html") == tmp_path / "a.html"
+    assert viz.report(movie, rendering, small, (tmp_path / "b c.html").as_uri()) == tmp_path / "b c.html"
+    assert sorted(os.listdir(tmp_path)) == ["a.html", "b c.html"]
+
+
+# -- matplotlib -------------------------------------------------------------------------------------------------------
+
+COLOURS = """
+import sys
+if sys.argv[1] == "without":
+    sys.modules["matplotlib"] = None
+import holoviews as hv, numpy as np, xarray as xr
+import flyxr as fx
+from bokeh.models import ContinuousColorMapper
+from flyxr import hexgrid
+for name in fx.viz.__all__:
+    getattr(fx.viz, name)
+assert sys.modules.get("matplotlib") is None, "matplotlib was imported"  # the backend of HoloViews imports it later
+time = {"time": np.arange(3) / 10}
+values = xr.DataArray(np.linspace(-1, 1, 21).reshape(3, 7), {**time, **hexgrid.column_coords(1)}, ("time", "column"))
+luminance = ((values + 1) / 2).rename("luminance").to_dataset().assign_coords(cell_type="T4c")
+movie = xr.DataArray(np.linspace(0, 1, 12).reshape(3, 2, 2), time, ("time", "y", "x"))
+courses = xr.DataArray(np.random.default_rng(0).normal(size=(600, 3)), time, ("model", "time"))
+responses = luminance.assign(response=values)
+fx.viz.report(movie, luminance, responses, sys.argv[2])
+for picture in (
+    fx.viz.hexmap(values[0]),
+    fx.viz.hexmap(abs(values[0])),
+    fx.viz.hexmap(luminance.luminance[0]),
+    fx.viz.frames(movie[0]),
+    fx.viz.traces(courses),
+    fx.viz.stimulus_response(movie, luminance, responses, n_times=1),
+):
+    figure = hv.render(picture, backend="bokeh")
+    print(sorted(list(mapper.palette) for mapper in figure.select({"type": ContinuousColorMapper})))
+"""
+
+
+def test_pictures__have_the_same_colours_without_matplotlib(tmp_path: Path) -> None:
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", COLOURS, which, str(tmp_path / "r.html")],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        for which in ("with", "without")
+    ]
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count("#") > 5 * 256
+
+
+def test_xarray_plot__of_our_objects_works_with_matplotlib(movie: xr.Dataset, responses: xr.Dataset) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    assert central(responses).sel(cell_type="T4c", sample=0).plot.line(x="time")
+    assert movie.luminance.isel(sample=0, time=0).plot.imshow()
+    assert (
+        responses.isel(model=0, sample=0, time=0)
+        .sel(cell_type="T4c")
+        .plot.scatter(x="x_column", y="y_column", hue="response")
+    )
+    pyplot.close("all")
+
+
 def test_load_backend__selects_bokeh_if_none_is_loaded() -> None:
     code = """
 import holoviews as hv, numpy as np, xarray as xr
-from flyxr import hexgrid, viz
+from flyxr import hexgrid, schema, viz
 assert not hv.Store.loaded_backends()
 viz.hexmap(xr.DataArray(np.arange(7.0), dims="column", coords=hexgrid.column_coords(1)))
 assert hv.Store.current_backend == "bokeh"
@@ -620,8 +955,11 @@ def test_load_backend__keeps_the_current_backend(monkeypatch: pytest.MonkeyPatch
 
 
 def test_displayed_frames__takes_the_last_frame_that_has_begun() -> None:
-    frames, times = np.array([0.0, 0.1, 0.2]), np.array([-0.5, 0.0, 0.05, 0.1 - 1e-9, 0.19, 7.0])
-    assert selecting.displayed_frames(frames, times).tolist() == [0, 0, 0, 1, 1, 2]
+    starts = np.array([0.0, 0.1, 0.2])
+    frames = xr.DataArray(starts, dims="time", coords={"time": starts}, name="time")
+    times = np.array([-0.5, 0.0, 0.05, 0.1 - 1e-9, 0.19, 0.299, 0.3, 7.0])
+    assert selecting.displayed_frames(frames, times).tolist() == [-1, 0, 0, 1, 1, 2, -1, -1]
+    assert selecting.displayed_frames(frames[:1], times).tolist() == [-1, *[0] * 7]
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(6, 6, 6), (7, 6, 4), (67, 25, 23), (1, 6, 1)])

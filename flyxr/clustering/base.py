@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from flyxr import identity, provenance, schema
-from flyxr.clustering.mixture import FEWEST_MODELS, Settings
-from flyxr.errors import InputError, Problem, raise_problems
+from flyxr.arguments import Arguments, as_int, shorten
+from flyxr.clustering.mixture import FEWEST_MODELS, METRICS, Settings
+from flyxr.errors import Problem
 from flyxr.selection import central as central_column
 from flyxr.selection import match_cell_types
 
@@ -21,9 +22,16 @@ PROGRESS_DELAY = 3.0
 
 
 def select_responses(
-    central: xr.Dataset | xr.DataArray, cell_types: str | Iterable[str] | None, settings: Settings, seeds: list[int]
-) -> xr.DataArray:
-    """Responses (cell_type, model, sample, time) of the named cell types, after checking all arguments.
+    central: xr.Dataset | xr.DataArray, cell_types: str | Iterable[str] | None
+) -> tuple[xr.DataArray, schema.Squeeze]:
+    """Responses (cell_type, model, sample, time) of the named cell types.
+
+    Returns
+    -------
+    array : DataArray
+        The responses; dims that were selected away have length one.
+    squeeze : Squeeze
+        Removes ``cell_type`` from a result if the responses did not have it.
 
     Raises
     ------
@@ -32,7 +40,7 @@ def select_responses(
     UnknownCellTypeError
         If ``cell_types`` match nothing.
     InputError
-        If there are too few models, or settings or seeds are out of range; lists all problems.
+        If ``cell_types`` are not names.
     """
     if isinstance(central, xr.Dataset) and "response" in central:
         array = central["response"]
@@ -42,56 +50,74 @@ def select_responses(
         raise schema.SchemaError(
             Problem(f"expected responses of central cells, got {type(central).__name__}", "call fx.simulate")
         )
-    if "column" in array.dims:
-        array = central_column(array)
+    dataset, squeeze = schema.complete(array.to_dataset(name="response"), "responses")
+    array = dataset["response"]
     dims = ("cell_type", "model", "sample", "time")
-    if "cell_type" in array.coords and "cell_type" not in array.dims:
-        array = array.expand_dims("cell_type")
     missing = [dim for dim in dims if dim not in array.dims]
-    if missing:
-        raise schema.SchemaError(
-            Problem(
-                f"expected responses with the dims {', '.join(dims)}, got {tuple(map(str, array.dims))}",
-                f"keep {missing}",
-            )
+    extra = [str(dim) for dim in array.dims if dim not in (*dims, "column")]
+    if missing or extra:
+        has_column = any(str(dim).lower() in ("column", *schema.DIM_SYNONYMS["column"]) for dim in array.dims)
+        renamed = schema.rename_hint(array, (*dims, "column") if has_column else dims)
+        hint = renamed or "; ".join(
+            [f"keep {', '.join(missing)}"] * bool(missing) + [f"select one {' and one '.join(extra)}"] * bool(extra)
         )
+        text = f"expected responses with the dims {', '.join(dims)}, got {tuple(map(str, array.dims))}"
+        raise schema.SchemaError(Problem(text, hint))
+    if "column" in array.dims:
+        array = array.isel(column=0, drop=True) if "column" in squeeze.dims else central_column(array)
     if cell_types is not None:
+        if "cell_type" not in array.coords:
+            text = "expected labels of 'cell_type' to choose cell_types, got none"
+            raise schema.SchemaError(Problem(text, "label it with .assign_coords, or leave out cell_types="))
         available = array["cell_type"].values.tolist()
         array = array.isel(cell_type=[available.index(name) for name in match_cell_types(cell_types, available)])
-    problems = []
-    if array.sizes["model"] < FEWEST_MODELS:
-        problems.append(
-            f"expected at least {FEWEST_MODELS} models, got {array.sizes['model']}: clusters of fewer are meaningless"
-        )
-    raise_problems(InputError, "cannot cluster", [*problems, *_setting_problems(settings, seeds)])
-    if "task_error" not in array.coords:
-        array = array.assign_coords(task_error=("model", np.full(array.sizes["model"], np.nan)))
     scalars = [name for name in array.coords if name not in dims and not array[name].dims]
-    return array.drop_vars(scalars).transpose(*dims)
+    return array.drop_vars(scalars).transpose(*dims), squeeze
 
 
-def _setting_problems(settings: Settings, seeds: list[int]) -> list[str]:
-    problems = []
-    n_clusters = settings.n_clusters
-    if not n_clusters or min(n_clusters) < 1 or any(int(number) != number for number in n_clusters):
-        problems.append(f"expected n_clusters as integers of at least 1, got {list(n_clusters)}")
-    if settings.criterion not in ("bic", "aic"):
-        problems.append(f"expected criterion 'bic' or 'aic', got {settings.criterion!r}")
-    for name in ("n_components", "n_epochs", "n_init", "max_iter"):
-        if getattr(settings, name) < 1:
-            problems.append(f"expected {name} of at least 1, got {getattr(settings, name)}")
-    if settings.n_neighbors < 2:
-        problems.append(f"expected n_neighbors of at least 2, got {settings.n_neighbors}")
-    if not 0 <= settings.min_dist <= settings.spread:
-        problems.append(f"expected 0 <= min_dist <= spread, got {settings.min_dist} and {settings.spread}")
-    if min(seeds, default=0) < 0:
-        problems.append(f"expected seeds of at least 0, got {seeds}")
-    return problems
+def model_problems(array: xr.DataArray) -> list[str | Problem]:
+    """The problem that there are too few models to cluster, if there are."""
+    if array.sizes["model"] >= FEWEST_MODELS:
+        return []
+    text = f"expected at least {FEWEST_MODELS} models, got {array.sizes['model']}: clusters of fewer are meaningless"
+    return [Problem(text, "keep 'model' when selecting")]
 
 
-def sort_unique(n_clusters: Iterable[int]) -> tuple[int, ...]:
-    """Numbers of clusters in ascending order, each once."""
-    return tuple(sorted(set(n_clusters)))
+def check_settings(arguments: Arguments, settings: Mapping[str, Any]) -> Settings:
+    """Settings with Python's own numbers; notes all that is wrong with them."""
+    numbers = {
+        name: arguments.integer(name, settings[name], least=2 if name == "n_neighbors" else 1)
+        for name in ("n_neighbors", "n_epochs", "n_components", "n_init", "max_iter")
+    }
+    min_dist = arguments.number("min_dist", settings["min_dist"], least=0)
+    spread = arguments.number("spread", settings["spread"], above=0)
+    if min_dist > spread:
+        arguments.problems.append(f"expected min_dist of at most spread, got {min_dist:g} and {spread:g}")
+    metric, criterion = settings["metric"], settings["criterion"]
+    if not callable(metric) and not (isinstance(metric, str) and metric in METRICS):
+        arguments.problems.append(f"expected metric as one of {', '.join(METRICS)}, got {shorten(metric)}")
+    if not isinstance(criterion, str) or criterion not in ("bic", "aic"):
+        arguments.problems.append(f"expected criterion 'bic' or 'aic', got {shorten(criterion)}")
+    n_clusters = check_integers(arguments, "n_clusters", settings["n_clusters"], least=1, example="[2, 3, 4, 5]")
+    return Settings(
+        **numbers,
+        min_dist=min_dist,
+        spread=spread,
+        metric=metric,
+        criterion=criterion,
+        n_clusters=tuple(sorted(set(n_clusters))),
+    )
+
+
+def check_integers(arguments: Arguments, name: str, values: Any, *, least: int, example: str) -> list[int]:
+    """One integer, or several; empty if something is wrong with them."""
+    items = list(values) if np.iterable(values) and not isinstance(values, str) else [values]
+    integers = [integer for item in items if (integer := as_int(item)) is not None and integer >= least]
+    if items and len(integers) == len(items):
+        return integers
+    text = f"expected {name} as integers of at least {least}, got {shorten(values)}"
+    arguments.problems.append(Problem(text, f"e.g. {name}={example}"))
+    return []
 
 
 def split_cell_types(array: xr.DataArray) -> list[Any]:

@@ -19,6 +19,27 @@ MODELS_PER_CLUSTER = 2
 """Least number of models per Gaussian; one Gaussian per model would always fit best."""
 SAME_RESPONSE_DISTANCE = 1e-6
 """Distance below which models respond alike: a correlation distance, or relative to the responses in other metrics."""
+METRICS = (
+    "braycurtis",
+    "canberra",
+    "chebyshev",
+    "correlation",
+    "cosine",
+    "dice",
+    "euclidean",
+    "hamming",
+    "jaccard",
+    "l1",
+    "l2",
+    "manhattan",
+    "matching",
+    "minkowski",
+    "rogerstanimoto",
+    "russellrao",
+    "sokalsneath",
+    "yule",
+)
+"""Metrics of vectors of any sign that both UMAP and scikit-learn know without further parameters."""
 
 # Threads take turns: UMAP's parallel kernels are not thread-safe, thread-pool limits and warning filters are global to
 # the process, and the mixtures hold the interpreter lock most of the time.

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from flyxr import schema
+from flyxr.arguments import Arguments
 from flyxr.clustering import base
-from flyxr.clustering.mixture import Settings, cluster_responses
+from flyxr.clustering.mixture import cluster_responses
 from flyxr.errors import FlyxrWarning, Problem
 from flyxr.selection import match_cell_types
 
@@ -31,7 +32,7 @@ def cluster(
     metric: str = "correlation",
     n_epochs: int = 1500,
     n_components: int = 2,
-    n_clusters: Sequence[int] = (2, 3, 4, 5),
+    n_clusters: int | Sequence[int] = (2, 3, 4, 5),
     criterion: str = "bic",
     n_init: int = 100,
     max_iter: int = 1000,
@@ -48,16 +49,19 @@ def cluster(
     ----------
     central
         ``response`` (model, sample, time, cell_type), as from ``responses.fly.central()``, to stimuli that drive all
-        cells, such as natural movies. If there is a dim ``column``, the central column is used.
+        cells, such as natural movies. If there is a dim ``column``, the central column is used. A dim of which one
+        label was selected has length one, and ``cell_type`` is then no dim of the result.
     cell_types
         Names or glob patterns; default: all.
     seed
         Seed of UMAP and of the mixtures, at least 0. The same seed gives the same labels on one machine, but not
         across machines: store the result.
     n_neighbors, min_dist, spread, metric, n_epochs, n_components
-        Parameters of UMAP. ``n_neighbors`` is at most the number of models minus one.
+        Parameters of UMAP. ``metric`` is a function, or a name that scikit-learn knows, too. ``n_neighbors`` is at
+        most the number of models minus one.
     n_clusters
-        Numbers of Gaussians to try. Numbers that leave fewer than two models per Gaussian are skipped.
+        Numbers of Gaussians to try, or the one number to use. Numbers that leave fewer than two models per Gaussian
+        are skipped.
     criterion
         ``"bic"`` or ``"aic"``.
     n_init, max_iter
@@ -104,19 +108,26 @@ def cluster(
     >>> {label: len(models) for label, models in members(clusters, "T4c").items()}
     {0: 12, 1: 12}
     """
-    settings = Settings(
-        n_neighbors,
-        min_dist,
-        spread,
-        metric,
-        n_epochs,
-        n_components,
-        base.sort_unique(n_clusters),
-        criterion,
-        n_init,
-        max_iter,
+    array, squeeze = base.select_responses(central, cell_types)
+    arguments = Arguments("cannot cluster")
+    arguments.problems += base.model_problems(array)
+    seed = arguments.seed(seed)
+    settings = base.check_settings(
+        arguments,
+        {
+            "n_neighbors": n_neighbors,
+            "min_dist": min_dist,
+            "spread": spread,
+            "metric": metric,
+            "n_epochs": n_epochs,
+            "n_components": n_components,
+            "n_clusters": n_clusters,
+            "criterion": criterion,
+            "n_init": n_init,
+            "max_iter": max_iter,
+        },
     )
-    array = base.select_responses(central, cell_types, settings, [seed])
+    arguments.raise_problems()
     names = array["cell_type"].values.tolist()
     task_error = array["task_error"].values
     tasks = [(cluster_responses, features, task_error, settings, seed) for features in base.split_cell_types(array)]
@@ -133,8 +144,8 @@ def cluster(
         {**_model_coords(array), "cell_type": array["cell_type"], "n_clusters": list(settings.n_clusters)},
         central.attrs,
     )
-    arguments = {"cell_types": names, "seed": seed, **settings._asdict()}
-    return schema.annotate(base.add_provenance(dataset, "cluster", arguments, central), "clusters")
+    recorded = {"cell_types": names, "seed": seed, **settings._asdict()}
+    return squeeze(schema.annotate(base.add_provenance(dataset, "cluster", recorded, central), "clusters"))
 
 
 def members(clusters: xr.Dataset, cell_type: str) -> dict[int, NDArray[np.int64]]:
@@ -172,18 +183,18 @@ def members(clusters: xr.Dataset, cell_type: str) -> dict[int, NDArray[np.int64]
             Problem("expected clusters, with the variable 'cluster' (cell_type, model)", "call fx.cluster")
         )
     labels = clusters["cluster"]
+    arguments = Arguments()
+    names = arguments.names("cell_type", cell_type)
+    arguments.raise_problems()
     available = np.atleast_1d(labels["cell_type"].values).tolist()
-    if cell_type not in available:
-        match_cell_types([cell_type], available)
-        raise schema.SchemaError(f"expected the name of one cell type, got the pattern {cell_type!r}")
+    if len(names) != 1 or names[0] not in available:
+        match_cell_types(names, available, "cell_type")
+        raise schema.SchemaError(f"expected the name of one cell type, not a pattern, got {cell_type!r}")
     if "cell_type" in labels.dims:
-        labels = labels.isel(cell_type=available.index(cell_type))
+        labels = labels.isel(cell_type=available.index(names[0]))
     values, models = labels.values, labels["model"].values
     return {int(label): models[values == label] for label in np.unique(values[values >= 0])}
 
 
 def _model_coords(array: xr.DataArray) -> Mapping[Any, xr.DataArray]:
-    coords = {name: coord for name, coord in array.coords.items() if coord.dims == ("model",)}
-    if "model" not in coords:
-        coords["model"] = xr.DataArray(np.arange(array.sizes["model"]), dims="model")
-    return coords
+    return {name: coord for name, coord in array.coords.items() if coord.dims == ("model",)}

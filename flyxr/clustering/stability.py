@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr import schema
+from flyxr.arguments import Arguments
 from flyxr.clustering import base
 from flyxr.clustering.mixture import (
     FEWEST_MODELS,
@@ -90,16 +91,21 @@ def cluster_stability(
     unknown = set(options) - set(defaults)
     if unknown:
         raise InputError(f"expected options among {sorted(defaults)}, got {sorted(unknown)}")
-    settings = Settings(**{**defaults, **options})
-    settings = settings._replace(n_clusters=base.sort_unique(settings.n_clusters))
-    array = base.select_responses(central, cell_types, settings, list(seeds))
+    array, squeeze = base.select_responses(central, cell_types)
     names = array["cell_type"].values.tolist()
     n_models = array.sizes["model"]
+    arguments = Arguments("cannot cluster")
+    arguments.problems += base.model_problems(array)
+    settings = base.check_settings(arguments, {**defaults, **options})
+    seeds = base.check_integers(arguments, "seeds", seeds, least=0, example="(42, 43)")
+    n_subsets = arguments.integer("n_subsets", n_subsets, least=1)
+    leave_out = arguments.number("leave_out", leave_out, least=0, most=1)
+    arguments.raise_problems()
     n_remaining = n_models - round(leave_out * n_models)
-    if len(set(seeds)) < 2 or n_subsets < 1 or not 0 <= leave_out < 1 or n_remaining < FEWEST_MODELS:
+    if len(set(seeds)) < 2 or n_remaining < FEWEST_MODELS:
         raise InputError(
-            f"expected at least two seeds, one subset and {FEWEST_MODELS} remaining models, got "
-            f"seeds={list(seeds)}, n_subsets={n_subsets}, leave_out={leave_out} of {n_models} models"
+            f"expected at least two seeds and {FEWEST_MODELS} remaining models, got "
+            f"seeds={seeds} and leave_out={leave_out:g} of {n_models} models"
         )
     rng = np.random.default_rng(seeds[0])
     subsets = [np.sort(rng.choice(n_models, n_remaining, replace=False)) for _ in range(n_subsets)]
@@ -137,8 +143,8 @@ def cluster_stability(
         },
         {name: value for name, value in central.attrs.items() if name != schema.KIND_ATTR},
     )
-    arguments = {"cell_types": names, "seeds": list(seeds), "leave_out": leave_out, "n_subsets": n_subsets}
-    return base.add_provenance(dataset, "cluster_stability", {**arguments, **settings._asdict()}, central)
+    recorded = {"cell_types": names, "seeds": seeds, "leave_out": leave_out, "n_subsets": n_subsets}
+    return squeeze(base.add_provenance(dataset, "cluster_stability", {**recorded, **settings._asdict()}, central))
 
 
 def _cluster_labels(

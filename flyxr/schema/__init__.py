@@ -66,6 +66,7 @@ __all__ = [
     "Variable",
     "annotate",
     "as_dataset",
+    "complete",
     "expand",
     "frames_to_end",
     "in_memory",

@@ -69,7 +69,7 @@ def summary(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> list(summary(edges).data_vars)
     ['direction_selectivity_index', 'preferred_direction', 'vector_length', 'tuning_curve']
     """
-    array = central_responses(responses)
+    array, _ = central_responses(responses)
     stimulus = _identify_stimulus(array)
     measures = [
         getattr(sys.modules[__name__], measure.function)(responses)
@@ -104,7 +104,7 @@ def _enumerate(words: list[str], conjunction: str) -> str:
     return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
-def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
+def agreements(measures: xr.Dataset | xr.DataArray) -> dict[str, xr.DataArray]:
     """Agreement of each measure with experiments, where they are known; see :func:`agreement`.
 
     Returns
@@ -119,6 +119,11 @@ def agreements(measures: xr.Dataset) -> dict[str, xr.DataArray]:
     >>> {name: round(value.item(), 3) for name, value in agreements(index).items()}
     {'flash_response_index': 0.961}
     """
+    if isinstance(measures, xr.DataArray):
+        measures = measures.to_dataset(name=measures.name or "unnamed")
+    if not hasattr(measures, "data_vars"):
+        text = f"expected a Dataset of measures, got {type(measures).__name__}"
+        raise schema.SchemaError(Problem(text, "call fx.tuning.summary"))
     by_measure = {}
     for measure in schema.MEASURES:
         name = measure.variables[0].name

@@ -21,19 +21,37 @@ CONDITIONS = ("width", "intensity", "speed", "contrast", "spatial_frequency", "t
 """Parameters of moving stimuli other than the direction, as coordinates on ``sample``."""
 
 
+DIMS = schema.KINDS["responses"].variables[0].dims
+"""Dims of responses."""
+
+
 def central_responses(
-    responses: xr.Dataset | xr.DataArray, required: Sequence[str] = (), stimulus: schema.Stimulus | None = None
-) -> xr.DataArray:
+    responses: xr.Dataset | xr.DataArray,
+    required: Sequence[str] = (),
+    stimulus: schema.Stimulus | None = None,
+    *,
+    conditions: str = "",
+) -> tuple[xr.DataArray, schema.Squeeze]:
     """Select the responses of the central cells and check that they are to the stimulus that a measure requires.
 
     Parameters
     ----------
     responses
-        ``response`` with the dims ``sample`` and ``time``, and optionally ``column``.
+        ``response`` with the dims ``sample`` and ``time``, each of length one if it was selected away, and optionally
+        others. If ``column`` was selected away, that column is used.
     required
         Coordinates of the stimulus on ``sample``.
     stimulus
         The stimulus of the measure, for error messages.
+    conditions
+        What the samples are, if the measure needs several of them: ``"all directions"``.
+
+    Returns
+    -------
+    array : DataArray
+        Responses with the dims ``sample`` and ``time``, without ``column``.
+    squeeze : Squeeze
+        Removes ``sample`` from a result if the responses did not have it.
 
     Raises
     ------
@@ -51,13 +69,14 @@ def central_responses(
         array = responses
     else:
         raise schema.SchemaError(f"expected responses from fx.simulate, got {type(responses).__name__}")
-    problems: list[str | Problem] = [
-        Problem(f"expected the dim '{dim}', got {tuple(map(str, array.dims))}", f"keep it with .isel({dim}=[i])")
-        for dim in ("sample", "time")
-        if dim not in array.dims
-    ]
-    chunked = [name for name, coord in array.coords.items() if coord.chunks is not None]
-    array = array.assign_coords({name: array[name].compute() for name in chunked})
+    dataset, squeeze = schema.complete(array.to_dataset(name="response"), "responses")
+    kept = tuple(dim for dim in squeeze.dims if dim in ("sample", "time"))
+    array = squeeze._replace(dims=tuple(set(squeeze.dims) - set(kept)))(dataset)["response"]
+    squeeze = squeeze._replace(dims=kept)
+    problems = _dim_problems(array)
+    if conditions and "sample" in kept:
+        text = f"expected the dim 'sample' with {conditions}, got one sample or a mean"
+        problems.append(Problem(text, "keep 'sample' when selecting, e.g. with .isel(sample=[...])"))
     missing = [name for name in required if name not in array.coords or "sample" not in array[name].dims]
     if missing and not problems:
         steps = provenance.steps(responses)
@@ -71,7 +90,17 @@ def central_responses(
     if "column" in array.dims:
         array = central(array)
     column_coords = [name for name in ("column", "u", "v", "x_column", "y_column") if name in array.coords]
-    return array.drop_vars(column_coords).rename("response")
+    return array.drop_vars(column_coords).rename("response"), squeeze
+
+
+def _dim_problems(array: xr.DataArray) -> list[str | Problem]:
+    """Dims that a measure needs, and dims that seem to be dims of the schema under other names."""
+    missing = [dim for dim in DIMS if dim not in array.dims]
+    is_misnamed = any(str(dim).lower() in schema.DIM_SYNONYMS.get(name, ()) for dim in array.dims for name in missing)
+    text = f"expected 'sample', 'time' and others of the dims {DIMS}, got {tuple(map(str, array.dims))}"
+    if is_misnamed or {"sample", "time"} & set(missing):
+        return [Problem(text, schema.rename_hint(array, DIMS) or "keep 'sample' and 'time'")]
+    return []
 
 
 def is_unknown(array: xr.DataArray, name: str) -> xr.DataArray:
@@ -111,12 +140,13 @@ def wrap(
     responses: xr.Dataset | xr.DataArray,
     operation: str,
     arguments: Mapping[str, Any],
+    squeeze: schema.Squeeze = schema.Squeeze(),  # noqa: B008 (immutable)
 ) -> xr.Dataset:
     """Dataset of measures with the attributes and provenance of the responses."""
     without_attrs = {name: array.drop_attrs(deep=False) for name, array in variables.items()}
     dataset = xr.Dataset(without_attrs).assign_attrs(responses.attrs)
     plain_arguments = {name: "given" if hasattr(value, "dims") else value for name, value in arguments.items()}
-    return schema.annotate(provenance.add(dataset, operation, plain_arguments), "measures")
+    return squeeze(schema.annotate(provenance.add(dataset, operation, plain_arguments), "measures"))
 
 
 def is_within(array: xr.DataArray, start: xr.DataArray | float, stop: xr.DataArray | float) -> xr.DataArray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flyxr import schema
+from flyxr.arguments import Arguments
 from flyxr.errors import InputError, Problem
 from flyxr.tuning import base
 
@@ -49,9 +50,9 @@ def flash_response_index(
     Raises
     ------
     SchemaError
-        If the responses are not to flashes.
+        If the responses are not to flashes, or to one sample only.
     InputError
-        If there are no flashes, or several, of this radius and these intensities.
+        If an argument is no number, or there are no flashes, or several, of this radius and these intensities.
 
     Notes
     -----
@@ -72,7 +73,15 @@ def flash_response_index(
     >>> flash_response_index(flashes).flash_response_index.values
     array([0.5])
     """
-    array = base.central_responses(responses, ("intensity", "radius", "t_stim"), schema.FLASHES)
+    numbers = Arguments("cannot compute the flash response index")
+    on_intensity = numbers.number("on_intensity", on_intensity)
+    off_intensity = numbers.number("off_intensity", off_intensity)
+    radius = None if radius is None else numbers.number("radius", radius, "columns")
+    numbers.raise_problems()
+    required = ("intensity", "radius", "t_stim")
+    array, squeeze = base.central_responses(
+        responses, required, schema.FLASHES, conditions="flashes of both intensities"
+    )
     if radius is None:
         radii = array["radius"].values
         radius = LARGE_RADIUS if LARGE_RADIUS in radii else float(radii.max())
@@ -81,14 +90,15 @@ def flash_response_index(
         is_match = (array["radius"].values == radius) & np.isclose(array["intensity"].values, intensity)
         if is_match.sum() != 1:
             pairs = zip(array["radius"].values.tolist(), array["intensity"].values.tolist(), strict=True)
-            text = f"expected one flash of radius {radius} and intensity {intensity}, got {is_match.sum()} "
+            text = f"expected one flash of radius {radius:g} and intensity {intensity:g}, got {is_match.sum()} "
             text += f"(radius, intensity: {sorted(set(pairs))})"
             hint = "choose radius=, on_intensity= and off_intensity= from these, and select one duration if there are "
             raise InputError(Problem(text, hint + "several"))
         flash = array.isel(sample=int(np.flatnonzero(is_match)[0]))
         # quirk: the first frame after the flash counts, the last frame before it does not
         flash = flash.where(base.is_within(flash, 0.0, float(flash["t_stim"])))
-        during_flash[intensity] = flash.drop_vars([name for name in flash.coords if not flash[name].dims])
+        sample_coords = [name for name, coord in array.coords.items() if "sample" in coord.dims]
+        during_flash[intensity] = flash.drop_vars(sample_coords)
     on, off = during_flash[on_intensity], during_flash[off_intensity]
     on_peak, off_peak = base.maximum(on), base.maximum(off)
     if nonnegative:
@@ -104,4 +114,4 @@ def flash_response_index(
         "off_intensity": off_intensity,
         "nonnegative": nonnegative,
     }
-    return base.wrap({"flash_response_index": index}, responses, "flash_response_index", arguments)
+    return base.wrap({"flash_response_index": index}, responses, "flash_response_index", arguments, squeeze)

@@ -52,9 +52,9 @@ def temporal_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset
     >>> temporal_receptive_field(impulses).temporal_receptive_field.squeeze().values
     array([0., 2., 1.])
     """
-    array = _subtract_baseline(base.central_responses(responses, CONDITIONS, schema.IMPULSES))
-    field = _central_impulse(array).transpose(..., *CONDITIONS, "time")
-    return base.wrap({"temporal_receptive_field": field}, responses, "temporal_receptive_field", {})
+    array, squeeze = base.central_responses(responses, CONDITIONS, schema.IMPULSES)
+    field = _central_impulse(_subtract_baseline(array)).transpose(..., *CONDITIONS, "time")
+    return base.wrap({"temporal_receptive_field": field}, responses, "temporal_receptive_field", {}, squeeze)
 
 
 def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
@@ -97,7 +97,8 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     >>> spatial_receptive_field(impulses).spatial_receptive_field.squeeze().values
     array([ 2. , -0.5])
     """
-    array = base.central_responses(responses, ("u_impulse", "v_impulse", *CONDITIONS), schema.IMPULSES)
+    required = ("u_impulse", "v_impulse", *CONDITIONS)
+    array, squeeze = base.central_responses(responses, required, schema.IMPULSES, conditions="impulses in the columns")
     if "radius" in array.coords and (array["radius"].values == -1).any():
         raise schema.SchemaError(
             Problem(
@@ -121,7 +122,7 @@ def spatial_receptive_field(responses: xr.Dataset | xr.DataArray) -> xr.Dataset:
     course = course.assign_coords(lattice)
     field = base.maximum(course, where=course["time"] == field_time).transpose(..., *CONDITIONS, "column")
     variables = {"spatial_receptive_field": field, "field_time": field_time}
-    return base.wrap(variables, responses, "spatial_receptive_field", {})
+    return base.wrap(variables, responses, "spatial_receptive_field", {}, squeeze)
 
 
 def _subtract_baseline(array: xr.DataArray) -> xr.DataArray:

@@ -79,13 +79,14 @@ def _known_tuning() -> xr.Dataset:
     return xr.Dataset(variables, coords)
 
 
-def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dataset:
+def agreement(measure: xr.Dataset | xr.DataArray, *, known: xr.Dataset | None = None) -> xr.Dataset:
     """Agreement of a measure of each model with experiments.
 
     Parameters
     ----------
     measure
-        Result of a function that is compared in :data:`flyxr.schema.MEASURES`, for some or all cell types:
+        Result of a function that is compared in :data:`flyxr.schema.MEASURES`, for some or all cell types. The last
+        two measures may be of one cell type that was selected, which is then no dim of the result:
 
         - :func:`flash_response_index`: Pearson correlation over cell types with the known polarities, 1 and -1
         - :func:`direction_selectivity_index`: Pearson correlation over cell types of its maximum over intensities with
@@ -127,22 +128,34 @@ def agreement(measure: xr.Dataset, *, known: xr.Dataset | None = None) -> xr.Dat
     0.961
     """
     known = known_tuning() if known is None else known
+    if "cell_type" not in getattr(known, "dims", ()):
+        text = f"expected known tuning as a Dataset over 'cell_type', got {type(known).__name__}"
+        raise schema.SchemaError(Problem(text, "change a copy of fx.tuning.known_tuning()"))
+    if isinstance(measure, xr.DataArray):
+        measure = measure.to_dataset(name=measure.name or "unnamed")
     compared = {measure.variables[0].name: measure for measure in schema.MEASURES if measure.compared}
-    names = [name for name in compared if isinstance(measure, xr.Dataset) and name in measure]
+    is_dataset = isinstance(measure, xr.Dataset)
+    names = [name for name in compared if is_dataset and name in measure]
+    squeeze = schema.Squeeze()
+    if len(names) == 1 and "cell_type" in measure.coords and not measure["cell_type"].dims:
+        measure, squeeze = measure.expand_dims("cell_type"), schema.Squeeze(("cell_type",))
     if len(names) != 1 or "cell_type" not in measure[names[0]].indexes:
         got = list(map(str, measure.data_vars)) if isinstance(measure, xr.Dataset) else type(measure).__name__
         functions = ", ".join(record.function for record in compared.values())
+        way = f"give the result of one of these functions of fx.tuning: {functions}"
+        if len(names) == 1 and "cell_type" not in measure[names[0]].dims:
+            way = schema.rename_hint(measure[names[0]], compared[names[0]].variables[0].dims) or way
         raise schema.SchemaError(
             Problem(
                 f"expected a Dataset with one of {', '.join(compared)} over the labelled dim 'cell_type', got {got}",
-                f"give the result of one of these functions of fx.tuning: {functions}",
+                way,
             )
         )
     known_name, comparison = compared[names[0]].compared or ("", "")
     is_curve = set(known[known_name].dims) != {"cell_type"}
     compare = _curve_correlation if is_curve else _COMPARISONS[comparison]
     variables = compare(measure[names[0]], known, known_name)
-    return base.wrap(variables, measure, "agreement", {"measure": names[0]})
+    return base.wrap(variables, measure, "agreement", {"measure": names[0]}, squeeze)
 
 
 def _select_known_types(array: xr.DataArray, truth: xr.DataArray, min_types: int) -> tuple[xr.DataArray, xr.DataArray]:
@@ -152,7 +165,8 @@ def _select_known_types(array: xr.DataArray, truth: xr.DataArray, min_types: int
     if truth.sizes["cell_type"] < min_types:
         text = f"expected at least {min_types} cell types whose {truth.name} is known, got "
         text += f"{truth['cell_type'].values.tolist()}"
-        raise InputError(Problem(text, "simulate with record='central'; see fx.tuning.known_tuning()"))
+        way = "simulate with record='central', and keep 'cell_type' when selecting; see fx.tuning.known_tuning()"
+        raise InputError(Problem(text, way))
     return array, truth
 
 

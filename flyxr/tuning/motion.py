@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from flyxr import schema
-from flyxr.errors import InputError, Problem, raise_problems
+from flyxr.arguments import Arguments, as_float, shorten
+from flyxr.errors import Problem, raise_problems
 from flyxr.optics import DEGREES_PER_COLUMN, DEGREES_PER_LED
 from flyxr.selection import align_labels
 from flyxr.tuning import base
@@ -60,8 +61,10 @@ def peak_responses(
     >>> peak_responses(edges).peak_response.values
     array([[2.]])
     """
-    peak = _peak(responses, ("t_stim",), window, norm)
-    return base.wrap({"peak_response": peak}, responses, "peak_responses", {"window": window, "norm": norm})
+    window = _check_window(window)
+    peak, squeeze = _peak(responses, ("t_stim",), window, norm)
+    arguments = {"window": window, "norm": norm}
+    return base.wrap({"peak_response": peak}, responses, "peak_responses", arguments, squeeze)
 
 
 def tuning_curves(
@@ -107,11 +110,12 @@ def tuning_curves(
     >>> tuning_curves(edges).tuning_curve.sel(angle=180).values
     array([2.])
     """
-    curves = _curves(responses, window, norm)
+    window = _check_window(window)
+    curves, squeeze = _curves(responses, window, norm)
     if average:
         curves = curves.mean(_average_dims(curves))
     arguments = {"average": average, "window": window, "norm": norm}
-    return base.wrap({"tuning_curve": curves}, responses, "tuning_curves", arguments)
+    return base.wrap({"tuning_curve": curves}, responses, "tuning_curves", arguments, squeeze)
 
 
 def direction_selectivity_index(
@@ -164,7 +168,8 @@ def direction_selectivity_index(
     >>> direction_selectivity_index(edges).direction_selectivity_index.values.round(6)
     array([[0.5]])
     """
-    curves = _curves(responses, window, norm, even=True)
+    window = _check_window(window)
+    curves, squeeze = _curves(responses, window, norm, even=True)
     total = curves.sum("angle", skipna=False)
     if "intensity" in total.dims:
         # quirk: the larger of the ON and OFF responses normalises both
@@ -175,7 +180,7 @@ def direction_selectivity_index(
         index = index.mean(_average_dims(index))
     arguments = {"average": average, "window": window, "norm": norm}
     name = "direction_selectivity_index"
-    return base.wrap({name: _transpose_like(index, curves)}, responses, name, arguments)
+    return base.wrap({name: _transpose_like(index, curves)}, responses, name, arguments, squeeze)
 
 
 def preferred_direction(
@@ -225,7 +230,8 @@ def preferred_direction(
     >>> preferred_direction(edges).preferred_direction.values
     array([270.])
     """
-    curves = _curves(responses, window, norm, even=True)
+    window = _check_window(window)
+    curves, squeeze = _curves(responses, window, norm, even=True)
     x, y = _vector_sum(curves)
     total = curves.sum("angle", skipna=False)
     if average:
@@ -240,19 +246,34 @@ def preferred_direction(
         "preferred_direction": _transpose_like(angle, curves),
         "vector_length": _transpose_like(length, curves),
     }
-    return base.wrap(variables, responses, "preferred_direction", arguments)
+    return base.wrap(variables, responses, "preferred_direction", arguments, squeeze)
+
+
+def _check_window(window: Any) -> Window:
+    """Window as two numbers."""
+    if window is None:
+        return None
+    arguments = Arguments()
+    positions = arguments.numbers("window", window, "degrees").tolist()
+    if not arguments.problems and not (len(positions) == 2 and positions[0] <= positions[1]):
+        text = f"expected window=(first, last), degrees, with first <= last, got {shorten(window)}"
+        arguments.problems.append(text)
+    arguments.raise_problems()
+    return positions[0], positions[1]
 
 
 def _peak(
-    responses: Responses, required: tuple[str, ...], window: Window, norm: xr.Dataset | xr.DataArray | None
-) -> xr.DataArray:
+    responses: Responses,
+    required: tuple[str, ...],
+    window: Window,
+    norm: xr.Dataset | xr.DataArray | None,
+    conditions: str = "",
+) -> tuple[xr.DataArray, schema.Squeeze]:
     if window is not None:
         required = (*required, "speed", "first_offset")
-    array = base.central_responses(responses, required, schema.MOVING)
+    array, squeeze = base.central_responses(responses, required, schema.MOVING, conditions=conditions)
     start, stop = xr.zeros_like(array["t_stim"]), array["t_stim"]
     if window is not None:
-        if not window[0] <= window[1]:
-            raise InputError(f"expected window=(first, last), degrees, with first <= last, got {window}")
         degrees_per_second = array["speed"] * DEGREES_PER_COLUMN
         start = (window[0] - array["first_offset"]) / degrees_per_second
         # quirk: one LED is added to the end, so that a window around the centre is symmetric
@@ -260,16 +281,19 @@ def _peak(
     peak = base.maximum(array.clip(min=0), where=base.is_within(array, start, stop))
     if norm is not None:
         peak = peak / align_labels(_norm_array(norm), peak, "a norm")
-    return peak
+    return peak, squeeze
 
 
-def _norm_array(norm: xr.Dataset | xr.DataArray) -> xr.DataArray:
+def _norm_array(norm: Any) -> xr.DataArray:
     """Norm without coordinates other than labels, which would replace those of the responses."""
     if isinstance(norm, xr.Dataset):
         if "response_norm" not in norm:
             text = f"expected a norm with the variable 'response_norm', got {list(map(str, norm.data_vars))}"
             raise schema.SchemaError(Problem(text, "call fx.tuning.response_norm"))
         norm = norm["response_norm"]
+    if not isinstance(norm, xr.DataArray) and as_float(norm) is None:
+        text = f"expected a norm as a labelled DataArray or Dataset, got {type(norm).__name__}"
+        raise schema.SchemaError(Problem(text, "call fx.tuning.response_norm, or name its dims with xr.DataArray"))
     array = xr.DataArray(norm)
     labels = {"model", "sample", "cell_type", *array.dims}
     return array.drop_vars([name for name in array.coords if name not in labels])
@@ -277,9 +301,10 @@ def _norm_array(norm: xr.Dataset | xr.DataArray) -> xr.DataArray:
 
 def _curves(
     responses: Responses, window: Window, norm: xr.Dataset | xr.DataArray | None, *, even: bool = False
-) -> xr.DataArray:
+) -> tuple[xr.DataArray, schema.Squeeze]:
     """Peak responses over the conditions of the stimulus, with the direction last."""
-    peak = _peak(responses, ("angle", "t_stim"), window, norm)
+    conditions = "several directions of motion" if even else ""
+    peak, squeeze = _peak(responses, ("angle", "t_stim"), window, norm, conditions)
     peak = peak.assign_coords(angle=peak["angle"].astype(float) % 360)
     names = [name for name in base.CONDITIONS if name in peak.coords and peak[name].dims == ("sample",)]
     curves = base.unstack_conditions(peak, [*names, "angle"], schema.MOVING)
@@ -296,7 +321,7 @@ def _curves(
     if even and angles.size < 2:
         problems.append(f"expected at least 2 directions, got {angles.tolist()}")
     raise_problems(schema.SchemaError, "cannot measure direction tuning", problems)
-    return curves
+    return curves, squeeze
 
 
 def _vector_sum(curves: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

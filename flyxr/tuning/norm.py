@@ -42,9 +42,9 @@ def response_norm(responses: xr.Dataset | xr.DataArray, *, rectified: bool = Fal
     >>> response_norm(xr.DataArray([[1.0, 7.0]], dims=("sample", "time"))).response_norm.item()
     5.0
     """
-    array = base.central_responses(responses)
+    array, squeeze = base.central_responses(responses)
     if rectified:
         array = array.clip(min=0)
     # float64, to sum the squares of many frames
     norm = (array.astype(float) ** 2).mean(["sample", "time"]) ** 0.5
-    return base.wrap({"response_norm": norm}, responses, "response_norm", {"rectified": rectified})
+    return base.wrap({"response_norm": norm}, responses, "response_norm", {"rectified": rectified}, squeeze)

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from flyxr.arguments import Arguments
 from flyxr.errors import InputError, Problem
 from flyxr.viz import elements, pictures, selecting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 
 def hexmap(
     data: xr.DataArray | xr.Dataset,
     *,
-    time: float | Sequence[float] | None = None,
+    time: float | Iterable[float] | None = None,
     center: float | None = None,
     height: int = 300,
 ) -> Any:
@@ -32,7 +33,7 @@ def hexmap(
         (..., column), with the coordinates of columns. Of a Dataset, the ``response`` of a single cell type is drawn,
         or else the ``luminance``. Dims of length one count as selected.
     time
-        Times to draw, s; the nearest frame is taken for each. None draws all frames.
+        Times to draw, numbers in s or durations; the nearest frame is taken for each. None draws all frames.
     center
         Value at the middle of a diverging colour map, in the units of the data.
     height
@@ -48,7 +49,8 @@ def hexmap(
     Raises
     ------
     ValueError
-        If there is no dim ``column``, a Dataset has several cell types, or there are more than 1000 pictures.
+        If there is no dim ``column``, an argument is out of range, a Dataset has several cell types, or there are more
+        than 1000 pictures.
 
     Examples
     --------
@@ -59,6 +61,10 @@ def hexmap(
     >>> len(picture), picture.vdims
     (7, [Dimension('response'), Dimension('column'), Dimension('u'), Dimension('v')])
     """
+    arguments = Arguments()
+    height = arguments.integer("height", height, least=1)
+    center = None if center is None else arguments.number("center", center)
+    arguments.raise_problems()
     array = selecting.drawable_array(data, "column")
     if isinstance(data, xr.Dataset) and array.sizes.get("cell_type", 1) > 1:
         raise InputError(

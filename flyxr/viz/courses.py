@@ -44,7 +44,7 @@ def traces(data: xr.DataArray | xr.Dataset, *, width: int = 320, height: int = 1
     Raises
     ------
     ValueError
-        If there is no ``time``, or if there is another dim, such as ``column``.
+        If there is no ``time``, there is another dim, such as ``column``, or an argument is out of range.
 
     Examples
     --------
@@ -55,6 +55,7 @@ def traces(data: xr.DataArray | xr.Dataset, *, width: int = 320, height: int = 1
     >>> [type(layer).__name__ for layer in panel]
     ['NdOverlay', 'Curve']
     """
+    width, height, columns = selecting.positive_integers(width=width, height=height, columns=columns)
     array = selecting.squeeze(selecting.drawable_array(data, "time"), "time")
     extra = [str(dim) for dim in array.dims if dim not in ("model", "sample", "cell_type", "time")]
     if extra or "time" not in array.coords:
@@ -72,15 +73,18 @@ def traces(data: xr.DataArray | xr.Dataset, *, width: int = 320, height: int = 1
     style = {"frame_width": width, "frame_height": height, "xlabel": "time (s)", "ylabel": selecting.value_label(array)}
     if "cell_type" not in array.dims:
         return _panel(array, selecting.selected_cell_type(array), is_shaded, style, has_legend=True)
-    names = array["cell_type"].values.tolist()
-    panels = [_panel(array.sel(cell_type=name), name, is_shaded, style, has_legend=name == names[-1]) for name in names]
+    names = list(map(str, selecting.labels(array, "cell_type")))
+    panels = [
+        _panel(array.isel(cell_type=i), name, is_shaded, style, has_legend=i == len(names) - 1)
+        for i, name in enumerate(names)
+    ]
     return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=False, backend="bokeh"))
 
 
 def _panel(data: xr.DataArray, title: str, is_shaded: bool, style: dict[str, Any], has_legend: bool) -> hv.Overlay:
     """Means above the curves of single models; the data is (time) and any of model and sample."""
-    samples = data["sample"].values.tolist() if "sample" in data.dims else [None]
-    models = data["model"].values.tolist() if "model" in data.dims else [None]
+    samples = selecting.labels(data, "sample") if "sample" in data.dims else [None]
+    models = selecting.labels(data, "model") if "model" in data.dims else [None]
     data = data.expand_dims([dim for dim in ("model", "sample") if dim not in data.dims])
     values, time = data.transpose("sample", "model", "time").values, data["time"].values
     mean = data.mean("model").transpose("sample", "time").values
@@ -110,7 +114,7 @@ def _thin_curves(
             style = hv.opts.Curve(
                 color=palette[sample_index], line_width=0.8, alpha=0.45, show_legend=False, backend="bokeh"
             )
-            curves[0 if sample is None else sample, model] = curve.opts(style)
+            curves[0 if sample is None else elements.key(sample), elements.key(model)] = curve.opts(style)
     return hv.NdOverlay(curves, kdims=["sample", "model"], sort=False)
 
 

@@ -121,6 +121,19 @@ def _pixel_edges(coord: NDArray[Any] | None, n_pixels: int) -> tuple[float, floa
     return float(coord[0]) - half, float(coord[-1]) + half
 
 
+def key(label: Any) -> Any:
+    """Label as a key of HoloViews: a tuple, which it would take for several keys, as text; times without rounding.
+
+    Examples
+    --------
+    >>> key(("flow", 3)), key(0.1 + 0.2), key("a")
+    ("('flow', 3)", 0.3, 'a')
+    """
+    if isinstance(label, float):
+        return round(label, 6)
+    return str(label) if isinstance(label, tuple) else label
+
+
 def _range(values: NDArray[Any]) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 

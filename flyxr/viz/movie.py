@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from flyxr.viz import elements, pictures, selecting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     import xarray as xr
 
 
-def frames(movie: xr.DataArray | xr.Dataset, *, time: float | Sequence[float] | None = None, height: int = 300) -> Any:
+def frames(movie: xr.DataArray | xr.Dataset, *, time: float | Iterable[float] | None = None, height: int = 300) -> Any:
     """Draw the frames of a movie in grey, black at 0 and white at 1, with y downward.
 
     Parameters
@@ -20,7 +20,7 @@ def frames(movie: xr.DataArray | xr.Dataset, *, time: float | Sequence[float] | 
     movie
         ``luminance`` (..., y, x), 0 to 1, or uint8. Dims of length one count as selected.
     time
-        Times to draw, s; the nearest frame is taken for each. None draws all frames.
+        Times to draw, numbers in s or durations; the nearest frame is taken for each. None draws all frames.
     height
         Height of a picture, screen pixels.
 
@@ -32,7 +32,7 @@ def frames(movie: xr.DataArray | xr.Dataset, *, time: float | Sequence[float] | 
     Raises
     ------
     ValueError
-        If there are no dims ``y`` and ``x``, or more than 1000 frames.
+        If there are no dims ``y`` and ``x``, an argument is out of range, or there are more than 1000 frames.
 
     Examples
     --------
@@ -44,6 +44,7 @@ def frames(movie: xr.DataArray | xr.Dataset, *, time: float | Sequence[float] | 
     >>> frames(movie, time=0.4).bounds.lbrt()
     (-0.5, -0.5, 3.5, 3.5)
     """
+    (height,) = selecting.positive_integers(height=height)
     array = selecting.select_times(selecting.drawable_array(movie, "y", "x"), time).compute()
     elements.load_backend()
     return pictures.frame_pictures(selecting.scale_bytes(array), height)

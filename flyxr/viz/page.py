@@ -6,7 +6,6 @@ import html
 import os
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,15 @@ from bokeh.embed import components
 from bokeh.resources import Resources
 from dask.base import compute
 
+from flyxr.errors import InputError, raise_problems
+from flyxr.optics import GREY
+from flyxr.paths import local_path
 from flyxr.selection import align_labels
 from flyxr.viz import colours, elements, figures, selecting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
     from numpy.typing import NDArray
 
@@ -32,8 +36,8 @@ BANNER = '<p class="banner">untrained: initial parameters, not the published mod
 
 
 def report(
-    movie: xr.DataArray | xr.Dataset,
-    rendering: xr.DataArray | xr.Dataset,
+    movie: xr.DataArray | xr.Dataset | None,
+    rendering: xr.DataArray | xr.Dataset | None,
     responses: xr.DataArray | xr.Dataset,
     path: str | os.PathLike[str],
     *,
@@ -44,19 +48,20 @@ def report(
     """Write an HTML page with the stimulus, its rendering and the responses of the models.
 
     The page starts with a strip of frames. Below, the same pictures have a time slider and a choice of samples, beside
-    the time courses of some cell types in the central column, for all models. The file is self-contained and opens
-    without a network. Long runs are thinned to at most 8 samples, 50 models and 80 times of pictures, and the page says
-    so.
+    the time courses of some cell types in the central column, for all models. Movie and columns are grey 0.5 before
+    their first frame and after their end. The file is self-contained and opens without a network. Long runs are thinned
+    to at most 8 samples, 50 models and 80 times of pictures, and the page says so.
 
     Parameters
     ----------
     movie
-        ``luminance`` (sample, time, y, x).
+        ``luminance`` (sample, time, y, x). None leaves it out, for a stimulus on the columns.
     rendering
-        ``luminance`` (sample, time, column).
+        ``luminance`` (sample, time, column). None takes the ``luminance`` beside the responses.
     responses
-        ``response`` (model, sample, time, cell_type, column). Only what is drawn is computed, in one pass. If the
-        attribute ``trained`` is False, a banner says that these are not the published models.
+        ``response`` (model, sample, time, cell_type, column). A dim of which one label was selected has length one.
+        Only what is drawn is computed, in one pass. If the attribute ``trained`` is False, a banner says that these
+        are not the published models.
     path
         HTML file to write; its folder is created if necessary. An existing file is replaced only once the new page is
         complete.
@@ -74,7 +79,8 @@ def report(
     Raises
     ------
     ValueError
-        If an argument is of another kind, or if the movie or the rendering lacks samples of the responses.
+        If an argument is of another kind, there is no rendering, or the movie or the rendering lacks samples of the
+        responses.
 
     Examples
     --------
@@ -89,10 +95,13 @@ def report(
     ...     report(movie, rendering, rendering.assign_coords(cell_type="T4c"), f"{folder}/report.html").name
     'report.html'
     """
+    path, cell_type = local_path(path), selecting.one_name("cell_type", cell_type)
+    texts = {"title": title, "notes": notes}
+    wrong = [f"expected {name} as text, got {text!r}" for name, text in texts.items() if not isinstance(text, str)]
+    raise_problems(InputError, "", wrong)
     content = _collect(movie, rendering, responses, cell_type)
     elements.load_backend()
     page = _page(content, title, notes)
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -107,7 +116,7 @@ def report(
 class _Content:
     """Computed data of a page; ``displayed`` (time) is the position of the frame on display at each time."""
 
-    frames: xr.DataArray  # (sample, frame, y, x)
+    frames: NDArray[np.floating] | None  # (sample, frame, y, x)
     displayed: NDArray[np.int64]
     columns: xr.DataArray  # (sample, time, column)
     responses: xr.DataArray | None  # (sample, time, column)
@@ -138,14 +147,21 @@ def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str) -> _Con
     times = response["time"].values[thinned]
     if len(thinned) < sizes["time"]:
         remarks.append(f"Pictures are {thinned[1]} steps apart.")
-    frames = align_labels(selecting.main_array(movie, "movie"), response["sample"], "a movie")
-    columns = align_labels(selecting.main_array(rendering, "rendering"), response["sample"], "a rendering")
+    frames = None
+    if movie is not None:
+        frames = align_labels(selecting.main_array(movie, "movie"), response["sample"], "a movie")
+    columns = align_labels(selecting.columns_seen(rendering, responses), response["sample"], "a rendering")
     summary = _summary(response, sizes, frames, columns, is_trained)
-    kept, displayed = np.unique(selecting.displayed_frames(frames["time"].values, times), return_inverse=True)
-    frames = frames.isel(time=kept)
-    factor = -(-max(frames.sizes["y"], frames.sizes["x"]) // MAX_FRAME_PIXELS)
-    frames = frames.coarsen({dim: min(factor, frames.sizes[dim]) for dim in ("y", "x")}, boundary="trim").mean()
-    columns = columns.isel(time=selecting.displayed_frames(columns["time"].values, times)).assign_coords(time=times)
+    displayed = np.zeros(times.size, dtype=np.int64)
+    if frames is not None:
+        kept, displayed = np.unique(selecting.displayed_frames(frames["time"], times), return_inverse=True)
+        has_grey = kept[0] < 0  # the grey before and after the movie is the frame of position 0
+        frames = frames.isel(time=kept[kept >= 0])
+        factor = -(-max(frames.sizes["y"], frames.sizes["x"]) // MAX_FRAME_PIXELS)
+        frames = frames.coarsen({dim: min(factor, frames.sizes[dim]) for dim in ("y", "x")}, boundary="trim").mean()
+        if has_grey:
+            frames = frames.drop_vars("time").pad(time=(1, 0), constant_values=GREY)
+    columns = selecting.luminance_on_display(columns, times)
 
     shown, central = None, None
     if lattice.u.size > 1:
@@ -164,23 +180,26 @@ def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str) -> _Con
     else:
         remarks.append("The central column was not recorded, so there are no time courses.")
     frames, columns, shown, central = compute(frames, columns, shown, central)
-    return _Content(frames, displayed, columns, shown, central, summary, tuple(remarks), is_trained)
+    pixels = None if frames is None else frames.values
+    return _Content(pixels, displayed, columns, shown, central, summary, tuple(remarks), is_trained)
 
 
 def _summary(
     response: xr.DataArray,
     sizes: dict[Any, int],
-    frames: xr.DataArray,
+    frames: xr.DataArray | None,
     columns: xr.DataArray,
     is_trained: bool | None,
 ) -> str:
     time = response["time"].values
     step = f" of {np.diff(time).mean() * 1000:.3g} ms" if time.size > 1 else ""
     model = {True: "trained model", False: "untrained model", None: "model"}[is_trained]
+    movie = ""
+    if frames is not None:
+        movie = f" of {_count(frames.sizes['time'], 'frame')} of {frames.sizes['x']} × {frames.sizes['y']} pixels"
     return (
-        f"{_count(sizes['sample'], 'sample')} of {_count(frames.sizes['time'], 'frame')} of {frames.sizes['x']} × "
-        f"{frames.sizes['y']} pixels, seen by {_count(columns.sizes['column'], 'column')} and simulated for "
-        f"{_count(time.size, 'step')}{step} in {_count(sizes['model'], model)}. Recorded: "
+        f"{_count(sizes['sample'], 'sample')}{movie}, seen by {_count(columns.sizes['column'], 'column')} and "
+        f"simulated for {_count(time.size, 'step')}{step} in {_count(sizes['model'], model)}. Recorded: "
         f"{_count(sizes['cell_type'], 'cell type')} in {_count(sizes['column'], 'column')}."
     )
 
@@ -194,9 +213,9 @@ def _sample_labels(data: xr.DataArray) -> list[str]:
     names = [str(name) for name, coord in data.coords.items() if coord.dims == ("sample",) and name != "sample"][:3]
     labels = []
     for sample in data["sample"]:
-        values = {name: sample[name].item() for name in names}
+        values = {name: selecting.labels(sample, name)[0] for name in names}
         parameters = ", ".join(f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in values.items())
-        labels.append(f"sample {sample.item()}" + (f" ({parameters})" if parameters else ""))
+        labels.append(f"sample {selecting.labels(sample, 'sample')[0]}" + (f" ({parameters})" if parameters else ""))
     return labels
 
 
@@ -206,15 +225,16 @@ def _page(content: _Content, title: str, notes: str) -> str:
     player = figures.Player(content.times, _sample_labels(content.columns))
     lattice = elements.read_lattice(content.columns)
     models: dict[str, Any] = {
-        "strip_movie": figures.frame_strip(content.frames.values[0, content.displayed[in_strip]]),
         "strip_columns": figures.column_strip(content.columns.values[0, in_strip], lattice, colours.LUMINANCE),
-        "movie": figures.movie_figure(player, content.frames.values, content.displayed),
         "columns": figures.column_figure(player, content.columns, colours.LUMINANCE, "luminance"),
     }
+    if content.frames is not None:
+        models["strip_movie"] = figures.frame_strip(content.frames[0, content.displayed[in_strip]])
+        models["movie"] = figures.movie_figure(player, content.frames, content.displayed)
     bar = cell_type = model = ""
     if responses is not None:
         scale, cell_type = colours.colour_scale(responses), html.escape(selecting.selected_cell_type(responses))
-        model = html.escape(str(responses["model"].item()))
+        model = html.escape(str(selecting.labels(responses, "model")[0]))
         bar = _colour_bar(scale, selecting.value_label(responses))
         lattice = elements.read_lattice(responses)
         models["strip_responses"] = figures.column_strip(responses.values[0, in_strip], lattice, scale)
@@ -228,7 +248,7 @@ def _page(content: _Content, title: str, notes: str) -> str:
     library = Resources(mode="inline", components=["bokeh", "bokeh-widgets"])
     template = files("flyxr.viz").joinpath("report.html").read_text(encoding="utf-8")
     parts = {
-        **{name: "" for name in ("strip_responses", "responses")},
+        **{name: "" for name in ("strip_movie", "movie", "strip_responses", "responses")},
         **divs,
         "title": html.escape(title),
         "bokeh": "\n".join(f"<script>{code}</script>" for code in library.js_raw),
@@ -244,6 +264,7 @@ def _page(content: _Content, title: str, notes: str) -> str:
         "grey": _colour_bar(colours.LUMINANCE, "luminance"),
         "cell_type": cell_type,
         "model": model,
+        "if_movie": "" if content.frames is not None else "hidden",
         "if_responses": "" if responses is not None else "hidden",
         "if_traces": "" if traces else "hidden",
     }

@@ -71,13 +71,8 @@ def draw_pictures(
     title = selecting.selected_cell_type(data) if title is None else title
     if not map_dims:
         return draw(data.values).relabel(title).opts(style)
-    keys = itertools.product(*(_keys(data, dim) for dim in map_dims))
+    keys = itertools.product(*(map(elements.key, selecting.labels(data, dim)) for dim in map_dims))
     frames = data.values.reshape(-1, *data.shape[len(map_dims) :])
     pictures = {key: draw(frame).relabel(title) for key, frame in zip(keys, frames, strict=True)}
     kdims = [hv.Dimension(dim, unit="s" if dim == "time" else None) for dim in map_dims]
     return hv.HoloMap(pictures, kdims=kdims, sort=False).opts(style)
-
-
-def _keys(data: xr.DataArray, dim: str) -> list[Any]:
-    keys = data[dim].values.tolist()
-    return [round(key, 6) if isinstance(key, float) else key for key in keys]

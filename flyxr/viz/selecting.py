@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from flyxr import schema
+from flyxr.arguments import Arguments, as_seconds, shorten
 from flyxr.errors import InputError, Problem
+from flyxr.optics import GREY
+from flyxr.selection import format_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
-
-OPTIONAL_DIMS = ("model", "sample", "cell_type")
-"""Dims that may have been selected away."""
 
 
 def drawable_array(data: object, *dims: str) -> xr.DataArray:
@@ -58,8 +57,7 @@ def drawable_array(data: object, *dims: str) -> xr.DataArray:
 def main_array(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
     """Return the main variable of a movie, a rendering or responses, with all dims of the schema in their order.
 
-    A dim that was selected away (``sample``, ``model``, ``cell_type``) returns with length one. A uint8 movie is scaled
-    to the range 0 to 1.
+    A dim that was selected away returns with length one. A uint8 movie is scaled to the range 0 to 1.
 
     Raises
     ------
@@ -75,19 +73,18 @@ def main_array(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
                 "check the order of the arguments",
             )
         )
+    dataset, _ = schema.complete(dataset[[record.name]], kind)
     array = dataset[record.name]
-    missing = [dim for dim in record.dims if dim not in array.dims]
     extra = [str(dim) for dim in array.dims if dim not in record.dims]
-    if extra or not set(missing) <= set(OPTIONAL_DIMS) or "time" not in array.coords:
+    if set(array.dims) != set(record.dims) or "time" not in array.coords:
+        renamed = "" if set(extra) & set(schema.DIMS) else schema.rename_hint(array, record.dims)
         raise InputError(
             Problem(
                 f"expected {noun} with dims {record.dims} and a 'time' coordinate in s, got dims "
                 f"{tuple(map(str, array.dims))} and coordinates {list(map(str, array.coords))}",
-                "keep these dims, and check the order of the arguments",
+                renamed or "keep these dims, and check the order of the arguments",
             )
         )
-    lazy_coords = [name for name, coord in array.coords.items() if coord.chunks is not None]
-    array = array.assign_coords({name: array[name].compute() for name in lazy_coords}).expand_dims(missing)
     array = array.assign_coords({dim: np.arange(array.sizes[dim]) for dim in record.dims if dim not in array.coords})
     return scale_bytes(array).transpose(*record.dims)
 
@@ -108,25 +105,39 @@ def thin(length: int, max_length: int) -> NDArray[np.int64]:
     return np.arange(0, length, max(-(-length // max_length), 1))
 
 
-def displayed_frames(frame_times: NDArray[Any], times: NDArray[Any]) -> NDArray[np.int64]:
-    """Position of the frame on display at each time: the last that has begun, or the first if none has.
+def displayed_frames(frame_times: xr.DataArray, times: NDArray[Any]) -> NDArray[np.int64]:
+    """Position of the frame on display at each time: the last that has begun, or -1 before the first and after the end.
+
+    A frame lasts until the next begins. A single frame whose ``time`` has no attribute ``step`` has no end.
 
     Examples
     --------
-    >>> displayed_frames(np.array([0.0, 0.1]), np.array([-0.5, 0.05, 0.1]))
-    array([0, 0, 1])
+    >>> frame_times = xr.DataArray([0.0, 0.1], dims="time", coords={"time": [0.0, 0.1]})
+    >>> displayed_frames(frame_times, np.array([-0.5, 0.05, 0.1, 0.2]))
+    array([-1,  0,  1, -1])
     """
-    # Rounding may put a time just before the frame that begins at it.
-    return np.clip(np.searchsorted(frame_times, times + 1e-6, side="right") - 1, 0, None)
+    starts, tolerance = frame_times.values, 1e-6  # rounding may put a time just before the frame that begins at it
+    frames = np.searchsorted(starts, times + tolerance, side="right") - 1
+    if starts.size > 1 or "step" in frame_times.attrs:
+        end = starts[-1] + schema.time_step(frame_times.to_dataset(name="frame_times"))
+        frames[times + tolerance >= end] = -1
+    return frames
 
 
-def select_times(data: xr.DataArray, time: float | Sequence[float] | None) -> xr.DataArray:
-    """Select the frames nearest to some times, s; None keeps all.
+def luminance_on_display(luminance: xr.DataArray, times: NDArray[Any]) -> xr.DataArray:
+    """Luminance (..., time) on display at some times, lazy if it is; grey before its first frame and after its end."""
+    frames = displayed_frames(luminance["time"], times)
+    shown = luminance.isel(time=frames.clip(0)).assign_coords(time=times)
+    return shown if (frames >= 0).all() else shown.where(xr.DataArray(frames >= 0, dims="time"), GREY)
+
+
+def select_times(data: xr.DataArray, time: Any) -> xr.DataArray:
+    """Select the frames nearest to a time or several, as numbers in s or durations; None keeps all.
 
     Raises
     ------
     ValueError
-        If the data has no time axis.
+        If the data has no time axis, or these are no times.
     """
     if time is None:
         return data
@@ -138,7 +149,88 @@ def select_times(data: xr.DataArray, time: float | Sequence[float] | None) -> xr
                 "leave out time=",
             )
         )
-    return data.sel(time=time, method="nearest")
+    is_one = isinstance(time, str) or not np.iterable(time)
+    seconds = [as_seconds(item) for item in ([time] if is_one else time)]
+    if not seconds or not all(value is not None and np.isfinite(value) for value in seconds):
+        raise InputError(Problem(f"expected time as times in s, got {shorten(time)}", "e.g. time=0.1"))
+    return data.sel(time=seconds[0] if is_one else seconds, method="nearest")
+
+
+def select_label(data: xr.DataArray, dim: str, label: Any, hint: str) -> xr.DataArray:
+    """Select one label of a dim, of any hashable kind.
+
+    Raises
+    ------
+    ValueError
+        If it is none of the labels.
+    """
+    scalar = np.asarray(label)[()] if getattr(label, "shape", None) == () else label
+    try:
+        position = data.indexes[dim].get_loc(scalar)
+    except (KeyError, TypeError, pd.errors.InvalidIndexError):
+        position = None
+    if not isinstance(position, int):
+        text = f"expected responses of one {dim} among {format_labels(labels(data, dim))}, got {shorten(label)}"
+        raise InputError(Problem(text, hint))
+    return data.isel({dim: position})
+
+
+def labels(data: xr.DataArray, dim: str) -> list[Any]:
+    """Labels along a dim as Python's own values; dates as pandas Timestamps.
+
+    Examples
+    --------
+    >>> labels(xr.DataArray([1, 2], {"sample": ["a", "b"]}, "sample"), "sample")
+    ['a', 'b']
+    """
+    values = np.atleast_1d(data[dim].values)
+    return list(pd.DatetimeIndex(values)) if values.dtype.kind == "M" else values.tolist()
+
+
+def positive_integers(**values: Any) -> tuple[int, ...]:
+    """Integers of at least 1, such as sizes; raises one error for all that are wrong.
+
+    Examples
+    --------
+    >>> positive_integers(height=np.int64(300))
+    (300,)
+    """
+    arguments = Arguments()
+    integers = tuple(arguments.integer(name, value, least=1) for name, value in values.items())
+    arguments.raise_problems()
+    return integers
+
+
+def one_name(argument: str, value: Any) -> str:
+    """One name, of any type of text.
+
+    Raises
+    ------
+    ValueError
+        If it is no name, or there are several.
+    """
+    arguments = Arguments()
+    names = arguments.names(argument, value)
+    if len(names) > 1:
+        arguments.problems.append(f"expected {argument} as one name, got {names}")
+    arguments.raise_problems()
+    return names[0]
+
+
+def columns_seen(rendering: Any, responses: Any) -> xr.DataArray:
+    """Luminance (sample, time, column) of a rendering, or the one beside the responses if the rendering is None.
+
+    Raises
+    ------
+    ValueError
+        If there is neither, or the rendering is of another kind.
+    """
+    if rendering is None:
+        if not (isinstance(responses, xr.Dataset) and "luminance" in responses):
+            text = "expected a rendering, or responses with 'luminance' beside 'response', got neither"
+            raise InputError(Problem(text, "give the rendering that was simulated"))
+        rendering = responses["luminance"]
+    return main_array(rendering, "rendering")
 
 
 def squeeze(data: xr.DataArray, *core_dims: str) -> xr.DataArray:

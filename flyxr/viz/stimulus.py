@@ -4,38 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flyxr import schema
+import holoviews as hv
+from dask.base import compute
+
 from flyxr.errors import InputError, Problem
 from flyxr.selection import align_labels
 from flyxr.viz import elements, pictures, selecting
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import xarray as xr
-    from numpy.typing import NDArray
 
 
 def stimulus_response(
-    movie: xr.DataArray | xr.Dataset,
-    rendering: xr.DataArray | xr.Dataset,
+    movie: xr.DataArray | xr.Dataset | None,
+    rendering: xr.DataArray | xr.Dataset | None,
     responses: xr.DataArray | xr.Dataset,
     *,
     cell_type: str = "T4c",
-    model: int | None = None,
+    model: Hashable | None = None,
     n_times: int = 25,
 ) -> Any:
     """Draw the frames of a movie, its rendering and the responses side by side, with a common time slider.
 
     The times are those of the responses, thinned evenly. Movie and rendering may have other time steps: the frame on
-    display at each time is drawn, which is the last that has begun.
+    display at each time is drawn, which is the last that has begun. Before its first frame and after its end, each is
+    grey 0.5, as are the columns around a stimulus.
 
     Parameters
     ----------
     movie
-        ``luminance`` (sample, time, y, x).
+        ``luminance`` (sample, time, y, x). None leaves it out, for a stimulus on the columns.
     rendering
-        ``luminance`` (sample, time, column).
+        ``luminance`` (sample, time, column). None takes the ``luminance`` beside the responses.
     responses
-        ``response`` (model, sample, time, cell_type, column); only what is drawn is computed.
+        ``response`` (model, sample, time, cell_type, column); only what is drawn is computed. A dim of which one label
+        was selected has length one.
     cell_type
         The cell type to draw.
     model
@@ -46,13 +51,13 @@ def stimulus_response(
     Returns
     -------
     holoviews.Layout
-        Three HoloMaps over ``time`` and, if there are several samples, ``sample``.
+        Two or three HoloMaps over ``time`` and, if there are several samples, ``sample``.
 
     Raises
     ------
     ValueError
-        If an argument is of another kind, if the responses lack the cell type or the model or have a single column, or
-        if the movie or the rendering lacks samples of the responses.
+        If an argument is of another kind, there is no rendering, the responses lack the cell type or the model or have
+        a single column, or the movie or the rendering lacks samples of the responses.
 
     Examples
     --------
@@ -65,21 +70,18 @@ def stimulus_response(
     >>> responses = rendering.assign_coords(cell_type="T4c")
     >>> [str(part.kdims[0]) for part in stimulus_response(movie, rendering, responses)]
     ['time', 'time', 'time']
+    >>> len(stimulus_response(None, rendering, responses))
+    2
     """
+    (n_times,) = selecting.positive_integers(n_times=n_times)
+    cell_type = selecting.one_name("cell_type", cell_type)
     response = selecting.main_array(responses, "responses")
-    if cell_type not in response.indexes["cell_type"]:
-        raise InputError(
-            Problem(
-                f"expected responses of {cell_type!r}, got {response['cell_type'].values.tolist()}",
-                "choose one of these with cell_type=, or record it with simulate(..., record=...)",
-            )
-        )
-    if model is not None and model not in response.indexes["model"]:
-        raise InputError(
-            Problem(
-                f"expected responses of model {model}, got {response['model'].values.tolist()}", "choose one of these"
-            )
-        )
+    hint = "choose one of these with cell_type=, or record it with simulate(..., record=...)"
+    response = selecting.select_label(response, "cell_type", cell_type, hint)
+    if model is None:
+        response = response.isel(model=0)
+    else:
+        response = selecting.select_label(response, "model", model, "choose one of these with model=")
     if response.sizes["column"] == 1:
         raise InputError(
             Problem(
@@ -87,23 +89,17 @@ def stimulus_response(
                 "simulate with record='all' or record=[cell types], or draw time courses with fx.viz.traces",
             )
         )
-    elements.load_backend()
-    response = response.sel(cell_type=cell_type, model=response["model"][0] if model is None else model)
-    response = response.isel(time=selecting.thin(response.sizes["time"], n_times)).rename("response").compute()
+    response = response.isel(time=selecting.thin(response.sizes["time"], n_times)).rename("response")
+    luminances = [(selecting.main_array(movie, "movie"), "a movie")] if movie is not None else []
+    luminances.append((selecting.columns_seen(rendering, responses), "a rendering"))
     times = response["time"].values
-    frames = _luminance_at(times, movie, "movie", response["sample"])
-    columns = _luminance_at(times, rendering, "rendering", response["sample"])
-    return (
-        pictures.frame_pictures(frames, title="stimulus")
-        + pictures.column_pictures(columns, title="columns")
-        + pictures.column_pictures(response)
-    )
-
-
-def _luminance_at(
-    times: NDArray[Any], data: xr.DataArray | xr.Dataset, kind: str, samples: xr.DataArray
-) -> xr.DataArray:
-    """Luminance of a movie or rendering on display at some times, computed."""
-    luminance = align_labels(selecting.main_array(data, kind), samples, schema.kind_with_article(kind))
-    displayed = selecting.displayed_frames(luminance["time"].values, times)
-    return luminance.isel(time=displayed).assign_coords(time=times).rename("luminance").compute()
+    shown = [
+        selecting.luminance_on_display(align_labels(array, response["sample"], name), times).rename("luminance")
+        for array, name in luminances
+    ]
+    response, *shown = compute(response, *shown)
+    elements.load_backend()
+    *frames, columns = shown
+    parts = [pictures.frame_pictures(array, title="stimulus") for array in frames]
+    parts += [pictures.column_pictures(columns, title="columns"), pictures.column_pictures(response)]
+    return hv.Layout(parts)
