@@ -210,3 +210,16 @@ def test_validate__says_how_to_relabel_models_that_are_there_twice() -> None:
     both = xr.concat([fx.sample_ensemble(2, seed=0), fx.sample_ensemble(2, seed=1)], "model")
     with pytest.raises(schema.SchemaError, match=r"more than one of \[0, 1\].*assign_coords\(model=np.arange\(4\)\)"):
         schema.validate(both, "ensemble")
+
+
+def test_validate__measures_may_have_the_conditions_of_their_stimulus_as_dims() -> None:
+    connectome = fx.open_connectome(extent=1)
+    ensemble = fx.sample_ensemble(2, seed=0, connectome=connectome)
+    gratings = fx.stimuli.gratings(extent=1, angles=[0, 90, 180, 270], t_stim=0.2, dt=0.01)
+    responses = fx.simulate(gratings, ensemble, connectome=connectome, record="central")
+    measures = fx.tuning.summary(responses)
+    assert "temporal_frequency" in measures.dims
+    xr.testing.assert_identical(schema.validate(measures, "measures").drop_attrs(), measures.drop_attrs())
+    whole, squeeze = schema.expand(measures.isel(model=0), "measures")
+    assert whole.sizes["model"] == 1
+    assert "model" not in squeeze(whole).dims

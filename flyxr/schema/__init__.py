@@ -28,6 +28,7 @@ from flyxr.schema.problems import (
     which_way_up,
 )
 from flyxr.schema.records import (
+    CONDITIONS,
     COORDS,
     DIM_SYNONYMS,
     DIMS,
@@ -177,7 +178,8 @@ def expand(
                 problems.append(f"expected variable '{variable.name}' {format_dims(variable.dims)}, got {present}")
             continue
         uint8_accepted = integer_luminance and dataset[variable.name].dtype == np.uint8
-        problems += variable_problems(dataset[variable.name], variable, uint8_accepted)
+        free_dims = CONDITIONS if kind == "measures" else frozenset()
+        problems += variable_problems(dataset[variable.name], variable, uint8_accepted, free_dims)
     if not problems:
         problems += [missing_coord(dataset, name) for name in record.coords if name not in dataset.coords]
     if not problems:

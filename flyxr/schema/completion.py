@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import hexgrid
-from flyxr.schema.records import COORDS, KINDS, Kind
+from flyxr.schema.records import CONDITIONS, COORDS, KINDS, Kind
 
 INTEGER_LABELS = ("sample", "model", "pair", "synapse")
 """Dims whose labels are 0, 1, … where there are none."""
@@ -118,7 +118,8 @@ def _in_seconds(dataset: xr.Dataset) -> xr.Dataset:
 def _selected_away(dataset: xr.Dataset, record: Kind) -> tuple[str, ...]:
     """Dims of the schema that the variables of a Dataset lack, though none has a dim of another name in their place."""
     variables = [variable for variable in record.variables if variable.name in dataset]
-    if any(set(dataset[variable.name].dims) - set(variable.dims) for variable in variables):
+    others = CONDITIONS if record.name == "measures" else frozenset()
+    if any(set(dataset[variable.name].dims) - set(variable.dims) - others for variable in variables):
         return ()
     dims = dict.fromkeys(dim for variable in variables for dim in variable.dims)
     return tuple(dim for dim in dims if dim in record.squeezable and dim not in dataset.dims)

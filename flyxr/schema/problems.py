@@ -109,10 +109,12 @@ def format_dims(dims: tuple[object, ...]) -> str:
     return f"({', '.join(map(str, dims))})"
 
 
-def variable_problems(array: xr.DataArray, variable: Variable, uint8_accepted: bool) -> list[str | Problem]:
-    """List what is wrong with the dims, dtype and lengths of a variable."""
+def variable_problems(
+    array: xr.DataArray, variable: Variable, uint8_accepted: bool, free_dims: frozenset[str] = frozenset()
+) -> list[str | Problem]:
+    """List what is wrong with the dims, dtype and lengths of a variable, which may have or lack the free dims."""
     problems: list[str | Problem] = []
-    if set(array.dims) != set(variable.dims):
+    if set(array.dims) - free_dims != set(variable.dims) - free_dims:
         text = f"expected '{variable.name}' with dims {format_dims(variable.dims)}, got {format_dims(array.dims)}"
         problems.append(Problem(text, _dims_hint(array, variable.dims)))
     if array.dtype.kind not in variable.kinds and not uint8_accepted:

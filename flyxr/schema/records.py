@@ -149,6 +149,8 @@ COORDS: Mapping[str, Variable] = {
     )
 }
 
+CONDITIONS = frozenset(name for name, coord in COORDS.items() if coord.dims == ("sample",)) - {"sample"}
+"""Parameters of stimuli, which measures of them may have as dims."""
 _COLUMN_COORDS = ("column", "u", "v")
 _MODEL_COORDS = ("model", "model_name", "task_error")
 _LUMINANCE = Variable("luminance", ("sample", "time", "column"), "f", "1", "luminance, 0 dark to 1 bright")
