@@ -40,7 +40,7 @@ def test_complete__fills_in_the_rest_of_the_columns(given: list[str]) -> None:
     ids=["u alone", "other order", "other labels"],
 )
 def test_complete__does_not_guess_columns(coords: dict[str, Any]) -> None:
-    with pytest.raises(schema.SchemaError, match=r"expected coordinate '[uv]'"):
+    with pytest.raises(schema.SchemaError, match=r"expected the coordinates '.*[uv]' of the columns, got none: label"):
         schema.validate(luminance().assign_coords(coords), "rendering")
 
 

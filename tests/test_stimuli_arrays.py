@@ -283,6 +283,7 @@ def test_colours__of_8_bit_and_alpha() -> None:
     movie = from_array(np.concatenate([colours, colours[..., :1]], axis=-1), 30, grey="luma")
     np.testing.assert_allclose(movie.luminance, expected_luma(colours / 255), atol=1e-6)
     assert from_array(np.full((1, 1, 8, 8, 3), 255, np.uint8), 30, grey="luma").luminance.max() == 1
+    from_array(np.full((30, 16, 32, 3), 99, np.uint8), 30, grey="luma")  # no warning of another order of axes
 
 
 def test_colours__by_name_and_label() -> None:

@@ -19,7 +19,7 @@ from flyxr.schema.problems import (
     format_dims,
     kind_with_article,
     luminance_problems,
-    missing_coord,
+    missing_coords,
     other_kind_problems,
     rename_hint,
     repeated_labels,
@@ -181,7 +181,7 @@ def expand(
         free_dims = CONDITIONS if kind == "measures" else frozenset()
         problems += variable_problems(dataset[variable.name], variable, uint8_accepted, free_dims)
     if not problems:
-        problems += [missing_coord(dataset, name) for name in record.coords if name not in dataset.coords]
+        problems += missing_coords(dataset, record.coords)
     if not problems:
         for name in record.coords:
             problems += variable_problems(dataset[name], COORDS[name], False)

@@ -11,6 +11,8 @@ from flyxr.schema.completion import is_lattice_size
 from flyxr.schema.records import COORDS, DIM_SYNONYMS, KIND_ATTR, KINDS, Variable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
 
 _ROUNDING = 1e-6
@@ -73,18 +75,27 @@ def other_kind_problems(dataset: xr.Dataset, kind: str) -> list[str | Problem]:
     return [way._replace(text=f"expected {kind_with_article(kind)}, got {kind_with_article(given)}")]
 
 
-def missing_coord(dataset: xr.Dataset, name: str) -> Problem:
-    """Report a coordinate that is missing and cannot be derived."""
-    coord = COORDS[name]
-    text = f"expected coordinate '{name}' {format_dims(coord.dims)} ({coord.description}), got none"
-    if name == "time":
-        n_frames = dataset.sizes["time"]
-        return Problem(text, f"add it with .assign_coords(time=np.arange({n_frames}) / frame_rate), in s")
-    if coord.dims == ("column",):
+def missing_coords(dataset: xr.Dataset, names: Sequence[str]) -> list[str | Problem]:
+    """List coordinates that are missing and cannot be derived; those of the columns share a line."""
+    missing = [name for name in names if name not in dataset.coords]
+    column_names = [name for name in missing if COORDS[name].dims == ("column",)]
+    problems: list[str | Problem] = []
+    for name in missing:
+        if name in column_names:
+            continue
+        text = f"expected coordinate '{name}' {format_dims(COORDS[name].dims)}, {COORDS[name].description}, got none"
+        way = f"add it with .assign_coords(time=np.arange({dataset.sizes['time']}) / frame_rate), in s"
+        problems.append(Problem(text, way if name == "time" else ""))
+    if column_names:
+        text = f"expected the coordinates {', '.join(map(repr, column_names))} of the columns, got none"
         n_columns = dataset.sizes["column"]
-        way = "render with fx.BoxEye(extent).render(movie), or label them with .assign_coords(u=..., v=...)"
-        return Problem(f"{text}, and {n_columns} columns fill no lattice (7, 19, 37, ..., 721)", way)
-    return Problem(text)
+        if is_lattice_size(n_columns):
+            way = "label columns with .assign_coords(u=..., v=...), or drop 'column', 'u' and 'v' if u ascends, then v"
+            problems.append(Problem(text, way))
+        else:
+            way = "render with fx.BoxEye(extent).render(movie), or label them with .assign_coords(u=..., v=...)"
+            problems.append(Problem(f"{text}, and {n_columns} columns fill no lattice (7, 19, 37, ..., 721)", way))
+    return problems
 
 
 def repeated_labels(dataset: xr.Dataset, name: str) -> Problem:

@@ -360,7 +360,8 @@ def _warnings(
         text = ", ".join(f"{name!r} is {dim!r}" for name, dim in axes.guessed.items())
         hint = f"if that is right, pass dims={dict(axes.guessed)} to say so"
         problems.append(Problem(f"dims are matched by synonyms, {text}", hint))
-    if kind == "movie" and axes.is_positional and _may_be_in_another_order(shape):
+    has_frames_of_numbers = kind == "movie" and labelling.CHANNEL not in axes.dims
+    if has_frames_of_numbers and axes.is_positional and _may_be_in_another_order(shape):
         frame = f"{shape[2]} x {shape[3]}"
         text = f"shape {shape} is read as {labelling.format_dims(axes.dims)}, which gives frames of {frame} pixels"
         hint = f"if axes are in another order, name them, e.g. dims=('y', 'x', 'time', 'sample'); else dims={axes.dims}"
