@@ -358,9 +358,9 @@ def test_order__of_matlab_is_suspected(shape: tuple[int, ...]) -> None:
     from_array(frames, 30, dims=("y", "x", "time", "sample"))
 
 
-@given(st.integers(1, 100), st.integers(1, 100), st.integers(8, 200), st.floats(0.5, 2))
+@given(st.integers(1, 100), st.integers(1, 100), st.integers(16, 200), st.floats(0.5, 2))
 def test_order__of_ordinary_movies_is_not(n_samples: int, n_frames: int, height: int, aspect: float) -> None:
-    width = max(8, min(round(height * aspect), 2 * height - 1, 200))
+    width = max(16, min(round(height * aspect), 2 * height - 1, 200))
     if height >= 2 * width:
         return
     with warnings.catch_warnings():
