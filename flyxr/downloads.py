@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyxr.errors import DownloadError, FlyxrError, Problem
+from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     import os
@@ -80,7 +81,7 @@ def download(
         if check is not None:
             check(Path(output_file))
 
-    folder = default_cache() if cache is None else Path(cache).expanduser()
+    folder = default_cache() if cache is None else local_path(cache, "cache")
     try:
         path = pooch.retrieve(url, known_hash=known_hash, fname=file_name, path=folder, downloader=download_whole)
     except FlyxrError as error:

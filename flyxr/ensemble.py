@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +14,15 @@ import xarray as xr
 
 from flyxr import connectome as connectomes
 from flyxr import flyvis, provenance, schema, store
-from flyxr.errors import FlyxrWarning, InputError, MissingError, Problem
+from flyxr.arguments import Arguments
+from flyxr.errors import FlyxrWarning, MissingError, Problem
 from flyxr.flyvis import EnsembleError
 from flyxr.optics import EXTENT
+from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -71,11 +73,10 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
     >>> bool((ensemble.bias == sample_ensemble(5, seed=42).bias.isel(model=[0, 1])).all())
     True
     """
-    if n_models < 1:
-        raise InputError(f"expected at least one model, got n_models={n_models}")
-    if seed < 0:
-        raise InputError(f"expected a seed of at least 0, got {seed}")
-    connectome = connectomes.open_connectome() if connectome is None else connectome
+    arguments = Arguments()
+    n_models, seed = arguments.integer("n_models", n_models, least=1), arguments.seed(seed)
+    arguments.raise_problems()
+    connectome = connectomes.open_connectome() if connectome is None else schema.validate(connectome, "connectome")
     strength = STRENGTH_SCALE / connectomes.mean_synapses(connectome)
     n_types = connectome.sizes["cell_type"]
     generators = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,))) for i in range(n_models)]
@@ -158,11 +159,11 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = store.save(sample_ensemble(2, seed=42), Path(folder) / "ensemble.zarr")
+    ...     path = store.save(sample_ensemble(2, seed=42), folder + "/ensemble.zarr")
     ...     open_ensemble(path).model_name.values.tolist()
     ['sample-42/000', 'sample-42/001']
     """
-    place = Path(path).expanduser()
+    place = local_path(path)
     if any((place / name).is_file() for name in _ZARR_FILES):
         return _open_store(place, connectome)
     connectome = connectomes.open_connectome() if connectome is None else connectome

@@ -213,7 +213,7 @@ def test_open_connectome__reports_broken_files(tmp_path: Path) -> None:
         fx.open_connectome(tmp_path / "half.json")
     with pytest.raises(FileNotFoundError, match=r"no connectome at"):
         fx.open_connectome(tmp_path / "absent")
-    with pytest.raises(ValueError, match="extent of at least 1, got 0"):
+    with pytest.raises(ValueError, match="extent as an integer of at least 1, got 0"):
         fx.open_connectome(extent=0)
 
 

@@ -122,7 +122,10 @@ def test_sample_ensemble__strength_as_flyvis_initialises(
         assert ensemble.attrs["connectome"] == sample_ensemble(1, seed=0).attrs["connectome"]
 
 
-@pytest.mark.parametrize(("n_models", "seed", "message"), [(0, 1, "at least one model"), (1, -1, "seed of at least 0")])
+@pytest.mark.parametrize(
+    ("n_models", "seed", "message"),
+    [(0, 1, "n_models as an integer of at least 1"), (1, -1, "seed as an integer of at least 0")],
+)
 def test_sample_ensemble__rejects_invalid_arguments(tiny: xr.Dataset, n_models: int, seed: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample_ensemble(n_models, seed, connectome=tiny)

@@ -451,7 +451,7 @@ def test_sweep__refuses_a_stimulus_that_changes_each_time(tmp_path: Path) -> Non
         ({"precision": "double"}, "'float32', 'float16' or a number of bits from 1 to 22"),
         ({"precision": 23}, "'float32', 'float16' or a number of bits from 1 to 22"),
         ({"precision": True}, "'float32', 'float16' or a number of bits from 1 to 22"),
-        ({"block_samples": 0}, "block_samples from 1 up, got 0"),
+        ({"block_samples": 0}, "block_samples as an integer of at least 1, got 0"),
         ({"client": "tcp://localhost:8786"}, "a synchronous dask.distributed.Client"),
         ({"record": {"time": slice(5, 6)}}, "selects nothing"),
         ({"record": {"cell_type": []}}, "selects nothing"),

@@ -18,6 +18,7 @@ import numpy as np
 
 from flyxr.bench import cases, page, worker, workload
 from flyxr.bench.sides import BenchmarkError, Sides, share_of_others
+from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -116,9 +117,9 @@ def write(report: dict[str, Any], *, out: str | Path | None = None, to_page: str
     ['{', '"size":', '"quick"', '}']
     """
     if out is not None:
-        Path(out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        local_path(out, "out").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if to_page is not None:
-        Path(to_page).write_text(page.text(report), encoding="utf-8")
+        local_path(to_page, "page").write_text(page.text(report), encoding="utf-8")
 
 
 def _machine() -> dict[str, Any]:

@@ -6,7 +6,6 @@ import functools
 import json
 import warnings
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +13,15 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import identity, schema
+from flyxr.arguments import Arguments
 from flyxr.errors import FlyxrError, FlyxrWarning, InputError, MissingError, Problem, raise_problems
 from flyxr.optics import EXTENT
+from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from importlib.resources.abc import Traversable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -79,13 +81,15 @@ def open_connectome(path: str | Path | None = None, *, extent: int = EXTENT, n_s
     >>> dict(connectome.sizes)
     {'cell_type': 65, 'axis': 2, 'pair': 605, 'synapse': 2378}
     """
-    if extent < 1:
-        raise InputError(f"expected an extent of at least 1, got {extent}: the published models have extent={EXTENT}")
+    arguments = Arguments()
+    extent = arguments.integer("extent", extent, least=1, hint=f"the published models have extent={EXTENT}")
+    n_syn_fill = arguments.number("n_syn_fill", n_syn_fill, "synapses", least=0)
+    arguments.raise_problems()
     if path is None:
         types, synapses = _read_tables(files("flyxr") / "data")
         synapses = _set_filled(synapses, n_syn_fill)
     else:
-        path = Path(path)
+        path = local_path(path)
         if not path.exists():
             raise MissingError(Problem(f"no connectome at {path}", "give a directory with two tables, or a .json file"))
         if (path / "zarr.json").is_file():

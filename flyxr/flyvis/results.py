@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from posixpath import join
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ import numpy as np
 from flyxr.errors import Problem, raise_problems
 from flyxr.flyvis.checkpoint import PARAMETERS, find_mismatches, read_checkpoint
 from flyxr.flyvis.files import MAX_BYTES, EnsembleError, open_tree, read_numbers
+from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     import os
@@ -123,7 +123,7 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
         ...
     flyxr.errors.MissingError: nowhere: no such file or directory
     """
-    with open_tree(Path(path).expanduser(), max_bytes) as (tree, start):
+    with open_tree(local_path(path), max_bytes) as (tree, start):
         ensemble, directories = _find_ensemble(tree, start)
         measure = _choose_measure(tree, directories)
         models: list[Model] = []

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from flyxr.errors import FlyxrError, Problem, raise_problems
-from flyxr.schema.completion import Squeeze, complete, is_lattice_size, load_coords, points_either_way
+from flyxr.schema.completion import Squeeze, complete, flatten_labels, is_lattice_size, load_coords, points_either_way
 from flyxr.schema.problems import (
     WAYS_TO_MAKE,
     column_problems,
@@ -69,6 +69,7 @@ __all__ = [
     "as_dataset",
     "complete",
     "expand",
+    "flatten_labels",
     "frames_to_end",
     "in_memory",
     "is_lattice_size",

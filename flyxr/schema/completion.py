@@ -70,7 +70,7 @@ def complete(dataset: xr.Dataset, kind: str) -> tuple[xr.Dataset, Squeeze]:
     ('time', 'column')
     """
     record = KINDS[kind]
-    dataset = _in_seconds(_flat_labels(load_coords(dataset)))
+    dataset = _in_seconds(flatten_labels(load_coords(dataset)))
     dims = _selected_away(dataset, record)
     derived: list[str] = []
     if dims:
@@ -98,8 +98,15 @@ def _is_lazy(array: xr.DataArray) -> bool:
     return array.chunks is not None or not array.variable._in_memory
 
 
-def _flat_labels(dataset: xr.Dataset) -> xr.Dataset:
-    """Turn the levels of a MultiIndex into coordinates."""
+def flatten_labels(dataset: xr.Dataset) -> xr.Dataset:
+    """Turn the levels of a MultiIndex into coordinates.
+
+    Examples
+    --------
+    >>> flat = xr.Dataset(coords={"angle": ("sample", [0, 90]), "speed": ("sample", [1, 2])})
+    >>> flatten_labels(flat.set_index(sample=["angle", "speed"])).equals(flat)
+    True
+    """
     stacked = [
         dim for dim, index in dataset.indexes.items() if isinstance(index, pd.MultiIndex) and dim in dataset.dims
     ]

@@ -35,6 +35,8 @@ WAYS_TO_MAKE = {
     "responses": "simulate them with fx.simulate(rendering, ensemble), or open them with fx.open(path)",
     "ensemble": "open one with fx.open_ensemble(path), or draw one with fx.sample_ensemble(n_models=4, seed=0)",
 }
+_MAKERS = {"movie": "from_array", "rendering": "from_columns"}
+"""Functions of ``fx.stimuli`` that take arrays of any range."""
 _WAYS_ON = {
     ("rendering", "movie"): Problem("", "render it with fx.BoxEye().render(movie)", "render it with flyxr render"),
     ("movie", "rendering"): Problem("", "it is rendered already: give it to fx.simulate(rendering, ensemble)"),
@@ -132,7 +134,8 @@ def variable_problems(
         expected = "/".join(dict.fromkeys(_KIND_NAMES[kind] for kind in variable.kinds))
         text = f"expected '{variable.name}' as {expected}, got {array.dtype}"
         if variable.name == "luminance":
-            way = "convert it with fx.stimuli.from_array(array, frame_rate=..., rescale=True)"
+            maker = _MAKERS["rendering" if "column" in variable.dims else "movie"]
+            way = f"convert it with fx.stimuli.{maker}(array, frame_rate=..., rescale=True)"
             problems.append(Problem(text, way, "convert it with --rescale"))
         elif array.dtype.kind == "M":
             way = "(data.time - data.time[0]) / np.timedelta64(1, 's') is the time since the first frame, in s"
@@ -246,8 +249,8 @@ def column_problems(dataset: xr.Dataset, whole_lattice: bool) -> list[str | Prob
     return []
 
 
-def luminance_problems(values: np.ndarray) -> list[Problem]:
-    """What is wrong with the values of a luminance; an error of rounding beyond 0 or 1 is not.
+def luminance_problems(values: np.ndarray, kind: str = "movie") -> list[Problem]:
+    """List what is wrong with the luminance of a movie or a rendering; a rounding error beyond 0 or 1 is not.
 
     Examples
     --------
@@ -273,7 +276,7 @@ def luminance_problems(values: np.ndarray) -> list[Problem]:
         problems.append(
             Problem(
                 f"expected luminance from 0 to 1, got values from {finite.min():g} to {finite.max():g}",
-                "map them onto 0 to 1 with fx.stimuli.from_array(..., rescale=True)",
+                f"map them onto 0 to 1 with fx.stimuli.{_MAKERS[kind]}(..., rescale=True)",
                 "map them onto 0 to 1 with --rescale",
             )
         )

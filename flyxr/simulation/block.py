@@ -33,7 +33,8 @@ class DivergedError(FlyxrError, ArithmeticError):
 class Block(NamedTuple):
     """Settings of a task that are the same for every block, and small.
 
-    ``start`` is the name of the initial state, or ``"given"``. A task also takes parameters, stimulus and state.
+    ``start`` is the name of the initial state, or ``"given"``. ``is_summed`` tells that a luminance is a sum of pixels,
+    which may exceed 1. A task also takes parameters, stimulus and state.
     """
 
     tables: Tables
@@ -42,10 +43,11 @@ class Block(NamedTuple):
     recorded: Recorded
     engine: str
     device: str
+    is_summed: bool = False
 
 
-def check_finite(luminance: NDArray[np.floating]) -> None:
-    """Raise if a luminance (sample, time, column) has NaN or infinity."""
+def check_luminance(luminance: NDArray[np.floating], is_summed: bool) -> None:
+    """Raise if a luminance (sample, time, column) is not finite, or outside 0 to 1 though it is not a sum of pixels."""
     is_finite = np.isfinite(luminance).all(axis=(1, 2))
     if not is_finite.all():
         raise schema.SchemaError(
@@ -55,6 +57,10 @@ def check_finite(luminance: NDArray[np.floating]) -> None:
                 "the end of each as the coordinate t_end (sample), in s",
             )
         )
+    problems = [] if is_summed else schema.luminance_problems(luminance, "rendering")
+    if problems:
+        way = "; a sum of pixels, as BoxEye().render(movie, filter='sum') makes it, is known by its provenance"
+        raise schema.SchemaError(*(problem._replace(hint=f"{problem.hint}{way}") for problem in problems))
 
 
 def check_state(state: NDArray[np.floating], tables: Tables) -> None:
@@ -115,7 +121,7 @@ def run_block(
     longest sample of the block are not computed.
     """
     stimulus = np.asarray(stimulus, dtype=np.float32)
-    check_finite(stimulus)
+    check_luminance(stimulus, block.is_summed)
     if block.start == "given" and state is not None:
         check_state(state, block.tables)
     frames = block.recorded.frames

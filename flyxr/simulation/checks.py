@@ -16,7 +16,7 @@ from flyxr.connectome import Tables, cell_presence, compile_network, tables
 from flyxr.engine import base, choose_engine
 from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
 from flyxr.selection import align_labels, lattice_columns
-from flyxr.simulation.block import Block, check_finite, check_state
+from flyxr.simulation.block import Block, check_luminance, check_state
 from flyxr.simulation.record import Record, describe
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST_DT = 1 / 50
 """Step, s, above which responses depend on the step (flyvis warns there too)."""
+MAX_DT = 0.2
+"""Step, s, above which time is rather in ms; no network follows a stimulus at such a step."""
 INITIAL_STATES = ("fade_in", "steady_state", "rest")
 
 
@@ -33,7 +35,8 @@ class Prepared(NamedTuple):
     ``parameters`` are in the order of the compiled connectome. ``state`` is a given initial state (model or 1, sample
     or 1, cell), else None. ``n_frames`` (sample,) is the number of frames before the end of each sample, None if all
     samples are equally long. ``labels`` is the Dataset of responses without ``response``, ``record`` describes the
-    record for provenance, and ``hashes`` are those of connectome and ensemble.
+    record for provenance, and ``hashes`` are those of connectome and ensemble. ``squeeze`` removes the dims that
+    rendering and ensemble lacked from the responses.
     """
 
     luminance: xr.DataArray
@@ -44,6 +47,7 @@ class Prepared(NamedTuple):
     labels: xr.Dataset
     record: dict[str, Any]
     hashes: dict[str, str]
+    squeeze: schema.Squeeze
 
     @property
     def model_names(self) -> list[str]:
@@ -79,13 +83,23 @@ def prepare(
     >>> prepare(rendering, fx.sample_ensemble(n_models=2, seed=0), record="central").recorded_shape
     (20, 65, 1)
     """
-    rendering = schema.validate(rendering, "rendering")
-    ensemble = schema.in_memory(schema.validate(ensemble, "ensemble"))
+    rendering, squeeze_rendering = schema.expand(rendering, "rendering")
+    ensemble, squeeze_ensemble = schema.expand(ensemble, "ensemble")
+    ensemble = schema.in_memory(ensemble)
     connectome = connectomes.find_connectome(ensemble.attrs, connectome, stacklevel=stacklevel + 1)
     connectome_tables = tables(connectome)
     _check_fit(rendering, ensemble, connectome, connectome_tables)
     parameters = engine_parameters(ensemble, connectome)
     dt = schema.time_step(rendering)
+    if dt > MAX_DT * (1 + 1e-6):
+        raise InputError(
+            Problem(
+                f"expected an integration step of at most {MAX_DT:g} s, got {dt:g} s: is time in ms?",
+                "if so, convert it with .assign_coords(time=rendering.time / 1000); if not, use "
+                "fx.resample(rendering, dt=1/100)",
+                "if so, divide the times by 1000; if not, add --dt 0.01",
+            )
+        )
     if dt > LARGEST_DT * (1 + 1e-6):
         warnings.warn(
             FlyxrWarning(
@@ -106,11 +120,15 @@ def prepare(
     state = None if isinstance(initial_state, str) else _align_state(initial_state, rendering, ensemble, connectome)
     if state is not None and state.chunks is None:
         check_state(state.values, connectome_tables)
-    block = Block(connectome_tables, dt, start, recorded, *choose_engine(engine, device))
+    is_summed = any(
+        step["operation"] == "render" and step["arguments"].get("filter") == "sum"
+        for step in provenance.steps(rendering)
+    )
+    block = Block(connectome_tables, dt, start, recorded, *choose_engine(engine, device), is_summed)
 
     luminance = rendering["luminance"]
     if luminance.chunks is None:
-        check_finite(luminance.values)
+        check_luminance(luminance.values, is_summed)
     hashes = {
         "connectome": connectome_tables.digest,
         "ensemble": identity.combine(identity.model_hashes(parameters)),
@@ -135,6 +153,7 @@ def prepare(
         schema.annotate(labels, "responses"),
         describe(recorded, rendering, connectome),
         hashes,
+        schema.Squeeze(*(mine + other for mine, other in zip(squeeze_rendering, squeeze_ensemble, strict=True))),
     )
 
 

@@ -43,10 +43,12 @@ def simulate(
     Parameters
     ----------
     rendering
-        ``luminance`` (sample, time, column); its time step is the integration step, see :func:`flyxr.resample`.
-        With the coordinate ``t_end`` (sample), s, a sample ends at that time: later responses are NaN.
+        ``luminance`` (sample, time, column), 0 to 1, or a sum of pixels; its time step is the integration step, see
+        :func:`flyxr.resample`. With the coordinate ``t_end`` (sample), s, a sample ends at that time: later responses
+        are NaN.
     ensemble
-        Parameters of models.
+        Parameters of models. Dims that were selected away from rendering or ensemble, as by ``ensemble.isel(model=0)``
+        or ``ensemble.mean("model")``, are absent from the result.
     initial_state
         ``"fade_in"``: one second, from rest, in which the contrast of the first frame grows from 0 to 1 around grey.
         ``"steady_state"``: one second of grey 0.5, from rest, computed once per model. ``"rest"``: the potential is
@@ -76,9 +78,12 @@ def simulate(
     Raises
     ------
     SchemaError
-        If rendering or ensemble do not fit the schema, each other, or the connectome.
+        If rendering or ensemble do not fit the schema, each other, or the connectome. If luminance is not finite or
+        outside 0 to 1; that of a lazy rendering is checked when it is computed.
     UnknownCellTypeError
         If ``record`` names unknown cell types.
+    InputError
+        A ValueError. If the step is above 0.2 s, or another argument is invalid.
     ConnectomeError
         If the ensemble names a connectome that has not been opened.
     DivergedError
@@ -102,6 +107,8 @@ def simulate(
     >>> responses = fx.simulate(rendering, fx.sample_ensemble(n_models=2, seed=0), record=["T4c", "L1"])
     >>> dict(responses.response.sizes)
     {'model': 2, 'sample': 1, 'time': 34, 'cell_type': 2, 'column': 721}
+    >>> fx.simulate(rendering.isel(sample=0), fx.sample_ensemble(2, seed=0).isel(model=0)).response.dims
+    ('time', 'cell_type', 'column')
     """
     prepared = prepare(
         rendering,
@@ -131,7 +138,7 @@ def simulate(
         tokens={"stimulus": stimulus_token} if stimulus_token else None,
         packages=PACKAGES,
     )
-    return schema.annotate(responses, "responses")
+    return prepared.squeeze(schema.annotate(responses, "responses"))
 
 
 def _stimulus_hash(prepared: Prepared) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from flyxr import schema
-from flyxr.errors import InputError
+from flyxr.arguments import as_int, as_seconds, plain_items, shorten
+from flyxr.errors import InputError, Problem, raise_problems
 from flyxr.selection import central, match_cell_types
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Record:
         Labels of columns in any iterable, or ``"central"`` for the column u = v = 0; default: all columns. The order
         is kept and duplicates are dropped.
     time
-        A slice in s with both ends included and its step in frames, at least 1; default: all frames.
+        A slice in s, or of durations such as ``"10ms"``, with both ends included and its step in frames, at least 1;
+        default: all frames.
 
     Raises
     ------
@@ -61,9 +62,13 @@ class Record:
     time: Any = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cell_type", _names(self.cell_type))
-        object.__setattr__(self, "column", _columns(self.column))
-        object.__setattr__(self, "time", _time(self.time))
+        problems: list[str | Problem] = []
+        for name, convert in (("cell_type", _cell_types), ("column", _columns), ("time", _time)):
+            try:
+                object.__setattr__(self, name, convert(getattr(self, name)))
+            except InputError as error:
+                problems += error.problems
+        raise_problems(InputError, "", problems)
 
     @classmethod
     def take(cls, value: Any) -> Record:
@@ -151,33 +156,27 @@ def describe(recorded: Recorded, rendering: xr.Dataset, connectome: xr.Dataset) 
     }
 
 
-def _items(value: Any) -> list[Any]:
-    """Python values of an iterable, which is consumed once."""
-    return [item.item() if hasattr(item, "item") else item for item in value]
-
-
-def _names(value: Any) -> tuple[str, ...] | None:
+def _cell_types(value: Any) -> tuple[str, ...] | None:
+    """Names, each once; None for all cell types."""
     if value is None:
         return None
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, Iterable):
-        raise InputError(f"expected cell types in record as names, got {value!r}")
-    names = _items(value)
-    if not all(isinstance(name, str) for name in names):
-        raise InputError(f"expected cell types in record as names, got {names[:5]}")
+    names = plain_items([value] if isinstance(value, str) else value) if isinstance(value, Iterable) else [value]
     if not names:
         raise InputError("record selects nothing: no cell types are named")
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"expected cell types in record as names, got {shorten(names)}")
     return tuple(dict.fromkeys(names))
 
 
 def _columns(value: Any) -> tuple[int, ...] | str | None:
+    """Labels of columns, each once, or ``"central"``; None for all columns."""
     if value is None or (isinstance(value, str) and value == CENTRAL):
         return value
-    items = _items(np.atleast_1d(value) if np.ndim(value) == 0 and not isinstance(value, Iterable) else value)
-    columns = [_integer(item) for item in items]
+    is_several = isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "shape", None) != ()
+    items = list(value) if is_several else [value]
+    columns = [as_int(item) for item in items]
     if None in columns:
-        raise InputError(f"expected columns in record as integers, or 'central', got {value!r}")
+        raise InputError(f"expected columns in record as integers, or 'central', got {shorten(value)}")
     if not columns:
         raise InputError("record selects nothing: no columns are named")
     return tuple(column for column in dict.fromkeys(columns) if column is not None)
@@ -187,23 +186,12 @@ def _time(value: Any) -> slice:
     """Slice with its ends in s, as float, and its step in frames, at least 1."""
     value = slice(None) if value is None else value
     if isinstance(value, slice):
-        ends = tuple(None if end is None else _number(end) for end in (value.start, value.stop))
-        step = _integer(1 if value.step is None else value.step)
-        if step is not None and step >= 1 and not any(end is not None and math.isnan(end) for end in ends):
+        ends = [None if end is None else as_seconds(end) for end in (value.start, value.stop)]
+        is_wrong = [
+            end is not None and (seconds is None or math.isnan(seconds))
+            for end, seconds in zip((value.start, value.stop), ends, strict=True)
+        ]
+        step = 1 if value.step is None else as_int(value.step)
+        if step is not None and step >= 1 and not any(is_wrong):
             return slice(ends[0], ends[1], step)
-    raise InputError(f"expected record['time'] as a slice in s (its step in frames, at least 1), got {value!r}")
-
-
-def _integer(value: Any) -> int | None:
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
-
-
-def _number(value: Any) -> float:
-    """A number as float; NaN for anything else."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+    raise InputError(f"expected record['time'] as a slice in s (its step in frames, at least 1), got {shorten(value)}")

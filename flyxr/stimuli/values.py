@@ -162,18 +162,11 @@ def range_problems(data: NDArray[Any], conversion: Conversion) -> list[Problem]:
         return _end_problems(math.inf, -math.inf) if conversion.is_rescaled else []
     if not conversion.is_rescaled:
         is_within = present.dtype.kind == "b" or conversion.divisor != 1
-        return [] if is_within else _luminance_problems(present, conversion)
+        return [] if is_within else schema.luminance_problems(present, conversion.kind)
     low, high = float(present.min()), float(present.max())
     if not (math.isfinite(low) and math.isfinite(high)):
-        return _luminance_problems(present, conversion)[:1]
+        return schema.luminance_problems(present, conversion.kind)[:1]
     return _end_problems(low, high)
-
-
-def _luminance_problems(present: NDArray[Any], conversion: Conversion) -> list[Problem]:
-    problems = schema.luminance_problems(present)
-    if conversion.kind == "rendering":
-        return [problem._replace(hint=problem.hint.replace("from_array", "from_columns")) for problem in problems]
-    return problems
 
 
 def _end_problems(low: float, high: float) -> list[Problem]:

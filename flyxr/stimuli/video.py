@@ -10,6 +10,7 @@ import numpy as np
 
 from flyxr import identity, provenance, schema
 from flyxr.errors import DependencyError, MissingError, Problem, raise_problems
+from flyxr.paths import local_path
 from flyxr.stimuli import base
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def from_video(
     >>> dict(movie.luminance.sizes), float(movie.time[1]), float(movie.luminance.mean().round(2))
     ({'sample': 1, 'time': 6, 'y': 32, 'x': 48}, 0.04, 0.5)
     """
-    file = Path(path).expanduser().resolve()
+    file = local_path(path).resolve()
     if not file.is_file():
         raise MissingError(Problem(f"expected a video at {file}, found no file", "check the path"))
     video = _inspect(file)

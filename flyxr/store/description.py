@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyxr import provenance, schema
+from flyxr.paths import local_path
 from flyxr.store import files, reading
 from flyxr.store.ledger import read_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import xarray as xr
 
@@ -57,7 +58,7 @@ def describe(path: str | Path) -> str:
     """
     from dask.utils import format_bytes
 
-    path = Path(path)
+    path = local_path(path)
     dataset = reading.open(path)
     kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
     n_bytes = sum(size for size, _ in files.list_files(path).values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,12 +12,14 @@ import xarray as xr
 from flyxr import identity, schema
 from flyxr.errors import FlyxrWarning, Problem
 from flyxr.identity import ChangedError
+from flyxr.paths import local_path
 from flyxr.store import files, labels
 from flyxr.store.files import StoreError
 from flyxr.store.ledger import LEDGER_FILE, Ledger, read_ledger, store_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -71,7 +72,7 @@ def open(path: str | Path) -> xr.Dataset:
         A UserWarning. If a sweep into the store is unfinished: missing responses read as NaN. If files are missing or
         have another size than they were written with; reading a missing one raises.
     """
-    dataset, problems = open_with_problems(Path(path))
+    dataset, problems = open_with_problems(local_path(path))
     for problem in problems:
         warnings.warn(FlyxrWarning(problem), stacklevel=2)
     return dataset
@@ -85,7 +86,11 @@ def open_with_problems(path: Path) -> tuple[xr.Dataset, list[Problem]]:
     problems: list[Problem] = []
     dataset = _open_saved(path, problems) if ledger is None else _open_sweep(path, ledger, problems)
     if schema.KIND_ATTR in dataset.attrs:
-        schema.validate(dataset, schema.kind_of(dataset, path))
+        kind = schema.kind_of(dataset, path)
+        schema.validate(dataset, kind)
+        # Folders of a store are in no order.
+        ordered = [variable.name for variable in schema.KINDS[kind].variables if variable.name in dataset]
+        dataset = dataset.drop_vars(ordered).assign({name: dataset[name] for name in ordered})
     return dataset, problems
 
 
@@ -119,14 +124,14 @@ def _open_zarr(path: Path) -> xr.Dataset:
 
 
 def _load_text(dataset: xr.Dataset) -> xr.Dataset:
-    """Load coordinates and text variables into memory, text as objects."""
+    """Load coordinates and text variables into memory, text as objects, and labels that are JSON decoded."""
     for name, coord in dataset.coords.items():
         values = coord.values
         dataset[name] = coord.copy(data=values.astype(object) if values.dtype.kind in "UT" else values)
     for name, variable in dataset.data_vars.items():
         if variable.dtype.kind in "UT":
             dataset[name] = variable.astype(object).load()
-    return dataset
+    return labels.from_text(dataset)
 
 
 def _open_saved(path: Path, problems: list[Problem]) -> xr.Dataset:

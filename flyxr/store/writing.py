@@ -15,7 +15,7 @@ from flyxr import schema
 from flyxr.engine import base
 from flyxr.errors import ExistsError
 from flyxr.paths import local_path
-from flyxr.store import files
+from flyxr.store import files, labels
 from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
 from flyxr.store.reuse import check_same, write_tokens
 
@@ -107,6 +107,7 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
 
 def write_dataset(dataset: xr.Dataset, path: Path, *, type_chunk_bytes: int = TYPE_CHUNK_BYTES) -> None:
     """Write a Dataset without encodings to a new path, with the chunks of :func:`encoding_of`."""
+    dataset = labels.to_text(dataset)
     encoding = {
         str(name): encoding_of(variable, type_chunk_bytes=type_chunk_bytes)
         for name, variable in dataset.variables.items()
@@ -123,7 +124,7 @@ def write_template(dataset: xr.Dataset, path: Path, block_samples: int) -> None:
 
     A shard of responses holds one model and ``block_samples`` samples, even if there are fewer samples so far.
     """
-    dataset = _prepare(dataset)
+    dataset = labels.to_text(_prepare(dataset))
     encoding = {
         str(name): encoding_of(variable, {"model": 1, "sample": block_samples} if variable.chunks is not None else None)
         for name, variable in dataset.variables.items()
@@ -186,8 +187,8 @@ def _single_threaded_zarr() -> Iterator[None]:
 
 
 def _prepare(dataset: xr.Dataset) -> xr.Dataset:
-    """Drop encodings, load coordinates, and convert text to objects, since zarr v3 has no fixed-width text."""
-    dataset = dataset.drop_encoding()
+    """Drop encodings, load coordinates, flatten them, and convert text to objects, as zarr has no fixed-width text."""
+    dataset = schema.flatten_labels(dataset.drop_encoding())
     dataset = dataset.assign_coords({name: coord.compute() for name, coord in dataset.coords.items()})
     for name, variable in dataset.variables.items():
         if variable.dtype.kind in "UT":
@@ -196,9 +197,10 @@ def _prepare(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _update_kind(dataset: xr.Dataset) -> xr.Dataset:
-    """Remove the kind of a selection that is no longer a valid Dataset of that kind."""
+    """Complete a Dataset of a kind; remove the kind of a selection that is no longer a valid Dataset of it."""
     try:
-        return schema.validate(dataset, schema.kind_of(dataset))
+        completed, squeeze = schema.expand(dataset, schema.kind_of(dataset))
+        return squeeze(completed)
     except schema.SchemaError:
         attrs = {name: value for name, value in dataset.attrs.items() if name != schema.KIND_ATTR}
         return dataset.drop_attrs(deep=False).assign_attrs(attrs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +12,9 @@ import xarray as xr
 
 from flyxr import identity
 from flyxr import store as stores
-from flyxr.errors import ExistsError, FlyxrError, InputError, Problem, UnwritableError
+from flyxr.arguments import Arguments, as_float, shorten
+from flyxr.errors import ExistsError, FlyxrError, Problem, UnwritableError
+from flyxr.paths import local_path
 from flyxr.simulation import Record, prepare
 from flyxr.store import labels
 from flyxr.store.ledger import LEDGER_FILE, read_ledger
@@ -26,8 +27,8 @@ from flyxr.sweeping.base import (
     SweepMismatchError,
     check_inputs,
     check_labels,
-    check_precision,
     label_differences,
+    parse_precision,
     sweep_inputs,
 )
 from flyxr.sweeping.plan import WORKER_MEMORY_FRACTION, Plan, choose_blocks, make_plan
@@ -35,6 +36,7 @@ from flyxr.sweeping.workers import ClusterPool, ThreadPool, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from flyxr.store.ledger import Ledger
     from flyxr.sweeping.workers import Pool
@@ -103,7 +105,8 @@ def sweep(
     Returns
     -------
     Dataset
-        The responses, as from :func:`flyxr.open`; with ``plan_only`` a :class:`Plan`.
+        The responses, as from :func:`flyxr.open`, without the dims that were selected away from rendering and ensemble;
+        the store has all dims. With ``plan_only`` a :class:`Plan`.
 
     Raises
     ------
@@ -135,11 +138,14 @@ def sweep(
     >>> plan.n_blocks, dict(responses.response.sizes)
     (2, {'model': 2, 'sample': 2, 'time': 20, 'cell_type': 65, 'column': 1})
     """
-    path = Path(store).absolute()
+    path = local_path(store, "store").absolute()
     record = Record.take(record)  # once, since it may be an iterator
-    check_precision(precision)
-    memory = _parse_memory(memory_limit)
-    _check_block_samples(block_samples)
+    arguments = Arguments()
+    precision = parse_precision(precision, arguments)
+    memory = _parse_memory(memory_limit, arguments)
+    if block_samples is not None:
+        block_samples = arguments.integer("block_samples", block_samples, least=1)
+    arguments.raise_problems()
     pool: Pool = ThreadPool() if client is None else ClusterPool(client)
     options: dict[str, Any] = {"initial_state": initial_state, "record": record, "connectome": connectome}
     options |= {"engine": engine, "device": device}
@@ -163,7 +169,7 @@ def sweep(
             ledger.extend(inputs)
         return make_plan(run, ledger, at_once, pool)
     if ledger is not None and _is_finished(ledger, run) and not stream.damaged_shards(path, ledger, verify=verify):
-        return stores.open(path)
+        return prepared.squeeze(stores.open(path))
     if ledger is None:
         stores.check_target(path, overwrite=overwrite)
         try:
@@ -181,7 +187,7 @@ def sweep(
             if isinstance(error, FlyxrError) or ledger is None or not error.errno:
                 raise
             raise stream.stopped_error(error, path, ledger) from error
-    return stores.open(path)
+    return prepared.squeeze(stores.open(path))
 
 
 def _is_finished(ledger: Ledger, run: Run) -> bool:
@@ -224,7 +230,7 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     >>> status.attrs["complete"], status.done.values.tolist()
     (True, [[True, True]])
     """
-    path = Path(store)
+    path = local_path(store, "store")
     if not path.exists():
         raise stores.missing_error(path, "the store of fx.sweep or `flyxr simulate`")
     ledger = read_ledger(path)
@@ -248,21 +254,18 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     )
 
 
-def _parse_memory(memory_limit: str | float) -> float:
+def _parse_memory(memory_limit: str | float, arguments: Arguments) -> float:
+    """Memory in bytes; NaN if something is wrong with it."""
     from dask.utils import parse_bytes
 
     try:
-        n_bytes = float(parse_bytes(memory_limit))
-    except (ValueError, TypeError, AttributeError):
-        n_bytes = math.nan
-    if not n_bytes > 0:
-        raise InputError(f"expected memory_limit in bytes or as text such as '2 GB', got {memory_limit!r}")
-    return n_bytes
-
-
-def _check_block_samples(block_samples: int | None) -> None:
-    if block_samples is not None and not (isinstance(block_samples, int | np.integer) and block_samples >= 1):
-        raise InputError(f"expected block_samples from 1 up, got {block_samples!r}")
+        n_bytes = float(parse_bytes(memory_limit)) if isinstance(memory_limit, str) else as_float(memory_limit)
+    except ValueError:
+        n_bytes = None
+    if n_bytes is not None and 0 < n_bytes < math.inf:
+        return n_bytes
+    arguments.problems.append(f"expected memory_limit in bytes or as text such as '2 GB', got {shorten(memory_limit)}")
+    return math.nan
 
 
 def _existing_ledger(path: Path, overwrite: bool) -> Ledger | None:

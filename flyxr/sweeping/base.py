@@ -12,6 +12,7 @@ import xarray as xr
 
 from flyxr import identity
 from flyxr import store as stores
+from flyxr.arguments import Arguments, as_int, shorten
 from flyxr.errors import FlyxrError, InputError, Problem
 from flyxr.simulation import RESPONSE_DIMS, Block, Prepared, run_block
 from flyxr.store import labels
@@ -158,17 +159,16 @@ def _abbreviate(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:40]}… ({len(value)} in all)"
 
 
-def check_precision(precision: str | int) -> None:
-    """Raise if a precision is unknown.
-
-    Raises
-    ------
-    ValueError
-        If it is neither the name of a type nor a number of bits from 1 to 22.
-    """
-    is_bits = isinstance(precision, int) and not isinstance(precision, bool) and 1 <= precision <= 22
-    if not (is_bits or precision in _MANTISSA_BITS):
-        raise InputError(f"expected precision 'float32', 'float16' or a number of bits from 1 to 22, got {precision!r}")
+def parse_precision(precision: Any, arguments: Arguments) -> str | int:
+    """Name of a type, or number of mantissa bits from 1 to 22; the first type if something is wrong with it."""
+    if isinstance(precision, str) and precision in _MANTISSA_BITS:
+        return precision
+    n_bits = as_int(precision)
+    if n_bits is not None and 1 <= n_bits <= 22:
+        return n_bits
+    text = "expected precision 'float32', 'float16' or a number of bits from 1 to 22"
+    arguments.problems.append(f"{text}, got {shorten(precision)}")
+    return "float32"
 
 
 def dtype_of(precision: str | int) -> np.dtype[Any]:
