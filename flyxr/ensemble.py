@@ -50,7 +50,7 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
     Returns
     -------
     Dataset
-        An ensemble, float32, with ``trained=False`` in its attributes and ``task_error`` NaN:
+        An ensemble, float32, with ``trained=0`` in its attributes and ``task_error`` NaN:
 
         - ``bias`` (model, cell_type) ~ Normal(0.5, 0.05), a.u.
         - ``time_constant`` (model, cell_type) = 0.05 s
@@ -69,7 +69,7 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
     --------
     >>> ensemble = sample_ensemble(2, seed=42)
     >>> dict(ensemble.sizes), ensemble.attrs["trained"]
-    ({'model': 2, 'cell_type': 65, 'pair': 604}, False)
+    ({'model': 2, 'cell_type': 65, 'pair': 604}, 0)
     >>> bool((ensemble.bias == sample_ensemble(5, seed=42).bias.isel(model=[0, 1])).all())
     True
     """
@@ -90,7 +90,7 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
         task_error=np.full(n_models, np.nan),
         connectome=connectome,
     ).assign_attrs(
-        trained=False,
+        trained=0,  # netCDF has no booleans
         description=(
             "not trained: drawn from the initial distributions of Lappalainen et al. 2024, "
             f"bias ~ Normal({BIAS_MEAN}, {BIAS_STD}), time constant {TIME_CONSTANT} s, "
@@ -189,7 +189,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
         task_error=np.array([model.task_error for model in models]),
         connectome=connectome,
     ).assign_attrs(
-        trained=True,
+        trained=1,
         task_error_measure=(f"lowest validation/{results.measure}.h5 over checkpoints" if results.measure else "none"),
         source=results.location,
     )

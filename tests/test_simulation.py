@@ -61,7 +61,7 @@ def test_simulate__responses_are_labelled() -> None:
     assert dict(responses.response.sizes) == {"model": 2, "sample": 2, "time": 6, "cell_type": 65, "column": 19}
     assert responses.response.dtype == np.float32
     assert responses.response.attrs["units"] == "a.u."
-    assert responses.attrs["trained"] is False or responses.attrs["trained"] == 0
+    assert responses.attrs["trained"] == 0
     np.testing.assert_array_equal(responses.angle, [0, 30])
     np.testing.assert_array_equal(responses.luminance, rendering().luminance)
     assert responses.model_name.values.tolist() == ensemble().model_name.values.tolist()
@@ -475,3 +475,77 @@ def test_ensemble_tensors__have_gradients_in_parameters() -> None:
     tensors.respond(torch.from_numpy(rendering().luminance.values)).responses.square().mean().backward()
     assert all((values.grad != 0).any() for values in tensors.parameters)
     assert not tensors.steady_state().requires_grad
+
+
+SELECTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
+    "a sample": ({"sample": 1}, {}, ("model", "time", "cell_type", "column")),
+    "a model": ({}, {"model": 1}, ("sample", "time", "cell_type", "column")),
+    "a sample and a model": ({"sample": 1}, {"model": 1}, ("time", "cell_type", "column")),
+}
+
+
+@pytest.mark.parametrize(("samples", "models", "dims"), SELECTIONS.values(), ids=SELECTIONS)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_simulate__a_selection_is_the_selection_of_all(
+    samples: dict[str, int],
+    models: dict[str, int],
+    dims: tuple[str, ...],
+    lazy: bool,
+    counting_scheduler: CountingScheduler,
+) -> None:
+    data = rendering()
+    if lazy:
+        data["luminance"] = data.luminance.copy(data=data.luminance.variable.chunk().data)
+    responses = simulate(data.isel(samples), ensemble().isel(models))
+    assert responses.response.dims == dims
+    assert counting_scheduler.calls == 0
+    xr.testing.assert_identical(
+        responses.load().drop_attrs(), simulate().isel({**samples, **models}).load().drop_attrs()
+    )
+
+
+def test_simulate__a_mean_model_and_an_array_without_labels() -> None:
+    responses = simulate(rendering().luminance.drop_vars("sample").isel(sample=0), ensemble().mean("model"))
+    assert responses.response.dims == ("time", "cell_type", "column")
+    assert not {"sample", "model", "model_name", "task_error"} & set(responses.coords)
+    bare = xr.DataArray(rendering().luminance.values, {"time": rendering().time}, ("sample", "time", "column"))
+    np.testing.assert_array_equal(simulate(bare).response, simulate().response)
+
+
+def test_simulate__a_state_of_a_selection() -> None:
+    models, data = ensemble().isel(model=0), rendering().isel(sample=0)
+    whole = simulate(data, models, initial_state="rest")
+    halves = [simulate(data.isel(time=slice(0, 3)), models, initial_state="rest")]
+    halves.append(simulate(data.isel(time=slice(3, 6)), models, initial_state=halves[0].isel(time=-1)))
+    xr.testing.assert_allclose(xr.concat(halves, "time").response, whole.response)
+
+
+@pytest.mark.parametrize("factor", [170, -1])
+def test_simulate__refuses_luminance_out_of_range(factor: float) -> None:
+    data = rendering().assign(luminance=rendering().luminance * factor)
+    message = r"expected luminance from 0 to 1, got .*from_columns\(\.\.\., rescale=True\)"
+    with pytest.raises(schema.SchemaError, match=message):
+        simulate(data)
+    with pytest.raises(schema.SchemaError, match=message):
+        simulate(data.chunk()).compute()
+
+
+def test_simulate__takes_sums_of_pixels() -> None:
+    movie = fx.stimuli.from_array(np.ones((1, 3, 32, 32)), 50)
+    sums = fx.resample(fx.BoxEye(EXTENT).render(movie, filter="sum"), dt=1 / 50)
+    assert sums.luminance.max() > 100
+    assert np.isfinite(simulate(sums, record="central").response).all()
+
+
+def test_simulate__asks_whether_time_is_in_ms() -> None:
+    data = rendering()
+    in_ms = data.assign_coords(time=data.time * 1000)
+    with pytest.raises(ValueError, match=r"at most 0\.2 s, got 10 s: is time in ms\?.*time=rendering\.time / 1000"):
+        simulate(in_ms)
+    np.testing.assert_array_equal(simulate(in_ms.assign_coords(time=in_ms.time / 1000)).response, simulate().response)
+
+
+def test_simulate__takes_times_as_timedeltas() -> None:
+    data = rendering()
+    as_timedeltas = data.assign_coords(time=(data.time * 1e9).round().astype("timedelta64[ns]"))
+    xr.testing.assert_equal(simulate(as_timedeltas).response, simulate().response)

@@ -467,3 +467,48 @@ def test_describe__a_selection_without_provenance(tmp_path: Path) -> None:
     header, variable = store.describe(path).splitlines()
     assert header.startswith(f"{path}: a selection, 2 x, ")
     assert variable == "  a  2 x  float64"
+
+
+def test_netcdf__of_every_kind_is_as_good_as_the_original(tmp_path: Path) -> None:
+    pytest.importorskip("h5netcdf")
+    connectome = fx.open_connectome(extent=1)
+    models = fx.sample_ensemble(5, seed=0, connectome=connectome)
+    flashes = fx.stimuli.flashes(radius=1, extent=1, t_stim=0.1, t_pre=0.05, dt=0.01)
+    responses = fx.simulate(flashes, models, connectome=connectome, record="central").load()
+    noise = np.random.default_rng(0).normal(size=responses.response.shape)
+    data = {
+        "movie": fx.stimuli.moving_digits(n_samples=1, n_frames=2, seed=0),
+        "flashes": flashes,
+        "connectome": connectome,
+        "models": models,
+        "responses": responses,
+        "measures": fx.tuning.summary(responses),
+        "silenced": fx.silence(models, "Mi1"),
+        "optimal": fx.optimal_stimulus(
+            models.isel(model=[0]),
+            "Mi1",
+            flashes,
+            regularisation=0.001,
+            connectome=connectome,
+            n_iterations=1,
+            progress=False,
+        ),
+        "clusters": fx.cluster(responses.assign(response=responses.response + noise), ["Mi1"], n_clusters=1, seed=0),
+    }
+    back = {}
+    for name, dataset in data.items():
+        dataset.to_netcdf(tmp_path / f"{name}.nc", engine="h5netcdf")
+        back[name] = xr.open_dataset(tmp_path / f"{name}.nc", engine="h5netcdf")
+        xr.testing.assert_identical(back[name].load(), dataset.load())
+    again = fx.simulate(back["flashes"], back["models"], connectome=back["connectome"], record="central")
+    np.testing.assert_array_equal(again.response, responses.response)
+    assert fx.tuning.summary(back["responses"]).equals(data["measures"])
+    xr.testing.assert_identical(fx.open(fx.save(back["models"], tmp_path / "models.zarr")).load(), models)
+
+
+def test_open__coordinates_select_and_group(tmp_path: Path) -> None:
+    rendering = make_rendering()
+    rendering = rendering.assign_coords(digit=("sample", ["9 0", "1 2", "3 4"][: rendering.sizes["sample"]]))
+    back = fx.open(fx.save(rendering.chunk(), tmp_path / "r.zarr"))
+    assert back.where(back.digit == "9 0", drop=True).sizes["sample"] == 1
+    assert sorted(dict(list(back.groupby("digit")))) == sorted(rendering.digit.values.tolist())

@@ -139,7 +139,7 @@ def prepare(
         | {"cell_type": connectome["cell_type"].values[recorded.cell_types]}
     )
     labels.attrs = {
-        **{name: ensemble.attrs[name] for name in ("trained",) if name in ensemble.attrs},
+        **{name: int(ensemble.attrs[name]) for name in ("trained",) if name in ensemble.attrs},
         "connectome": connectome_tables.digest,
         "extent": connectome_tables.extent,
         provenance.ATTR: rendering.attrs.get(provenance.ATTR, "[]"),

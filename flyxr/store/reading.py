@@ -85,6 +85,8 @@ def open_with_problems(path: Path) -> tuple[xr.Dataset, list[Problem]]:
     ledger = read_ledger(path)
     problems: list[Problem] = []
     dataset = _open_saved(path, problems) if ledger is None else _open_sweep(path, ledger, problems)
+    if isinstance(is_trained := dataset.attrs.get("trained"), bool):  # version 0.1; netCDF has no booleans
+        dataset = dataset.assign_attrs(trained=int(is_trained))
     if schema.KIND_ATTR in dataset.attrs:
         kind = schema.kind_of(dataset, path)
         schema.validate(dataset, kind)

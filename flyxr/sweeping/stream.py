@@ -78,6 +78,11 @@ def refresh_labels(run: Run, ledger: Ledger) -> None:
         new_files = sorted(file.relative_to(scratch) for file in scratch.rglob("*") if file.is_file())
         for file in new_files:
             target = run.path / file
+            # A coordinate of one value has the file ``c``, one along a dim has a folder ``c``.
+            if target.is_dir():
+                shutil.rmtree(target)
+            if target.parent.is_file():
+                target.parent.unlink()
             target.parent.mkdir(parents=True, exist_ok=True)
             stores.sync(scratch / file)
             os.replace(scratch / file, target)

@@ -60,7 +60,7 @@ def report(
         ``luminance`` (sample, time, column). None takes the ``luminance`` beside the responses.
     responses
         ``response`` (model, sample, time, cell_type, column). A dim of which one label was selected has length one.
-        Only what is drawn is computed, in one pass. If the attribute ``trained`` is False, a banner says that these
+        Only what is drawn is computed, in one pass. If the attribute ``trained`` is 0, a banner says that these
         are not the published models.
     path
         HTML file to write; its folder is created if necessary. An existing file is replaced only once the new page is
