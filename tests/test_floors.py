@@ -47,7 +47,7 @@ FLOORS = {
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "batches", "products"),
     "viz": ("colours", "selecting", "elements", "pictures", "figures"),
-    "stimuli": ("recording", "base", "columns", "monitor", "values", "labelling"),
+    "stimuli": ("recording", "base", "columns", "monitor", "values", "labelling", "decoding"),
     "eye": ("base",),
     "flyvis": ("files", "checkpoint"),
     "schema": ("records", "completion", "problems"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STIMULUS_HELP = "a video (mp4, avi, …), a .npy array (sample, time, y, x), or a zarr store of a movie"
 _EYE_DEFAULTS: dict[str, Any] = {"extent": optics.EXTENT, "kernel_size": 13, "filter": "mean"}
-_READING = ("frame_rate", "rescale")
+_READING = ("frame_rate", "rescale", "fill_gaps")
 
 
 def add_movie_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,11 @@ def add_movie_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("movies", "how a movie is read and rendered onto the columns")
     group.add_argument(
         "--frame-rate", type=base.number, help="frames per second of an array; overrides that of a video"
+    )
+    group.add_argument(
+        "--fill-gaps",
+        action="store_true",
+        help="show each frame of a video until the next, as players do, where frames were lost",
     )
     group.add_argument(
         "--rescale", action="store_true", help="map the lowest value of an array to 0 and the highest to 1"
@@ -82,7 +87,8 @@ def _open(path: Path, options: argparse.Namespace, kinds: tuple[str, ...]) -> xr
         raise MissingError(Problem(f"expected {STIMULUS_HELP} at {path}, found no file or folder", "check the path"))
     if path.suffix.lower() != ".npy":
         _refuse_options(options, ("rescale",), f"{path} is a video, whose grey values are from 0 to 1 already")
-        return fx.stimuli.from_video(path, frame_rate=options.frame_rate)
+        return fx.stimuli.from_video(path, frame_rate=options.frame_rate, fill_gaps=options.fill_gaps)
+    _refuse_options(options, ("fill_gaps",), f"{path} is an array, whose frames are equally spaced")
     if options.frame_rate is None:
         raise InputError(Problem(f"expected the frames per second of {path}, got none", "add --frame-rate 30"))
     movie = fx.stimuli.from_array(_read_array(path), frame_rate=options.frame_rate, rescale=options.rescale)

@@ -10,14 +10,12 @@ import pandas as pd
 import xarray as xr
 
 from flyxr import schema
-from flyxr.arguments import Arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike
 
-    from flyxr.errors import Problem
 
 MOVIE_DIMS = ("sample", "time", "y", "x")
 CHUNK_BYTES = 2**24
@@ -112,30 +110,3 @@ def generate(
         meta=np.empty((0,) * (1 + len(sample_shape)), np.float32),
         **arguments,
     )
-
-
-def frame_rate_problems(frame_rate: float) -> list[str | Problem]:
-    """List the problems of a frame rate, in frames per second.
-
-    Examples
-    --------
-    >>> [str(problem) for problem in frame_rate_problems(0)]
-    ['expected a positive frame_rate, in frames per second, got 0: e.g. frame_rate=30']
-    """
-    arguments = Arguments()
-    arguments.frame_rate(frame_rate)
-    return arguments.problems
-
-
-def count_problems(**counts: object) -> list[str | Problem]:
-    """List the named counts that are not integers of at least one.
-
-    Examples
-    --------
-    >>> [str(problem) for problem in count_problems(n_samples=0, size=64)]
-    ['expected n_samples as an integer of at least 1, got 0']
-    """
-    arguments = Arguments()
-    for name, count in counts.items():
-        arguments.integer(name, count, least=1)
-    return arguments.problems

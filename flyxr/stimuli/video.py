@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from flyxr import identity, provenance, schema
-from flyxr.errors import DependencyError, MissingError, Problem, raise_problems
+from flyxr.arguments import Arguments, shorten
+from flyxr.errors import MissingError, Problem
 from flyxr.paths import local_path
-from flyxr.stimuli import base
+from flyxr.stimuli import base, decoding
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from pathlib import Path
 
     import xarray as xr
-    from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class _Video:
-    """Properties of a video that need no decoding; ``ticks`` are the times of frames in units of the file's clock."""
-
-    ticks: NDArray[np.int64]
-    height: int
-    width: int
-    frame_rate: float
-    is_uniform: bool
 
 
 def from_video(
@@ -39,11 +25,13 @@ def from_video(
     frame_rate: float | None = None,
     size: tuple[int, int] | None = None,
     frame_chunk: int | None = None,
+    fill_gaps: bool = False,
 ) -> xr.Dataset:
     """Movie of one sample from a video file, in grey.
 
-    Needs the extra ``video`` (PyAV). Only the times of frames are read from the file here; frames are decoded when they
-    are computed, a chunk at a time. To combine several videos of one size, use
+    Needs the extra ``video`` (PyAV). Only the times of frames and the first frame are read here; others are decoded
+    when they are computed, a chunk at a time. Frames are turned and mirrored as the file asks players to, and stretched
+    if its pixels are not square. To combine several videos of one size, use
     ``xr.concat([...], "sample").assign_coords(sample=range(n))``.
 
     Parameters
@@ -59,6 +47,9 @@ def from_video(
         :class:`flyxr.BoxEye`, which resizes too, this only saves memory.
     frame_chunk
         Frames in a chunk.
+    fill_gaps
+        Show each frame until the next begins, as players do, where frames were lost or the frame rate varies. Without
+        it, these raise, unless ``frame_rate`` is given.
 
     Returns
     -------
@@ -73,169 +64,107 @@ def from_video(
     FileNotFoundError
         If there is no file.
     SchemaError
-        If the file is not a video, its frames are not equally spaced in time and ``frame_rate`` is not given, or the
-        other arguments do not fit it.
+        If the file is not a video, has no frames or breaks off; if its frames are not equally spaced in time and
+        neither ``frame_rate`` nor ``fill_gaps`` is given; if it is to be turned by another angle than a multiple of 90
+        degrees; or if other arguments do not fit it. When computed, if frames cannot be decoded.
 
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from flyxr.testing import write_video
-    >>> movie = from_video(write_video(Path(tempfile.mkdtemp()) / "grey.mp4", np.full(6, 128)))
+    >>> movie = from_video(write_video(Path(tempfile.mkdtemp()) / "grey.mp4", [128] * 6))
     >>> dict(movie.luminance.sizes), float(movie.time[1]), float(movie.luminance.mean().round(2))
     ({'sample': 1, 'time': 6, 'y': 32, 'x': 48}, 0.04, 0.5)
     """
     file = local_path(path).resolve()
     if not file.is_file():
         raise MissingError(Problem(f"expected a video at {file}, found no file", "check the path"))
-    video = _inspect(file)
-    rate = video.frame_rate if frame_rate is None else frame_rate
-    frames = video.ticks.size if n_frames is None else n_frames
-    height, width = (video.height, video.width) if size is None else size
-    counts = {"n_frames": frames, "height": height, "width": width}
+    decoding.import_av()
+    arguments = Arguments("not a movie", schema.SchemaError)
+    rate = None if frame_rate is None else arguments.frame_rate(frame_rate)
+    if n_frames is not None:
+        n_frames = arguments.integer("n_frames", n_frames, least=1)
     if frame_chunk is not None:
-        counts["frame_chunk"] = frame_chunk
-    problems = base.frame_rate_problems(rate) + base.count_problems(**counts)
-    if not problems and frames > video.ticks.size:
-        problems.append(f"expected n_frames up to {video.ticks.size}, the length of {file.name}, got {frames}")
-    if frame_rate is None and not video.is_uniform:
-        hint = "give {} to treat them as equally spaced, or convert the file, e.g. with ffmpeg -vf fps=30"
-        problems.append(
-            Problem(
-                f"expected frames equally spaced in time, got a variable frame rate in {file.name}",
-                hint.format("frame_rate=..."),
-                hint.format("--frame-rate 30"),
-            )
-        )
-    raise_problems(schema.SchemaError, "not a movie", problems)
+        frame_chunk = arguments.integer("frame_chunk", frame_chunk, least=1)
+    shown_size = None if size is None else _check_size(size, arguments)
+    arguments.raise_problems()
+
+    video = decoding.inspect(file)
+    ticks = decoding.fill_gaps(video) if fill_gaps else video.ticks
+    n_shown = ticks.size if n_frames is None else n_frames
+    if n_shown > ticks.size:
+        arguments.problems.append(f"expected n_frames up to {ticks.size}, the length of {file.name}, got {n_frames}")
+    elif n_frames is None and video.n_lost:
+        arguments.problems.append(_truncation_problem(file, video))
+    ticks = ticks[:n_shown]
+    if frame_rate is None and not fill_gaps:
+        gaps = decoding.find_gaps(video._replace(ticks=ticks))
+        arguments.problems += [_gap_problem(file, video, gaps)] if gaps else []
+    arguments.raise_problems()
+    rate = video.frame_rate if rate is None else rate
+
+    height, width = video.shown_size if shown_size is None else shown_size
     stamp = identity.file_stamp(file)
     luminance = base.generate(
-        _decode_chunk,
-        frames,
+        decoding.decode_chunk,
+        n_shown,
         (1, height, width),
         frame_chunk,
         path=str(file),
         stamp=tuple(stamp),
-        size=size and (height, width),
-        ticks=video.ticks[:frames],
+        ticks=ticks,
+        orientation=tuple(video.orientation),
+        size=(height, width),
     )
     movie = base.wrap(luminance.swapaxes(0, 1), rate)
-    arguments = {"file": file.name, "frame_rate": float(rate)}
-    return provenance.add(movie, "from_video", arguments, hashes={"file": stamp.digest})
+    recorded = {"file": file.name, "frame_rate": float(rate), **_corrections(video, fill_gaps)}
+    return provenance.add(movie, "from_video", recorded, hashes={"file": stamp.digest})
 
 
-def _import_av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        hint = "install it with pip install 'flyxr[video]'"
-        raise DependencyError(Problem(f"from_video needs av ({error})", hint)) from error
-    return av
+def _check_size(size: object, arguments: Arguments) -> tuple[int, int]:
+    """Height and width in pixels."""
+    numbers = list(size) if isinstance(size, Iterable) and not isinstance(size, str) else []
+    if len(numbers) != 2:
+        arguments.problems.append(f"expected size as (height, width), got {shorten(size)}")
+        return 1, 1
+    return arguments.integer("height", numbers[0], least=1), arguments.integer("width", numbers[1], least=1)
 
 
-def _inspect(file: Path) -> _Video:
-    av = _import_av()
-    try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            rate, base, height, width = stream.guessed_rate, stream.time_base, stream.height, stream.width
-            packets = (packet for packet in container.demux(stream) if not packet.is_discard)
-            ticks = np.sort([packet.pts for packet in packets if packet.pts is not None]).astype(np.int64)
-    except (OSError, ValueError, LookupError, av.FFmpegError) as error:
-        raise _file_error(file, str(error)) from error
-    if not (ticks.size and rate and height and width):
-        raise _file_error(file, "no frames with a time and a size in it")
-    spacing = float(1 / (rate * base))
-    # containers round times to their clock, e.g. to ms
-    is_uniform = bool((np.abs(np.diff(ticks) - spacing) <= max(1, spacing / 10)).all())
-    return _Video(ticks, height, width, float(rate), is_uniform)
+def _corrections(video: decoding.Video, fill_gaps: bool) -> dict[str, object]:
+    """What differs from the stored pictures, for the provenance."""
+    corrections: dict[str, object] = {"fill_gaps": True} if fill_gaps else {}
+    if any(video.orientation):
+        corrections["orientation"] = video.orientation._asdict()
+    if video.pixel_aspect != 1:
+        corrections["pixel_aspect"] = float(video.pixel_aspect)
+    return corrections
 
 
-def _file_error(file: Path, got: str) -> schema.SchemaError:
-    return schema.SchemaError(
-        Problem(
-            f"expected a video that FFmpeg reads, got {file.name} ({got})",
-            "check the file, or load its frames yourself with fx.stimuli.from_array(array, frame_rate=...)",
-            "check the file, or save its frames as a .npy array (sample, time, y, x) and add --frame-rate 30",
-        )
+def _truncation_problem(file: Path, video: decoding.Video) -> Problem:
+    n_read = video.ticks.size
+    return Problem(
+        f"expected {n_read + video.n_lost} frames in {file.name}, as it states, got {n_read}: it breaks off",
+        f"restore the file, or take what is there with n_frames={n_read}",
+        "restore the file",
     )
 
 
-def _decode_chunk(
-    indices: NDArray[np.int64],
-    *,
-    path: str,
-    stamp: tuple[int, int, str],
-    size: tuple[int, int] | None,
-    ticks: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Frames (index, 1, y, x) of consecutive indices."""
-    identity.check_file(path, identity.FileStamp(*stamp))
-    grey = decode_frames(path, ticks, start=int(indices[0]), stop=int(indices[-1]) + 1)[:, None] / np.float32(255)
-    if size is not None:
-        import torch
-
-        resized = torch.nn.functional.interpolate(
-            torch.from_numpy(grey), size=size, mode="bilinear", antialias=True, align_corners=False
-        )
-        grey = resized.clamp(0, 1).numpy()
-    return grey
-
-
-def read_frames(path: str, ticks: NDArray[np.int64], *, seek: bool) -> list[NDArray[np.uint8]]:
-    """Read the grey frames (y, x) at the given times, leaving out those that are missing."""
-    av = _import_av()
-    frames = []
-    remaining = set(ticks.tolist())
-    with av.open(path) as container:
-        stream = container.streams.video[0]
-        if seek:
-            container.seek(int(ticks[0]), stream=stream)  # the last key frame before
-        for frame in container.decode(stream):
-            if frame.pts in remaining:
-                frames.append(frame.to_ndarray(format="gray"))
-                remaining.discard(frame.pts)
-                if not remaining:
-                    break
-    return frames
-
-
-def decode_frames(
-    path: str,
-    ticks: NDArray[np.int64],
-    *,
-    start: int,
-    stop: int,
-    read: Callable[..., list[NDArray[np.uint8]]] = read_frames,
-) -> NDArray[np.float32]:
-    """Decode the frames ``start`` to ``stop - 1`` of a video.
-
-    Parameters
-    ----------
-    path
-        Path of the video.
-    ticks
-        (frame,) times of all frames in units of the file's clock.
-    start, stop
-        Range of frames.
-    read
-        ``read(path, ticks, seek=...)`` returns the grey frames at the given times that it finds.
-
-    Returns
-    -------
-    (frame, y, x) float32, 0 to 255
-
-    Raises
-    ------
-    SchemaError
-        If the file cannot be read or a frame is missing.
-    """
-    wanted = ticks[start:stop]
-    try:
-        frames = read(path, wanted, seek=start > 0)
-        if len(frames) < wanted.size and start > 0:  # the file's index may lead past the frame
-            frames = read(path, wanted, seek=False)
-    except _import_av().FFmpegError as error:
-        raise _file_error(Path(path), str(error)) from error
-    if len(frames) < wanted.size:
-        raise _file_error(Path(path), f"{len(frames)} of {wanted.size} frames from number {start} on can be decoded")
-    return np.stack(frames).astype(np.float32)
+def _gap_problem(file: Path, video: decoding.Video, gaps: list[decoding.Gap]) -> Problem:
+    """Frames that are not equally spaced: lost ones, or a variable frame rate."""
+    missing = [gap for gap in gaps if gap.n_missing is not None]
+    if len(missing) < len(gaps):
+        first = gaps[0].frame
+        got = f"a variable frame rate in {file.name}, first between frames {first} and {first + 1}"
+    else:
+        n_missing = sum(gap.n_missing or 0 for gap in gaps)
+        seconds = video.start_times / video.frame_rate
+        places = [f"{gap.n_missing} after frame {gap.frame} at {seconds[gap.frame]:.3g} s" for gap in missing[:5]]
+        places += ["..."] if len(missing) > 5 else []
+        got = f"{file.name} without {n_missing} of {video.ticks.size + n_missing} frames: {', '.join(places)}"
+    hint = "{} shows each frame until the next, as players do; {} takes the frames as equally spaced"
+    return Problem(
+        f"expected frames equally spaced in time, got {got}",
+        hint.format("fill_gaps=True", "frame_rate=..."),
+        hint.format("--fill-gaps", "--frame-rate 30"),
+    )
