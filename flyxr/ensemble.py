@@ -190,7 +190,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
         connectome=connectome,
     ).assign_attrs(
         trained=1,
-        task_error_measure=(f"lowest validation/{results.measure}.h5 over checkpoints" if results.measure else "none"),
+        task_error_measure=(f"lowest {results.measure}.h5 over checkpoints" if results.measure else "none"),
         source=results.location,
     )
     return provenance.add(
@@ -205,7 +205,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
 def _unsorted(results: flyvis.Results) -> str:
     unknown = [model.name for model in results.models if np.isnan(model.task_error)]
     guessed = [model.name for model in results.models if model.is_guess]
-    file = f"validation/{results.measure or flyvis.MEASURES[-1]}.h5"
+    file = f"{results.measure or flyvis.MEASURES[1]}.h5"
     message = (
         f"{results.location}: models are in the order of their directories, not sorted by task error: {file} is "
         f"missing or holds no number for {len(unknown)} of {len(results.models)} ({', '.join(unknown)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import flyxr as fx
 from flyxr.flyvis import PARAMETERS, EnsembleError, Layout, Results, read_results
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def assert_same(actual: Results, expected: Results) -> None:
 
 def test_read_results__parameters_errors_and_names(ensemble: Path) -> None:
     results = read_results(ensemble, LAYOUT)
-    assert results.measure == "loss"
+    assert results.measure == "validation/loss"
     assert [model.name for model in results.models] == ["flow/0000/000", "flow/0000/001", "flow/0000/002"]
     assert [model.task_error for model in results.models] == [3.0, 1.0, 2.0]
     for i, model in enumerate(results.models):
@@ -162,7 +164,11 @@ def test_read_results__other_files(ensemble: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("epe", "measure", "errors"),
-    [((1.0, 2.0, 3.0), "epe", [1.0, 2.0, 3.0]), ((1.0, 2.0), "loss", [3.0, 1.0, 2.0]), ((), "loss", [3.0, 1.0, 2.0])],
+    [
+        ((1.0, 2.0, 3.0), "validation/epe", [1.0, 2.0, 3.0]),
+        ((1.0, 2.0), "validation/loss", [3.0, 1.0, 2.0]),
+        ((), "validation/loss", [3.0, 1.0, 2.0]),
+    ],
 )
 def test_read_results__epe_only_where_every_model_has_it(
     ensemble: Path, epe: tuple[float, ...], measure: str, errors: list[float]
@@ -178,7 +184,7 @@ def test_read_results__errors_unknown(ensemble: Path) -> None:
     (ensemble / "001" / "validation" / "loss.h5").unlink()
     write_numbers(ensemble / "002" / "validation" / "loss.h5", [np.nan, np.nan])
     results = read_results(ensemble, LAYOUT)
-    assert results.measure == "loss"
+    assert results.measure == "validation/loss"
     np.testing.assert_array_equal([model.task_error for model in results.models], [3.0, np.nan, np.nan])
     for i in range(3):
         shutil.rmtree(ensemble / f"{i:03}" / "validation")
@@ -264,6 +270,58 @@ def test_read_results__code_is_rejected(ensemble: Path, tmp_path: Path) -> None:
             read_results(path, LAYOUT)
         assert "weights_only" not in str(caught.value)
     assert not trap.exists()
+
+
+class Builds:
+    """Pickles to a call of a function, as a checkpoint of the first layout does for its validation loss."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def name_as_numpy_1(path: Path) -> None:
+    """Replace the names of NumPy's modules in a checkpoint by those of NumPy 1, which wrote the first layout."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content.replace(b"numpy._core", b"numpy.core") if name.endswith(".pkl") else content)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.zeros(3),  # numpy's _reconstruct
+        np.float32(1),  # another dtype
+        np.dtype("O"),
+        Builds(os.system, "true"),
+        Builds(eval, "1"),
+        Builds(getattr, np, "load"),
+        Builds(np.frombuffer, b"12345678"),
+    ],
+    ids=["array", "float32", "object dtype", "system", "eval", "getattr", "frombuffer"],
+)
+def test_read_results__only_a_float64_is_built(ensemble: Path, value: Any) -> None:
+    write_checkpoint(ensemble / "001" / "best_chkpt", make_tensors(1), validation_loss=np.float64(1))
+    name_as_numpy_1(ensemble / "001" / "best_chkpt")
+    read_results(ensemble, LAYOUT)
+    write_checkpoint(ensemble / "001" / "best_chkpt", make_tensors(1), validation_loss=value)
+    name_as_numpy_1(ensemble / "001" / "best_chkpt")
+    with pytest.raises(EnsembleError, match=r"001/best_chkpt: expected (tensors only|a checkpoint of torch)"):
+        read_results(ensemble, LAYOUT)
+
+
+def test_read_results__as_first_published(pretrained: Path) -> None:
+    connectome = fx.open_connectome()
+    first = fx.open_ensemble(pretrained.parents[1] / "as-published", connectome=connectome)
+    current = fx.open_ensemble(pretrained, connectome=connectome)
+    for name in current.data_vars:
+        np.testing.assert_array_equal(first[name], current[name])
+    np.testing.assert_allclose(first.task_error, current.task_error, rtol=1e-6)  # the first layout has more digits
+    assert first.model_name.values[:2].tolist() == ["opticflow/000/0000", "opticflow/000/0001"]
 
 
 def set_tensor(key: str, values: Any) -> dict[str, torch.Tensor]:
@@ -459,7 +517,7 @@ def test_read_results__as_flyvis_reports(
     )
     results = read_results(path / "results" / name, layout)
     report = expected[name]
-    assert results.measure == "epe"
+    assert results.measure == "validation/epe"
     assert [model.name for model in results.models] == report["names"]
     assert [model.task_error for model in results.models] == report["min_epe"]
     best = {model.name: model.checkpoint.removeprefix("chkpts/") for model in results.models}

@@ -6,7 +6,7 @@ import io
 import re
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,8 +98,11 @@ def read_checkpoint(tree: FileTree, path: str) -> dict[str, NDArray[np.float64]]
         raise EnsembleError(
             Problem(f"{label}: expected a whole file, got another checksum of {damaged}", "copy it again")
         )
+    # Published checkpoints also hold a validation loss, a NumPy scalar. These three only build a number.
+    builders: list[Any] = [(np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"), np.dtype]
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([*builders, np.dtypes.Float64DType]):
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on broken files
         raise EnsembleError(_load_problem(label, error)) from None
     network = state.get("network") if isinstance(state, dict) else None

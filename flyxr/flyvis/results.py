@@ -5,6 +5,8 @@ The layout is ``<task>/<ensemble>/<model>/``, for example ``flow/0000/000/``. Th
 - ``best_chkpt``, or ``chkpts/chkpt_<number>`` and the numbers in ``chkpt_index.h5``: checkpoints of torch;
 - ``validation/epe.h5``, ``validation/loss.h5``: one validation error for each checkpoint.
 
+In the layout of the first publication, ``opticflow/000/0000/``, a model has ``best_chkpt`` and ``validation_loss.h5``.
+
 Reading never runs code: checkpoints are opened as tensors only, and others are rejected. One error lists the problems
 of all models; no model is left out.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from posixpath import join
+from posixpath import join, split
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from flyxr.flyvis.checkpoint import Layout
     from flyxr.flyvis.files import FileTree
 
-MEASURES = ("epe", "loss")
-"""Files of ``validation`` that may rank models, the preferred one first (flyvis ranks by end-point error)."""
+MEASURES = ("validation/epe", "validation/loss", "validation_loss")
+"""HDF5 files that may rank models, the preferred one first (flyvis ranks by end-point error)."""
 
 MAX_DEPTH = 4
 """Levels below a directory at which an ensemble is searched."""
@@ -73,7 +75,7 @@ class Results:
     location : str
         Path of the ensemble; in a zip, the path of the zip followed by the path inside.
     measure : str or None
-        File of ``validation`` that the task errors are from; None if there is none.
+        Name in :data:`MEASURES` of the files that the task errors are from; None if there are none.
     models : list of Model
         In the order of their directories.
     """
@@ -100,7 +102,7 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
     -------
     Results
         A model's best checkpoint is ``best_chkpt`` if present, else the one with the lowest validation error: by
-        ``epe.h5`` if every model has that file, else by ``loss.h5``. Without validation errors it is the last one.
+        first of :data:`MEASURES` that every model has. Without validation errors it is the last one.
 
     Raises
     ------
@@ -204,8 +206,7 @@ def _model_name(parts: tuple[str, ...]) -> str:
 
 def _choose_measure(tree: FileTree, models: list[str]) -> str | None:
     """First measure that every model has, else the last one that any model has."""
-    files_by_model = [tree.children(join(model, "validation"))[1] for model in models]
-    is_present = {name: [f"{name}.h5" in files for files in files_by_model] for name in MEASURES}
+    is_present = {name: [_has_file(tree, join(model, f"{name}.h5")) for model in models] for name in MEASURES}
     complete = [name for name in MEASURES if all(is_present[name])]
     partial = [name for name in MEASURES[::-1] if any(is_present[name])]
     return next(iter(complete + partial), None)
@@ -213,10 +214,13 @@ def _choose_measure(tree: FileTree, models: list[str]) -> str | None:
 
 def _read_losses(tree: FileTree, model: str, measure: str | None) -> NDArray[np.float64]:
     """Validation error at each checkpoint; empty if there is none."""
-    directory = join(model, "validation")
-    if f"{measure}.h5" not in tree.children(directory)[1]:
-        return np.empty(0)
-    return read_numbers(tree, join(directory, f"{measure}.h5"))
+    file = join(model, f"{measure}.h5")
+    return read_numbers(tree, file) if _has_file(tree, file) else np.empty(0)
+
+
+def _has_file(tree: FileTree, path: str) -> bool:
+    directory, name = split(path)
+    return name in tree.children(directory)[1]
 
 
 def _lowest(losses: NDArray[np.float64]) -> float:
