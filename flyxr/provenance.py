@@ -7,6 +7,8 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from flyxr.errors import InputError, Problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -32,13 +34,25 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def steps(dataset: xr.Dataset | xr.DataArray) -> list[dict[str, Any]]:
     """Read the steps that made a Dataset, oldest first; empty if none are recorded.
 
+    Raises
+    ------
+    InputError
+        A ValueError. If the attribute was changed to something else.
+
     Examples
     --------
     >>> import xarray as xr
     >>> [step["operation"] for step in steps(add(xr.Dataset(), "render", {"extent": 15}))]
     ['render']
     """
-    return list(json.loads(dataset.attrs.get(ATTR, "[]")))
+    try:
+        listed = json.loads(dataset.attrs.get(ATTR, "[]"))
+        if not all(isinstance(step["operation"], str) and isinstance(step["arguments"], dict) for step in listed):
+            raise TypeError("steps without an operation or arguments")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        text = f"expected the attribute {ATTR!r} as the JSON list of steps that flyxr writes ({error})"
+        raise InputError(Problem(text, f"remove it, e.g. with del data.attrs[{ATTR!r}]")) from error
+    return list(listed)
 
 
 def add(

@@ -53,7 +53,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "schema": ("records", "completion", "problems"),
     "simulation": ("record", "block", "checks"),
     "connectome": ("reading",),
-    "store": ("journal", "files", "labels", "encoding", "ledger", "reading", "reuse"),
+    "store": ("journal", "files", "metadata", "labels", "encoding", "ledger", "reading", "reuse"),
     "sweeping": ("workers", "base"),
     "cli": ("base", "inputs"),
     "bench": ("limits", "workload", "worker", "cases"),

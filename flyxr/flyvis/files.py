@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from posixpath import join
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 * 2**20
 """Size of the largest file that is read; checkpoints usually have 50 kB to some MB."""
 
-READ_ERRORS = (OSError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
-"""Exceptions that a damaged file or zip raises."""
+
+MAX_DEPTH = 32
+"""Directories in the name of a file in a zip; a damaged zip may have thousands, which take long to list."""
 
 
 class EnsembleError(FlyxrError, ValueError):
@@ -88,6 +88,8 @@ class _ZipTree:
         self.directories: dict[str, set[str]] = {"": set()}
         for name in archive.namelist():
             parts = name.split("/")[:-1]  # the name of a directory ends with a slash
+            if len(parts) > MAX_DEPTH:
+                raise zipfile.BadZipFile(f"names of {len(parts)} directories")
             for depth, part in enumerate(parts):
                 self.directories.setdefault("/".join(parts[: depth + 1]), set())
                 self.directories["/".join(parts[:depth])].add(part)
@@ -146,7 +148,8 @@ def open_tree(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[FileTree
         if min((member.header_offset for member in archive.infolist()), default=0) > 0:
             archive.close()
             raise zipfile.BadZipFile("File is truncated")
-    except zipfile.BadZipFile as error:
+        tree = _ZipTree(archive, max_bytes)
+    except Exception as error:  # zipfile raises many kinds on damaged files
         raise EnsembleError(
             Problem(
                 f"{file}: expected a directory or a whole zip of flyvis results, got neither ({error})",
@@ -154,7 +157,6 @@ def open_tree(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[FileTree
             )
         ) from None
     with archive:
-        tree = _ZipTree(archive, max_bytes)
         inside = "/".join(path.relative_to(file).parts)
         if inside not in tree.directories:
             raise MissingError(f"{path}: no directory {inside} in {file}")
@@ -181,7 +183,9 @@ def read_file(tree: FileTree, path: str) -> bytes:
     try:
         check_size(tree.label(path), tree.size(path), tree.max_bytes)
         return tree.read(path)
-    except READ_ERRORS as error:
+    except EnsembleError:
+        raise
+    except Exception as error:  # the system, zipfile and its compressors raise many kinds
         raise EnsembleError(
             Problem(
                 f"{tree.label(path)}: expected a readable file, got {type(error).__name__} ({error})", "copy it again"
@@ -209,7 +213,7 @@ def read_numbers(tree: FileTree, path: str) -> NDArray[np.float64]:
             numbers = np.atleast_1d(data[()]).astype(np.float64).ravel()
     except EnsembleError:
         raise
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # h5py raises many kinds on damaged files
         raise EnsembleError(
             Problem(
                 f"{label}: expected an HDF5 file with numbers in 'data', got one that cannot be read "

@@ -56,10 +56,16 @@ def describe(path: str | Path) -> str:
       made by sample_ensemble(n_models=2, seed=0)
         connectome ...
     """
-    from dask.utils import format_bytes
-
     path = local_path(path)
     dataset = reading.open(path)
+    with reading.reading_store(path):
+        return _describe(path, dataset)
+
+
+def _describe(path: Path, dataset: xr.Dataset) -> str:
+    """Text of an opened store."""
+    from dask.utils import format_bytes
+
     kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
     n_bytes = sum(size for size, _ in files.list_files(path).values())
     lines = [f"{path}: {kind}, {_format_dims(dataset)}, {format_bytes(n_bytes)} on disk"]

@@ -144,7 +144,7 @@ def read_manifest(store: Path) -> Mapping[str, tuple[int, str]]:
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
             return {str(name): (int(n_bytes), str(digest)) for name, (n_bytes, digest) in manifest.items()}
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise StoreError(
                 Problem(f"{file} is not the manifest of a store ({type(error).__name__}: {error})", "restore the store")
             ) from error

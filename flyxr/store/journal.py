@@ -38,7 +38,7 @@ def read(path: str | Path) -> list[dict[str, Any]]:
     for number, line in enumerate(Path(path).read_bytes().split(b"\n")[:-1], 1):  # the rest was cut off
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JournalError(Problem(f"line {number} of {path} is not JSON ({error})", "restore it")) from error
         if not isinstance(entry, dict):
             raise JournalError(Problem(f"expected an object in line {number} of {path}, got {entry!r}", "restore it"))

@@ -221,6 +221,8 @@ def _decode_item(item: Any) -> Any:
 
 def _decode(coord: Mapping[str, Any]) -> xr.Variable:
     dtype = np.dtype(coord["dtype"])
+    if dtype.kind not in "biufmMO":
+        raise InputError(f"expected labels of numbers, times or objects, got {dtype}")
     if dtype.kind == "O":
         items = np.array(coord["values"], dtype=object)
         values = np.empty(items.shape, object)

@@ -17,6 +17,7 @@ it describes are written, so the process may die at any moment.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEDGER_FILE = Path("response", "sweep.jsonl")
+MAX_RESPONSES = 2**24
+"""Largest number of responses of a model to a sample in a store."""
 _ID_BYTES = 64
+_SHARD = re.compile(r"(response|luminance)/c(/[0-9]{1,18})+")
 
 
 class LedgerError(FlyxrError, ValueError):
@@ -139,6 +143,12 @@ class Ledger:
     def extend(self, inputs: dict[str, Any]) -> None:
         """Set inputs with as many models and samples or more; the new ones are not done."""
         n_models, n_samples = len(inputs["models"]), int(inputs["n_samples"])
+        if not (isinstance(inputs["models"], list) and 0 <= n_models * n_samples <= MAX_RESPONSES):
+            raise InputError(
+                f"expected at most {MAX_RESPONSES:,} responses, got {n_models} models x {n_samples} samples"
+            )
+        if int(inputs["block_samples"]) < 1:
+            raise InputError(f"expected at least one sample per block, got {inputs['block_samples']}")
         padding = ((0, n_models - self.done.shape[0]), (0, n_samples - self.done.shape[1]))
         self.inputs, self.done = inputs, np.pad(self.done, padding)
         self.seconds = np.pad(self.seconds, padding, constant_values=np.nan)
@@ -147,12 +157,18 @@ class Ledger:
             self.final_attrs = None
 
     def _set_labels(self, labels: dict[str, Any]) -> None:
+        # A sweep removes the folders of coordinates that are no longer there, so that names may not lead elsewhere.
+        wrong = [name for name in labels["coords"] if re.search(r"[/\\]", name) or name in ("", ".", "..")]
+        if wrong:
+            raise InputError(f"expected names of coordinates, got {wrong[0]!r}")
         self.labels = dict(labels)
         self.coords |= set(labels["coords"])
 
     def _add_shard(self, entry: dict[str, Any]) -> None:
         shard = StoredFile(*entry["shard"])
         shard = shard._replace(path=shard.path.replace("\\", "/"))  # version 0.1 wrote the separator of the system
+        if not _SHARD.fullmatch(shard.path):  # a sweep removes damaged files, so that paths may not lead elsewhere
+            raise InputError(f"expected the path of a file of responses, got {shard.path!r}")
         self.shards[shard.path] = shard
         if "stimulus" in entry:
             model, first = -1, int(entry["stimulus"])
@@ -226,7 +242,7 @@ def read_ledger(store: str | Path) -> Ledger | None:
             raise InputError("expected the inputs first")
         for entry in entries:
             ledger.apply(entry)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise LedgerError(
             Problem(
                 f"{path} is not the ledger of a sweep ({type(error).__name__}: {error})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,15 +11,16 @@ import numpy as np
 import xarray as xr
 
 from flyxr import identity, schema
-from flyxr.errors import FlyxrWarning, Problem
+from flyxr.errors import FlyxrError, FlyxrWarning, Problem
 from flyxr.identity import ChangedError
 from flyxr.paths import local_path
 from flyxr.store import files, labels
 from flyxr.store.files import StoreError
 from flyxr.store.ledger import LEDGER_FILE, Ledger, read_ledger, store_id
+from flyxr.store.metadata import MAX_LABELS, check_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -82,9 +84,32 @@ def open_with_problems(path: Path) -> tuple[xr.Dataset, list[Problem]]:
     """Open a store as :func:`open` does, and return what it would warn of."""
     if not path.exists():
         raise files.missing_error(path, "a zarr store that fx.save or `flyxr` wrote")
-    ledger = read_ledger(path)
     problems: list[Problem] = []
-    dataset = _open_saved(path, problems) if ledger is None else _open_sweep(path, ledger, problems)
+    with reading_store(path):
+        ledger = read_ledger(path)
+        if ledger is None:
+            check_metadata(path)
+            dataset = _open_saved(path, problems)
+        else:
+            dataset = _open_sweep(path, ledger, problems)
+        dataset = _as_known_kind(path, dataset)
+    return dataset, problems
+
+
+@contextmanager
+def reading_store(path: Path) -> Iterator[None]:
+    """Convert whatever a damaged store raises to an error that names it."""
+    try:
+        yield
+    except FlyxrError:
+        raise
+    except Exception as error:  # zarr, its codecs and xarray raise many kinds on damaged files
+        text = f"{path} is damaged or no store of flyxr ({type(error).__name__}: {str(error)[:200]})"
+        raise StoreError(Problem(text, "restore it from a copy")) from error
+
+
+def _as_known_kind(path: Path, dataset: xr.Dataset) -> xr.Dataset:
+    """Check a Dataset of a kind, and put its variables in order."""
     if isinstance(is_trained := dataset.attrs.get("trained"), bool):  # version 0.1; netCDF has no booleans
         dataset = dataset.assign_attrs(trained=int(is_trained))
     if schema.KIND_ATTR in dataset.attrs:
@@ -92,8 +117,9 @@ def open_with_problems(path: Path) -> tuple[xr.Dataset, list[Problem]]:
         schema.validate(dataset, kind)
         # Folders of a store are in no order.
         ordered = [variable.name for variable in schema.KINDS[kind].variables if variable.name in dataset]
-        dataset = dataset.drop_vars(ordered).assign({name: dataset[name] for name in ordered})
-    return dataset, problems
+        others = [name for name in dataset.data_vars if name not in ordered]
+        dataset = dataset[[*ordered, *others]].assign_coords(dataset.coords)
+    return dataset
 
 
 def read_labels(path: Path, ledger: Ledger) -> xr.Dataset:
@@ -106,8 +132,11 @@ def read_labels(path: Path, ledger: Ledger) -> xr.Dataset:
         its ledger; that version keeps labels in the zarr files only.
     """
     if ledger.labels is not None:
-        return labels.decode(ledger.labels)
-    dataset = _open_version_0_1(path, ledger)
+        with reading_store(path / LEDGER_FILE):
+            return labels.decode(ledger.labels)
+    with reading_store(path):
+        check_metadata(path)
+        dataset = _open_version_0_1(path, ledger)
     return dataset.drop_vars(list(dataset.data_vars))
 
 
@@ -128,6 +157,8 @@ def _open_zarr(path: Path) -> xr.Dataset:
 def _load_text(dataset: xr.Dataset) -> xr.Dataset:
     """Load coordinates and text variables into memory, text as objects, and labels that are JSON decoded."""
     for name, coord in dataset.coords.items():
+        if coord.size > MAX_LABELS:
+            raise StoreError(f"expected at most {MAX_LABELS:,} labels, got {coord.size:,} of the coordinate {name!r}")
         values = coord.values
         dataset[name] = coord.copy(data=values.astype(object) if values.dtype.kind in "UT" else values)
     for name, variable in dataset.data_vars.items():
@@ -218,6 +249,7 @@ def _open_sweep(path: Path, ledger: Ledger, problems: list[Problem]) -> xr.Datas
     missing = ledger.drop_missing_files(stats)
     n_models, n_samples = ledger.done.shape
     sizes: dict[Any, int] = {**dataset.sizes, "model": n_models, "sample": n_samples}
+    check_metadata(path, [variable.name for variable in schema.KINDS["responses"].variables])
     for variable in schema.KINDS["responses"].variables:
         try:
             array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
@@ -321,7 +353,8 @@ class _CheckedArray:
     def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
         if isinstance(self.source, SweepArray):
             _check_id(self.source)
-        array, stats = _open_array(self.source)
+        with reading_store(self.source.path / self.source.name):
+            array, stats = _open_array(self.source)
         starts = [_start(index) for index in key]
         lengths = array.shards or array.chunks
         file = "/".join(["c", *(str(start // length) for start, length in zip(starts, lengths, strict=True))])

@@ -90,7 +90,7 @@ def _read_tokens(path: Path) -> Mapping[str, str]:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             return dict(content["tokens"]) if content["versions"] == provenance.versions(()) else {}
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return {}
     return {}
 
