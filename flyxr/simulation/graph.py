@@ -99,6 +99,9 @@ def simulate(
     Passive point neurons with instantaneous graded synapses, explicit Euler (Lappalainen et al. 2024, Methods;
     flyvis ``Network.simulate``). Synapse strengths are not clipped: a negative one inverts the sign.
 
+    A process that was forked after something was computed hangs when it computes, as with plain dask: start processes
+    with ``multiprocessing.get_context("spawn")``, see ``docs/clusters.md``.
+
     Examples
     --------
     >>> import flyxr as fx

@@ -9,7 +9,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flyxr import identity
 from flyxr.engine import base
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 """File that lists all files of a saved store; it lies in the folder of an array, where zarr ignores it."""
+MAX_JSON_BYTES = 2**24
+"""Largest metadata file, bytes."""
 _READ_BYTES = 2**22
 
 
@@ -111,11 +113,33 @@ def stat_files(store: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     return stats
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    StoreError
+        A ValueError. If the file is missing or holds something else.
+    """
+    try:
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"{file.stat().st_size} bytes")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        text = f"{file.parent} cannot be read as a zarr v3 store ({file.name}: {type(error).__name__}: {error})"
+        raise StoreError(Problem(text, "expected one that fx.save or `flyxr` wrote")) from error
+    if not isinstance(content, dict):
+        raise StoreError(
+            Problem(f"expected a JSON object in {file}, got {type(content).__name__}", "restore the store")
+        )
+    return content
+
+
 def write_attrs(folder: Path, attrs: Mapping[str, object]) -> None:
     """Add attributes to a zarr group or array; its metadata file is replaced atomically and synced."""
     file = folder / "zarr.json"
-    metadata = json.loads(file.read_text(encoding="utf-8"))
-    metadata["attributes"] = {**metadata.get("attributes", {}), **attrs}
+    metadata = read_json(file)
+    metadata["attributes"] = {**dict(metadata.get("attributes") or {}), **attrs}
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(metadata), encoding="utf-8")
     sync(partial)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from flyxr.errors import Problem
-from flyxr.store.files import StoreError
+from flyxr.store.files import StoreError, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +21,6 @@ MAX_CHUNKS = 2**24
 """Largest number of chunks of an array."""
 MAX_LABELS = 2**24
 """Largest number of labels along a dim, which are loaded on opening."""
-MAX_JSON_BYTES = 2**24
-"""Largest metadata file, bytes."""
 _ITEM_BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "complex128": 16}
 _ITEM_BYTES |= {"int32": 4, "uint32": 4, "float32": 4, "numpy.datetime64": 8, "numpy.timedelta64": 8, "string": 16}
 _ITEM_BYTES |= {"int64": 8, "uint64": 8, "float64": 8, "complex64": 8, "variable_length_bytes": 16}
@@ -49,28 +46,6 @@ def check_metadata(path: Path, names: Iterable[str] | None = None) -> None:
             problem = _array_problem(metadata)
             if problem:
                 raise StoreError(Problem(f"{file}: {problem}", "restore the store from a copy"))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises
-    ------
-    StoreError
-        A ValueError. If the file is missing or holds something else.
-    """
-    try:
-        if file.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"{file.stat().st_size} bytes")
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        text = f"{file.parent} cannot be read as a zarr v3 store ({file.name}: {type(error).__name__}: {error})"
-        raise StoreError(Problem(text, "expected one that fx.save or `flyxr` wrote")) from error
-    if not isinstance(content, dict):
-        raise StoreError(
-            Problem(f"expected a JSON object in {file}, got {type(content).__name__}", "restore the store")
-        )
-    return content
 
 
 def _array_problem(metadata: dict[str, Any]) -> str:
