@@ -94,10 +94,10 @@ def prepare(
     if dt > MAX_DT * (1 + 1e-6):
         raise InputError(
             Problem(
-                f"expected an integration step of at most {MAX_DT:g} s, got {dt:g} s: is time in ms?",
-                "if so, convert it with .assign_coords(time=rendering.time / 1000); if not, use "
+                f"expected an integration step of at most {MAX_DT:g} s, got {dt:g} s",
+                "is time in ms? Then convert it with .assign_coords(time=rendering.time / 1000); if not, use "
                 "fx.resample(rendering, dt=1/100)",
-                "if so, divide the times by 1000; if not, add --dt 0.01",
+                "is time in ms? Then divide the times by 1000; if not, add --dt 0.01",
             )
         )
     if dt > LARGEST_DT * (1 + 1e-6):
