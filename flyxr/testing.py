@@ -112,10 +112,7 @@ def noise_rendering(n_samples: int = 5, n_time: int = 6, dt: float = 1 / 100, ex
     >>> dict(noise_rendering().sizes)
     {'sample': 5, 'time': 6, 'column': 19}
     """
-    n_columns = hexgrid.n_columns(extent)
-    values = np.random.default_rng(0).random((40, n_time, n_columns), dtype=np.float32)[:n_samples]
-    coords = {"sample": np.arange(n_samples), "time": schema.time_coord(n_time, dt), **hexgrid.column_coords(extent)}
-    rendering = xr.Dataset({"luminance": (("sample", "time", "column"), values)}, coords)
+    rendering = random_rendering(extent, 40, n_time, dt=dt).isel(sample=slice(n_samples))
     return rendering.assign_coords(angle=("sample", np.arange(n_samples) * 30.0))
 
 

@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 import zipfile
 from pathlib import Path
@@ -368,7 +369,8 @@ def run_case(kind: Kind, valid: list[Path], seed: int, case: int, folder: Path) 
     except FlyxrError as error:
         outcome = type(error).__name__
     except BaseException as error:  # KeyboardInterrupt of a library is a finding, too
-        outcome = f"FINDING {type(error).__name__}: {str(error)[:300]}"
+        places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+        outcome = f"FINDING {type(error).__name__}: {str(error)[:300]} at {' < '.join(places[:-6:-1])}"
     seconds = time.perf_counter() - started
     if not outcome.startswith("FINDING") and seconds > SECONDS:
         outcome = f"FINDING {seconds:.1f} s"

@@ -143,9 +143,9 @@ class Ledger:
     def extend(self, inputs: dict[str, Any]) -> None:
         """Set inputs with as many models and samples or more; the new ones are not done."""
         n_models, n_samples = len(inputs["models"]), int(inputs["n_samples"])
-        if not (isinstance(inputs["models"], list) and 0 <= n_models * n_samples <= MAX_RESPONSES):
+        if not (isinstance(inputs["models"], list) and 1 <= n_models * n_samples <= MAX_RESPONSES):
             raise InputError(
-                f"expected at most {MAX_RESPONSES:,} responses, got {n_models} models x {n_samples} samples"
+                f"expected from 1 to {MAX_RESPONSES:,} responses, got {n_models} models x {n_samples} samples"
             )
         if int(inputs["block_samples"]) < 1:
             raise InputError(f"expected at least one sample per block, got {inputs['block_samples']}")
@@ -242,7 +242,7 @@ def read_ledger(store: str | Path) -> Ledger | None:
             raise InputError("expected the inputs first")
         for entry in entries:
             ledger.apply(entry)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         raise LedgerError(
             Problem(
                 f"{path} is not the ledger of a sweep ({type(error).__name__}: {error})",
