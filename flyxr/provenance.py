@@ -45,14 +45,16 @@ def steps(dataset: xr.Dataset | xr.DataArray) -> list[dict[str, Any]]:
     >>> [step["operation"] for step in steps(add(xr.Dataset(), "render", {"extent": 15}))]
     ['render']
     """
+    listed = dataset.attrs.get(ATTR, "[]")
     try:
-        listed = json.loads(dataset.attrs.get(ATTR, "[]"))
-        if not all(isinstance(step["operation"], str) and isinstance(step["arguments"], dict) for step in listed):
-            raise TypeError("steps without an operation or arguments")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        text = f"expected the attribute {ATTR!r} as the JSON list of steps that flyxr writes ({error})"
-        raise InputError(Problem(text, f"remove it, e.g. with del data.attrs[{ATTR!r}]")) from error
-    return list(listed)
+        recorded = json.loads(listed)
+        is_valid = all(isinstance(step["operation"], str) and isinstance(step["arguments"], dict) for step in recorded)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        is_valid = False
+    if not is_valid:
+        text = f"expected the attribute {ATTR!r} as the JSON list of steps that flyxr writes, got {str(listed)[:80]!r}"
+        raise InputError(Problem(text, f"remove it, e.g. with del data.attrs[{ATTR!r}]"))
+    return list(recorded)
 
 
 def add(

@@ -246,11 +246,11 @@ def test_open__refuses_other_paths(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no store at"):
         fx.open(tmp_path / "nothing.zarr")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(store.StoreError, match="cannot be read as a zarr v3 store"):
+    with pytest.raises(store.StoreError, match="cannot be read as that of a zarr v3 store"):
         fx.open(tmp_path / "empty")
     old = tmp_path / "old.zarr"
     xr.Dataset({"a": ("x", [1.0])}).to_zarr(old, zarr_format=2, consolidated=False)
-    with pytest.raises(store.StoreError, match="cannot be read as a zarr v3 store"):
+    with pytest.raises(store.StoreError, match="cannot be read as that of a zarr v3 store"):
         fx.open(old)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 2**26
 """Largest number of pixels of a frame; a file that declares more is damaged."""
+MAX_FRAMES = 2**23
+"""Largest duration of a video, frames: three days at 30 frames per second; a file with later times is damaged."""
 MAX_PIXEL_ASPECT = 8
 """Largest ratio of the sides of a pixel; a file that declares more is damaged."""
 _FIXED_POINT = 2**16
@@ -134,7 +136,10 @@ def inspect(file: Path) -> Video:
         if not Fraction(1, MAX_PIXEL_ASPECT) <= pixel_aspect <= MAX_PIXEL_ASPECT:
             raise file_error(file, f"pixels whose width is {float(pixel_aspect):g} times their height")
         spacing = 1 / (Fraction(rate) * Fraction(clock))
-        n_read = max(len(packets), round((ticks[-1] - ticks[0]) / float(spacing)) + 1)  # AVI counts lost frames, too
+        duration = round((ticks[-1] - ticks[0]) / float(spacing)) + 1
+        if duration > MAX_FRAMES:
+            raise file_error(file, f"times of frames that lie {duration:,} frames apart")
+        n_read = max(len(packets), duration)  # AVI counts lost frames, too
         n_declared = stream.frames
         if "matroska" in container.format.name and len(container.streams) == 1 and container.duration:
             n_declared = round(container.duration / 1e6 * float(rate)) - 1  # it may be rounded up

@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 2**24
 """Largest metadata file, bytes."""
 _READ_BYTES = 2**22
+RESTORE_HINTS = ("expected a store that fx.save or `flyxr` wrote; restore it from a copy",) * 2
 
 
 class StoreError(FlyxrError, ValueError):
@@ -113,25 +114,22 @@ def stat_files(store: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     return stats
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, hints: tuple[str, str] = RESTORE_HINTS) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises
     ------
     StoreError
-        A ValueError. If the file is missing or holds something else.
+        A ValueError. If the file is missing, too large, or holds something else. ``hints`` are its ways out, in Python
+        and on the command line.
     """
     try:
-        if file.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"{file.stat().st_size} bytes")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= MAX_JSON_BYTES else None
+        got = f"{type(content).__name__}, {file.stat().st_size:,} bytes"
     except (OSError, ValueError, RecursionError) as error:
-        text = f"{file.parent} cannot be read as a zarr v3 store ({file.name}: {type(error).__name__}: {error})"
-        raise StoreError(Problem(text, "expected one that fx.save or `flyxr` wrote")) from error
+        content, got = None, f"{type(error).__name__}: {error}"
     if not isinstance(content, dict):
-        raise StoreError(
-            Problem(f"expected a JSON object in {file}, got {type(content).__name__}", "restore the store")
-        )
+        raise StoreError(Problem(f"{file} cannot be read as that of a zarr v3 store ({got})", *hints))
     return content
 
 

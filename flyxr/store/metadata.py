@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from flyxr.errors import Problem
-from flyxr.store.files import StoreError, read_json
+from flyxr.store.files import RESTORE_HINTS, StoreError, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,14 +26,14 @@ _ITEM_BYTES |= {"int32": 4, "uint32": 4, "float32": 4, "numpy.datetime64": 8, "n
 _ITEM_BYTES |= {"int64": 8, "uint64": 8, "float64": 8, "complex64": 8, "variable_length_bytes": 16}
 
 
-def check_metadata(path: Path, names: Iterable[str] | None = None) -> None:
+def check_metadata(path: Path, names: Iterable[str] | None = None, hints: tuple[str, str] = RESTORE_HINTS) -> None:
     """Check the metadata of arrays of a store, by default of all and of the group.
 
     Raises
     ------
     StoreError
-        A ValueError. If a file cannot be read, or declares sizes that cannot be or codecs of others; the message names
-        the file.
+        A ValueError. If a file cannot be read, or declares sizes that cannot be or codecs of others. The message names
+        the file; ``hints`` are its ways out, in Python and on the command line.
     """
     if names is None:
         read_json(path / "zarr.json")
@@ -41,11 +41,11 @@ def check_metadata(path: Path, names: Iterable[str] | None = None) -> None:
     else:
         arrays = [path / name / "zarr.json" for name in names]
     for file in arrays:
-        metadata = read_json(file)
+        metadata = read_json(file, hints)
         if metadata.get("node_type") == "array":
             problem = _array_problem(metadata)
             if problem:
-                raise StoreError(Problem(f"{file}: {problem}", "restore the store from a copy"))
+                raise StoreError(Problem(f"{file}: {problem}", *hints))
 
 
 def _array_problem(metadata: dict[str, Any]) -> str:

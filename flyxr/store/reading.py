@@ -249,7 +249,7 @@ def _open_sweep(path: Path, ledger: Ledger, problems: list[Problem]) -> xr.Datas
     missing = ledger.drop_missing_files(stats)
     n_models, n_samples = ledger.done.shape
     sizes: dict[Any, int] = {**dataset.sizes, "model": n_models, "sample": n_samples}
-    check_metadata(path, [variable.name for variable in schema.KINDS["responses"].variables])
+    check_metadata(path, [variable.name for variable in schema.KINDS["responses"].variables], _RECOMPUTE_HINTS)
     for variable in schema.KINDS["responses"].variables:
         try:
             array = zarr.open_array(path / variable.name, mode="r", zarr_format=3)
