@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import chunk_sizes
 
@@ -329,6 +329,7 @@ each_measure = pytest.mark.parametrize("name", MEASURES)
 
 @each_measure
 @given(data=st.data())
+@settings(max_examples=8)
 def test_measures__do_not_depend_on_chunks(name: str, data: st.DataObject) -> None:
     measure, make = MEASURES[name]
     responses = make()

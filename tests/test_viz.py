@@ -905,6 +905,7 @@ for picture in (
 """
 
 
+@pytest.mark.slow
 def test_pictures__have_the_same_colours_without_matplotlib(tmp_path: Path) -> None:
     outputs = [
         subprocess.run(

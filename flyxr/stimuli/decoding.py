@@ -125,8 +125,12 @@ def inspect(file: Path) -> Video:
     """
     with _open_video(file) as (container, stream):
         rate, clock = stream.guessed_rate, stream.time_base
-        packets = [packet for packet in container.demux(stream) if packet.pts is not None and packet.size]
-        ticks = np.sort(np.array([packet.pts for packet in packets if not packet.is_discard], dtype=np.int64))
+        times = [  # numbers only: the packets together are the whole file
+            (packet.pts, packet.is_discard)
+            for packet in container.demux(stream)
+            if packet.pts is not None and packet.size
+        ]
+        ticks = np.sort(np.array([pts for pts, is_discarded in times if not is_discarded], dtype=np.int64))
         if not (ticks.size and rate and clock and stream.height and stream.width):
             raise file_error(file, "no frames with a time and a size in it")
         height, width = stream.height, stream.width
@@ -139,7 +143,7 @@ def inspect(file: Path) -> Video:
         duration = round((ticks[-1] - ticks[0]) / float(spacing)) + 1
         if duration > MAX_FRAMES:
             raise file_error(file, f"times of frames that lie {duration:,} frames apart")
-        n_read = max(len(packets), duration)  # AVI counts lost frames, too
+        n_read = max(len(times), duration)  # AVI counts lost frames, too
         n_declared = stream.frames
         if "matroska" in container.format.name and len(container.streams) == 1 and container.duration:
             n_declared = round(container.duration / 1e6 * float(rate)) - 1  # it may be rounded up
