@@ -46,7 +46,7 @@ FLOORS = {
 # batches) on the CPU, and with sparse products on other devices.
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "batches", "products"),
-    "viz": ("colours", "selecting", "elements", "pictures", "figures"),
+    "viz": ("colours", "selecting", "hexagons", "glyphs", "elements", "pictures", "figures"),
     "stimuli": ("recording", "base", "columns", "monitor", "values", "labelling", "decoding"),
     "eye": ("base",),
     "flyvis": ("files", "checkpoint"),

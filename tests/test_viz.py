@@ -20,9 +20,11 @@ import pytest
 import xarray as xr
 from bokeh.document import Document
 from bokeh.models import ColorBar, CustomJS, LinearColorMapper
+from bokeh.util.hex import axial_to_cartesian
 
 from flyxr import hexgrid, schema, viz
 from flyxr.viz import colours, elements, figures, selecting
+from flyxr.viz.hexagons import Hexagons
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,27 +93,21 @@ def mapper_of(element: Any) -> LinearColorMapper:
 
 def test_hexmap__draws_each_value_in_its_column(t4c: xr.DataArray) -> None:
     picture = viz.hexmap(t4c)
-    assert isinstance(picture, hv.Polygons)
-    drawn = {hexagon["column"]: hexagon for hexagon in picture.data}
-    assert len(drawn) == t4c.sizes["column"]
-    for column in t4c:
-        hexagon = drawn[column["column"].item()]
-        assert hexagon["response"] == column.item()
-        assert (hexagon["u"], hexagon["v"]) == (column["u"], column["v"])
-        assert hexagon["x_column"].mean() == pytest.approx(column["x_column"].item(), abs=1e-3)
-        assert hexagon["y_column"].mean() == pytest.approx(column["y_column"].item(), abs=1e-3)
-    np.testing.assert_array_equal(source_of(picture)["color"], t4c.values)
+    assert isinstance(picture, Hexagons)
+    for name in ("response", "column", "u", "v", "x_column", "y_column"):
+        np.testing.assert_array_equal(picture.dimension_values(name), t4c.values if name == "response" else t4c[name])
+    np.testing.assert_array_equal(source_of(picture)["response"], t4c.values)
 
 
-def test_hexmap__neighbours_share_an_edge(t4c: xr.DataArray) -> None:
-    hexagons = viz.hexmap(t4c).data
-    corners = {
-        (hexagon["u"], hexagon["v"]): {*zip(hexagon["x_column"].round(3), hexagon["y_column"].round(3), strict=True)}
-        for hexagon in hexagons
-    }
-    for neighbour in ((1, 0), (0, 1), (1, -1)):
-        assert len(corners[0, 0] & corners[neighbour]) == 2
-    assert not corners[0, 0] & corners[2, 0]
+def test_hexmap__hexagons_lie_where_the_columns_are(t4c: xr.DataArray) -> None:
+    figure = figure_of(viz.hexmap(t4c))
+    glyph, data = figure.renderers[0].glyph, figure.renderers[0].data_source.data
+    x, y = axial_to_cartesian(data[glyph.q], data[glyph.r], glyph.size, glyph.orientation)
+    np.testing.assert_allclose(x, t4c.x_column, atol=1e-12)
+    np.testing.assert_allclose(y, t4c.y_column, atol=1e-12)
+    assert glyph.size * np.sqrt(3) == pytest.approx(1)  # hexagons of neighbours share an edge
+    assert figure.x_range.start <= x.min() - 0.57
+    assert figure.y_range.end >= y.max() + 0.5
 
 
 def test_hexmap__has_equal_aspect_and_y_upward(t4c: xr.DataArray) -> None:
@@ -135,14 +131,14 @@ def test_hexmap__maps_over_other_dims_time_last(responses: xr.Dataset) -> None:
     pictures = viz.hexmap(responses.response.sel(cell_type=["L1", "T4c"]).isel(model=0))
     assert [str(dim) for dim in pictures.kdims] == ["sample", "cell_type", "time"]
     assert len(pictures) == N_SAMPLES * 2 * N_TIMES
-    drawn = pictures[1, "T4c", 0.03].dimension_values("response", expanded=False)
+    drawn = pictures[1, "T4c", 0.03].dimension_values("response")
     expected = responses.response.sel(sample=1, cell_type="T4c", model=0).isel(time=3)
     np.testing.assert_array_equal(drawn, expected.values)
 
 
 def test_hexmap__draws_the_nearest_time(responses: xr.Dataset) -> None:
     course = responses.response.sel(cell_type="T4c", model=0, sample=0)
-    nearest = viz.hexmap(course, time=0.031).dimension_values("response", expanded=False)
+    nearest = viz.hexmap(course, time=0.031).dimension_values("response")
     np.testing.assert_array_equal(nearest, course.isel(time=3).values)
     assert viz.hexmap(course, time=[0.0, 0.049]).keys() == [0.0, 0.05]
 
@@ -185,8 +181,8 @@ def test_hexmap__draws_luminance_grey_from_0_to_1(rendering: xr.Dataset) -> None
 def test_hexmap__leaves_absent_cells_grey(responses: xr.Dataset) -> None:
     picture = viz.hexmap(responses.response.sel(cell_type="Lawf1", model=0, sample=0).isel(time=0))
     assert mapper_of(picture).nan_color == colours.NO_CELL
-    assert np.isnan(source_of(picture)["color"][::2]).all()
-    assert np.isfinite(source_of(picture)["color"][1::2]).all()
+    assert np.isnan(source_of(picture)["response"][::2]).all()
+    assert np.isfinite(source_of(picture)["response"][1::2]).all()
 
 
 def test_hexmap__names_value_and_unit_at_the_colour_bar(t4c: xr.DataArray) -> None:
@@ -197,7 +193,8 @@ def test_hexmap__names_value_and_unit_at_the_colour_bar(t4c: xr.DataArray) -> No
 
 def test_hexmap__finds_positions_from_axial_coordinates(t4c: xr.DataArray) -> None:
     bare = t4c.drop_vars(["x_column", "y_column", "column"])
-    np.testing.assert_allclose(viz.hexmap(bare).data[5]["x_column"], viz.hexmap(t4c).data[5]["x_column"])
+    for name in ("x_column", "y_column"):
+        np.testing.assert_allclose(viz.hexmap(bare).dimension_values(name), t4c[name])
 
 
 def test_hexmap__leaves_the_data_unchanged(responses: xr.Dataset) -> None:
@@ -351,9 +348,9 @@ def test_stimulus_response__shows_the_frame_on_display(
         drawn = source_of(stimulus[1, time])["image"][0]
         np.testing.assert_array_equal(drawn, movie.luminance.isel(sample=1, time=frame).values)
     position = {"sample": 1, "time": 3}
-    drawn = columns[1, 0.03].dimension_values("luminance", expanded=False)
+    drawn = columns[1, 0.03].dimension_values("luminance")
     np.testing.assert_array_equal(drawn, rendering.luminance.isel(position).values)
-    drawn = shown[1, 0.03].dimension_values("response", expanded=False)
+    drawn = shown[1, 0.03].dimension_values("response")
     np.testing.assert_array_equal(drawn, responses.response.sel(model=1, cell_type="T4c").isel(position).values)
 
 
@@ -562,8 +559,10 @@ def test_report__strips_hold_each_frame_beside_the_other(responses: xr.Dataset) 
     elements.load_backend()
     figure = figures.column_strip(shown.values, lattice, colours.colour_scale(shown))
     data = figure.renderers[0].data_source.data
-    np.testing.assert_array_equal(data["color"].reshape(shown.shape), shown.values)
-    middles = np.array(data["xs"]).squeeze().mean(axis=1).reshape(shown.shape)
+    np.testing.assert_array_equal(data["value"].reshape(shown.shape), shown.values)
+    x, y = hexgrid.positions(data["u"], data["v"])
+    np.testing.assert_allclose(y.reshape(shown.shape), np.tile(lattice.y, (N_TIMES, 1)))
+    middles = x.reshape(shown.shape)
     slot = (figure.x_range.end - figure.x_range.start) / figures.N_STRIP_FRAMES
     shifts = np.arange(N_TIMES)[:, None] * slot * np.ones(lattice.x.size)
     np.testing.assert_allclose(middles - lattice.x, shifts, atol=2e-3)
@@ -589,8 +588,8 @@ def test_report__moves_in_a_browser(
         find("Slider").value = 3
         setTimeout(() => {
             document.title = JSON.stringify({
-                response: [...shows("color").find((data) => "response" in data).color],
-                luminance: [...shows("color").find((data) => "luminance" in data).color],
+                response: [...shows("response")[0].response],
+                luminance: [...shows("luminance")[0].luminance],
                 image: shows("image").map((data) => [...data.image[0]]).find((image) => Math.max(...image) > 1),
                 clock: find("Div").text,
             })
@@ -629,7 +628,7 @@ def test_stimulus_response__is_grey_outside_the_movie(
     stimulus, columns, _ = viz.stimulus_response(movie, padded, shifted(responses).isel(sample=0))
     for time in OUTSIDE:
         assert (source_of(stimulus[time])["image"][0] == 0.5).all()
-        drawn = columns[time].dimension_values("luminance", expanded=False)
+        drawn = columns[time].dimension_values("luminance")
         np.testing.assert_array_equal(drawn, padded.luminance.isel(sample=0).sel(time=time, method="nearest"))
     for time, frame in WITHIN.items():
         drawn = source_of(stimulus[time])["image"][0]
@@ -641,8 +640,8 @@ def test_stimulus_response__is_grey_outside_the_rendering(
 ) -> None:
     _, columns, _ = viz.stimulus_response(movie, rendering, shifted(responses).isel(sample=0))
     for time in OUTSIDE:
-        assert (columns[time].dimension_values("luminance", expanded=False) == 0.5).all()
-    drawn = columns[0.05].dimension_values("luminance", expanded=False)
+        assert (columns[time].dimension_values("luminance") == 0.5).all()
+    drawn = columns[0.05].dimension_values("luminance")
     np.testing.assert_array_equal(drawn, rendering.luminance.isel(sample=0, time=5))
 
 
@@ -699,8 +698,8 @@ def test_stimulus_response__needs_no_movie(rendering: xr.Dataset, responses: xr.
             for time in expected.keys():
                 name = part[time].vdims[0].name
                 np.testing.assert_array_equal(
-                    part[time].dimension_values(name, expanded=False),
-                    expected[time].dimension_values(name, expanded=False),
+                    part[time].dimension_values(name),
+                    expected[time].dimension_values(name),
                 )
     assert len(viz.stimulus_response(movie, None, data, n_times=2)) == 3
 
@@ -789,7 +788,7 @@ def test_pictures__name_labels_of_any_kind(
     layout = viz.stimulus_response(*data, model=data[2].indexes["model"][1], n_times=1)
     assert [str(key[0]) if isinstance(key, tuple) else str(key) for key in next(iter(layout)).keys()][1] == text
     np.testing.assert_array_equal(
-        list(layout)[2].last.dimension_values("response", expanded=False),
+        list(layout)[2].last.dimension_values("response"),
         responses.response.isel(sample=1, model=1, time=0).sel(cell_type="T4c"),
     )
     assert figure_of(layout)
@@ -812,7 +811,7 @@ def test_pictures__take_numbers_and_names_of_any_type(
     assert list(layout)[2].last.label == list(same)[2].last.label == "T4c"
     course = responses.response.sel(cell_type="T4c", model=0, sample=0)
     for time in (0.03, np.float32(0.03), "30ms", np.timedelta64(30, "ms"), pd.Timedelta("30ms"), np.array(0.03)):
-        drawn = viz.hexmap(course, time=time).dimension_values("response", expanded=False)
+        drawn = viz.hexmap(course, time=time).dimension_values("response")
         np.testing.assert_array_equal(drawn, course.isel(time=3))
     assert viz.hexmap(course, time=np.array([0.0, 0.05]), height=np.int64(200), center=np.float32(0.5)).keys() == [
         0.0,

@@ -41,10 +41,9 @@ def hexmap(
 
     Returns
     -------
-    holoviews.Polygons or holoviews.HoloMap
-        Polygons if the data has no dim but ``column``, otherwise a HoloMap over the other dims, ``time`` last.
-        HoloViews takes about a second to show or save a picture of 721 columns. To write a page of many pictures,
-        :func:`flyxr.viz.report` is much faster.
+    Hexagons or holoviews.HoloMap
+        Hexagons, an element of HoloViews, if the data has no dim but ``column``, otherwise a HoloMap over the other
+        dims, ``time`` last. To write a page of many pictures, :func:`flyxr.viz.report` is fastest.
 
     Raises
     ------

@@ -11,6 +11,7 @@ import numpy as np
 from flyxr import hexgrid
 from flyxr.errors import InputError, Problem
 from flyxr.viz import colours
+from flyxr.viz.hexagons import Hexagons
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 def load_backend() -> None:
     """Load HoloViews' Bokeh backend if necessary; a backend that is current stays current."""
-    if hv.Store.current_backend not in hv.Store.loaded_backends():
+    is_set_up = hasattr(hv.opts, "Image")  # importing the backend alone does not
+    if hv.Store.current_backend not in hv.Store.loaded_backends() or not is_set_up:
         hv.extension("bokeh", logo=False)
-    elif "bokeh" not in hv.Store.loaded_backends():
-        import holoviews.plotting.bokeh  # noqa: F401  (registers the backend, does not select it)
+    from flyxr.viz import glyphs  # noqa: F401  (registers the backend, does not select it)
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,15 @@ def read_lattice(data: xr.DataArray) -> Lattice:
     return Lattice(column, u, v, *hexgrid.positions(u, v))
 
 
-def hexagons(values: NDArray[Any], lattice: Lattice, name: str, clim: tuple[float, float]) -> hv.Polygons:
+def hexagons(values: NDArray[Any], lattice: Lattice, name: str, clim: tuple[float, float]) -> Hexagons:
     """One hexagon for each column, with its value (column,) and the labels of the column for hovering."""
-    (xs, ys), labels = lattice.corners(), {"column": lattice.column, "u": lattice.u, "v": lattice.v}
-    # HoloViews spends most of its time looking for ranges in each hexagon of each picture, unless they are declared.
-    # It also links axes of equal names, so the names differ from those of a frame.
+    xs, ys = lattice.corners()
+    # HoloViews looks for the range of each dimension of each picture, unless it is declared. It also links axes of
+    # equal names, so the names differ from those of a frame.
     kdims = [hv.Dimension("x_column", range=_range(xs)), hv.Dimension("y_column", range=_range(ys))]
-    vdims = [hv.Dimension(name, range=clim), *(hv.Dimension(n, range=_range(a)) for n, a in labels.items())]
-    rows = zip(xs, ys, values, *(array.tolist() for array in labels.values()), strict=True)
-    names = ("x_column", "y_column", name, *labels)
-    return hv.Polygons([dict(zip(names, row, strict=True)) for row in rows], kdims, vdims)
+    vdims = [hv.Dimension(name, range=clim)]
+    vdims += [hv.Dimension(n, range=_range(getattr(lattice, n))) for n in ("column", "u", "v")]
+    return Hexagons((lattice.x, lattice.y, values, lattice.column, lattice.u, lattice.v), kdims, vdims)
 
 
 def hexagon_style(
@@ -85,10 +85,10 @@ def hexagon_style(
 ) -> Any:
     """Options for hexagons: equal aspect, no axes, one colour scale, and a colour bar if there is a label."""
     (x0, x1), (y0, y1) = (_range(axis) for axis in lattice.corners())
-    fill = {"color": name, "cmap": scale.palette(), "clim": scale.clim, "clipping_colors": {"NaN": colours.NO_CELL}}
+    fill = {"cmap": scale.palette(), "clim": scale.clim, "clipping_colors": {"NaN": colours.NO_CELL}}
     bar = {"colorbar": True, "clabel": label, "colorbar_opts": {"width": 12}} if label else {}
     frame = _bare_frame(x1 - x0, y1 - y0, height)
-    return hv.opts.Polygons(**{**fill, **bar, **frame, "line_color": None, **options}, backend="bokeh")
+    return hv.Options("Hexagons", **{**fill, **bar, **frame, **options}, backend="bokeh")
 
 
 def image(values: NDArray[Any], x: NDArray[Any] | None = None, y: NDArray[Any] | None = None) -> hv.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import holoviews as hv
@@ -106,7 +107,9 @@ def column_strip(values: NDArray[Any], lattice: elements.Lattice, scale: ColourS
     HoloViews draws a single hexagon; the data source of the figure is then filled with all of them.
     """
     (xs, ys), (width, height) = lattice.corners(), np.ptp(lattice.corners(), axis=(1, 2))
-    slot = max(width, height) * SLOT_WIDTH
+    # Two columns along v and one back along u are a step to the right.
+    n_steps = math.ceil(max(width, height) * SLOT_WIDTH / math.sqrt(3))
+    slot = n_steps * math.sqrt(3)
     left = xs.min() - (slot - width) / 2
     first = lattice.first_column()
     style = elements.hexagon_style(
@@ -120,10 +123,9 @@ def column_strip(values: NDArray[Any], lattice: elements.Lattice, scale: ColourS
         **FIXED,
     )
     figure = _render(elements.hexagons(values[0, :1], first, "value", scale.clim).opts(style))
-    source, flat = _data_source(figure), values.astype(np.float32).ravel()
-    rings_x = [[[ring]] for shift in range(len(values)) for ring in (xs + shift * slot).round(3).tolist()]
-    rings_y = [[[ring]] for _ in values for ring in ys.round(3).tolist()]
-    source.data = {"xs": rings_x, "ys": rings_y, **{name: flat for name in ("value", "color") if name in source.data}}
+    shifts = np.arange(len(values))[:, None] * n_steps
+    axes = {"u": lattice.u - shifts, "v": lattice.v + 2 * shifts}
+    _data_source(figure).data = {**{name: axis.ravel() for name, axis in axes.items()}, "value": values.ravel()}
     return figure
 
 
@@ -159,9 +161,7 @@ def column_figure(player: Player, data: xr.DataArray, scale: ColourScale, name: 
     figure = _render(elements.hexagons(values[0, 0], lattice, name, scale.clim).opts(style))
     figure.toolbar.autohide = True
     n_times = values.shape[1]
-    player.add(
-        _data_source(figure), (name, "color"), list(values.reshape(-1, values.shape[2])), range(n_times), n_times
-    )
+    player.add(_data_source(figure), (name,), list(values.reshape(-1, values.shape[2])), range(n_times), n_times)
     return figure
 
 
