@@ -22,6 +22,7 @@ from bokeh.document import Document
 from bokeh.models import ColorBar, CustomJS, LinearColorMapper
 from bokeh.util.hex import axial_to_cartesian
 
+import flyxr as fx
 from flyxr import hexgrid, schema, viz
 from flyxr.viz import colours, elements, figures, selecting
 from flyxr.viz.hexagons import Hexagons
@@ -108,6 +109,23 @@ def test_hexmap__hexagons_lie_where_the_columns_are(t4c: xr.DataArray) -> None:
     assert glyph.size * np.sqrt(3) == pytest.approx(1)  # hexagons of neighbours share an edge
     assert figure.x_range.start <= x.min() - 0.57
     assert figure.y_range.end >= y.max() + 0.5
+
+
+def test_pictures__are_neither_mirrored_nor_rotated() -> None:
+    frame = np.zeros((1, 1, 64, 64), np.float32)
+    frame[..., 10:50, 14:24] = frame[..., 40:50, 14:44] = 1  # the letter L
+    movie = fx.stimuli.from_array(frame, 30).isel(sample=0, time=0)
+    picture, columns = viz.frames(movie), viz.hexmap(fx.BoxEye().render(movie))
+    x, y, level = (picture.dimension_values(name) for name in ("x", "y", "luminance"))
+    expected = [np.corrcoef(level, axis)[0, 1] for axis in (x, -y)]
+    assert figure_of(picture).y_range.start > figure_of(picture).y_range.end  # y points down in the movie
+    glyph, data = figure_of(columns).renderers[0].glyph, source_of(columns)
+    x, y = axial_to_cartesian(data[glyph.q], data[glyph.r], glyph.size, glyph.orientation)
+    drawn = [np.corrcoef(data["luminance"], axis)[0, 1] for axis in (x, y)]
+    assert np.sign(drawn).tolist() == np.sign(expected).tolist()
+    is_bright = data["luminance"] > 0.5
+    upper, lower = (is_bright & half for half in (y > 2, y < -4))
+    assert x[upper].max() < 0 < x[lower].max()  # the foot of the L is at the lower right
 
 
 def test_hexmap__has_equal_aspect_and_y_upward(t4c: xr.DataArray) -> None:

@@ -39,8 +39,9 @@ class HexagonPlot(ColorbarPlot):  # type: ignore[misc]
         data = {name: element.dimension_values(name) for name in ("u", "v")}
         data[value.name] = element.dimension_values(value)
         self._get_hover_data(data, element, element.vdims)
-        mapping = {"q": "v", "r": "u", "fill_color": {"field": value.name, "transform": mapper}}
-        return data, mapping, {**style, "size": SIZE, "orientation": "flattop", "line_color": None}
+        colour = {"field": value.name, "transform": mapper}
+        mapping = {"q": "v", "r": "u", "fill_color": colour, "line_color": colour}  # lines cover the seams
+        return data, mapping, {**style, "size": SIZE, "orientation": "flattop"}
 
 
 hv.Store.register({Hexagons: HexagonPlot}, "bokeh")
