@@ -206,7 +206,7 @@ def test_hexmap__leaves_absent_cells_grey(responses: xr.Dataset) -> None:
 def test_hexmap__names_value_and_unit_at_the_colour_bar(t4c: xr.DataArray) -> None:
     figure = figure_of(viz.hexmap(t4c))
     assert figure.select_one({"type": ColorBar}).title == "response (a.u.)"
-    assert figure.title.text == "T4c"
+    assert figure.title.text == "T4c, model 0 (a), sample 0, 0.02 s"
 
 
 def test_hexmap__finds_positions_from_axial_coordinates(t4c: xr.DataArray) -> None:
@@ -826,7 +826,7 @@ def test_pictures__take_numbers_and_names_of_any_type(
     )
     same = viz.stimulus_response(*data, cell_type=np.array(["T4c"]), model=np.int64(1), n_times=2)
     assert [part.keys() for part in layout] == [part.keys() for part in same]
-    assert list(layout)[2].last.label == list(same)[2].last.label == "T4c"
+    assert list(layout)[2].last.label == list(same)[2].last.label == "T4c, model 1 (b)"
     course = responses.response.sel(cell_type="T4c", model=0, sample=0)
     for time in (0.03, np.float32(0.03), "30ms", np.timedelta64(30, "ms"), pd.Timedelta("30ms"), np.array(0.03)):
         drawn = viz.hexmap(course, time=time).dimension_values("response")

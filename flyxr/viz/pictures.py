@@ -49,7 +49,7 @@ def draw_pictures(
 ) -> Any:
     """Draw one picture of the core dims, or a HoloMap of pictures over the other dims, time last.
 
-    The default title is the cell type that was selected.
+    The default title is the cell type, model, sample and time that were selected.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def draw_pictures(
             )
         )
     data = data.transpose(*map_dims, *core_dims)
-    title = selecting.selected_cell_type(data) if title is None else title
+    title = selecting.selection_title(data) if title is None else title
     if not map_dims:
         return draw(data.values).relabel(title).opts(style)
     keys = itertools.product(*(map(elements.key, selecting.labels(data, dim)) for dim in map_dims))

@@ -246,6 +246,26 @@ def value_label(data: xr.DataArray) -> str:
     return f"{name} ({units})" if units not in ("", "1") else name
 
 
+def selection_title(data: xr.DataArray) -> str:
+    """Cell type, model, sample and time that were selected, as a title names them.
+
+    Examples
+    --------
+    >>> coords = {"cell_type": "T4c", "model": 3, "model_name": "flow/0000/003", "time": 0.12}
+    >>> selection_title(xr.DataArray([0.5], coords, "column"))
+    'T4c, model 3 (flow/0000/003), 0.12 s'
+    """
+    selected = {str(name): labels(data, str(name))[0] for name, coord in data.coords.items() if coord.ndim == 0}
+    parts = [str(selected[name]) for name in ("cell_type",) if name in selected]
+    for dim in ("model", "sample"):
+        if dim in selected:
+            name = selected.get(f"{dim}_name")
+            parts.append(f"{dim} {selected[dim]}" + (f" ({name})" if name not in (None, str(selected[dim])) else ""))
+    if "time" in selected:
+        parts.append(f"{selected['time']:.4g} s")
+    return ", ".join(parts)
+
+
 def selected_cell_type(data: xr.DataArray) -> str:
     """Name of the cell type that was selected, or an empty string."""
     return str(data["cell_type"].item()) if "cell_type" in data.coords and data["cell_type"].ndim == 0 else ""
