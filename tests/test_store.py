@@ -23,6 +23,7 @@ from flyxr.errors import ExistsError, FlyxrWarning
 from flyxr.identity import ChangedError
 from flyxr.store import StoreError, journal, labels
 from flyxr.store.encoding import encoding_of
+from flyxr.store.metadata import check_metadata
 from flyxr.testing import noise_rendering, tiny_connectome
 
 if TYPE_CHECKING:
@@ -512,3 +513,52 @@ def test_open__coordinates_select_and_group(tmp_path: Path) -> None:
     back = fx.open(fx.save(rendering.chunk(), tmp_path / "r.zarr"))
     assert back.where(back.digit == "9 0", drop=True).sizes["sample"] == 1
     assert sorted(dict(list(back.groupby("digit")))) == sorted(rendering.digit.values.tolist())
+
+
+def edit_metadata(path: Path, **changes: Any) -> None:
+    """Change the metadata of an array; ``inner`` are the lengths of chunks within shards of the lengths ``chunks``."""
+    file = path / "zarr.json"
+    metadata = json.loads(file.read_text())
+    if "chunks" in changes:
+        metadata["chunk_grid"]["configuration"]["chunk_shape"] = changes.pop("chunks")
+    if "inner" in changes:
+        metadata["codecs"][0]["configuration"]["chunk_shape"] = changes.pop("inner")
+    file.write_text(json.dumps({**metadata, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("luminance", {"shape": [2, -6, 7]}, "expected a shape and as many lengths of chunks"),
+        ("luminance", {"shape": [2, 6]}, "expected a shape and as many lengths of chunks"),
+        ("luminance", {"shape": None}, "expected a shape and as many lengths of chunks"),
+        ("luminance", {"shape": [2, 10**12, 7]}, "expected at most 16,777,216 chunks"),
+        (
+            "luminance",
+            {"shape": [2, 10**12, 7], "chunks": [2, 10**12, 7]},
+            "expected chunks of at most 2,147,483,648 bytes",
+        ),
+        ("luminance", {"chunks": [0, 6, 7]}, "expected a shape and as many lengths of chunks"),
+        ("luminance", {"data_type": "object"}, "expected numbers, times or text, got the data type 'object'"),
+        ("luminance", {"codecs": [{"name": "pickle"}]}, "expected codecs among blosc, .*, got 'pickle'"),
+        ("response", {"inner": [1, 1, 1]}, "expected lengths of the chunks of a shard"),
+        ("sample", {"shape": [2**25], "chunks": [2**25]}, "expected at most 16,777,216 labels"),
+    ],
+)
+def test_open__refuses_what_metadata_cannot_declare(
+    tmp_path: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    path = fx.save(make_responses(), tmp_path / "r.zarr")
+    edit_metadata(path / name, **changes)
+    with pytest.raises(StoreError, match=rf"{name}/zarr.json: {message}"):
+        fx.open(path)
+
+
+def test_open__takes_shards_as_large_as_a_block(tmp_path: Path) -> None:
+    path = fx.save(make_responses(), tmp_path / "r.zarr")
+    metadata = json.loads((path / "response" / "zarr.json").read_text())
+    inner = metadata["codecs"][0]["configuration"]["chunk_shape"]
+    large = [length * factor for length, factor in zip(inner, (1, 200, 200, 1, 100), strict=True)]
+    assert 4 * np.prod(large) > 2**31
+    edit_metadata(path / "response", shape=large, chunks=large)
+    check_metadata(path)

@@ -58,14 +58,26 @@ def _array_problem(metadata: dict[str, Any]) -> str:
     item_bytes = _item_bytes(dtype)
     if item_bytes is None:
         return f"expected numbers, times or text, got the data type {_shorten(dtype)}"
-    if math.prod(chunks) * item_bytes > MAX_CHUNK_BYTES:
-        return f"expected chunks of at most {MAX_CHUNK_BYTES:,} bytes, got the lengths {_shorten(chunks)}"
     n_chunks = math.prod(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
     if n_chunks > MAX_CHUNKS:
         return f"expected at most {MAX_CHUNKS:,} chunks, got {n_chunks:,} by the shape {_shorten(shape)}"
     if len(shape) < 2 and math.prod(shape) > MAX_LABELS:
         return f"expected at most {MAX_LABELS:,} labels, got {math.prod(shape):,}"
-    return _codec_problem(metadata.get("codecs"), chunks)
+    problem = _codec_problem(metadata.get("codecs"), chunks)
+    if problem:
+        return problem
+    inner = _innermost_chunk(metadata["codecs"], chunks)
+    if math.prod(inner) * item_bytes > MAX_CHUNK_BYTES:
+        return f"expected chunks of at most {MAX_CHUNK_BYTES:,} bytes, got the lengths {_shorten(inner)}"
+    return ""
+
+
+def _innermost_chunk(codecs: list[Any], chunks: list[int]) -> list[int]:
+    """Lengths of what is read at once: a chunk within a shard, since a shard is as large as a block of a sweep."""
+    for codec in codecs:
+        if isinstance(codec, dict) and codec.get("name") == "sharding_indexed":
+            return _innermost_chunk(codec["configuration"].get("codecs", []), codec["configuration"]["chunk_shape"])
+    return chunks
 
 
 def _are_lengths(lengths: Any, least: int) -> TypeGuard[list[int]]:
