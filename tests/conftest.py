@@ -18,7 +18,7 @@ from flyxr.testing import observed_engine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-hypothesis.settings.register_profile("dev", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("dev", max_examples=14, deadline=None)
 hypothesis.settings.register_profile(
     "ci",
     max_examples=50,

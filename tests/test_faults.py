@@ -32,7 +32,7 @@ def run_scenario(scenario: str, folder: Path, stride: int) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_death__at_some_operations(tmp_path: Path, scenario: str) -> None:
-    run_scenario(scenario, tmp_path, stride=11 if scenario in ("resume", "repair") else 97)
+    run_scenario(scenario, tmp_path, stride=19 if scenario in ("resume", "repair") else 97)
 
 
 @pytest.mark.slow
