@@ -139,7 +139,7 @@ def prepare(
         | {"cell_type": connectome["cell_type"].values[recorded.cell_types]}
     )
     labels.attrs = {
-        **{name: int(ensemble.attrs[name]) for name in ("trained",) if name in ensemble.attrs},
+        **{name: value for name, value in ensemble.attrs.items() if name == "trained"},
         "connectome": connectome_tables.digest,
         "extent": connectome_tables.extent,
         provenance.ATTR: rendering.attrs.get(provenance.ATTR, "[]"),
