@@ -548,3 +548,14 @@ def test_open__refuses_a_sweep_without_the_metadata_of_an_array(tmp_path: Path, 
     with pytest.raises(StoreError, match=rf"{array}/zarr.json cannot be read .*call fx.sweep with"):
         fx.open(path)
     xr.testing.assert_identical(sweep(path).load(), expected)
+
+
+def test_sweep__names_an_array_whose_metadata_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "r.zarr"
+    with failing_engine(2, OSError(28, "full")), pytest.raises(OSError, match="full"):
+        sweep(path, engine="stencil")
+    file = path / "response" / "zarr.json"
+    text = file.read_text()
+    file.write_text("{{" + text[2:])  # of the same size, so that the ledger does not notice
+    with pytest.raises(StoreError, match=r"r.zarr/response is damaged"):
+        sweep(path, engine="stencil")

@@ -17,6 +17,7 @@ from flyxr.errors import ExistsError
 from flyxr.paths import local_path
 from flyxr.store import files, labels
 from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
+from flyxr.store.reading import reading_store
 from flyxr.store.reuse import check_same, write_tokens
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ def write_region(path: str | Path, name: str, values: NDArray[Any], start: tuple
     import zarr
 
     with _single_threaded_zarr():
-        array = zarr.open_array(Path(path) / name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
+        with reading_store(Path(path) / name):
+            array = zarr.open_array(Path(path) / name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
         start = (*start, *(0,) * (array.ndim - len(start)))
         region = tuple(slice(first, first + length) for first, length in zip(start, values.shape, strict=True))
         array[region] = values
