@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 * 2**20
 """Size of the largest file that is read; checkpoints usually have 50 kB to some MB."""
 
-
-MAX_DEPTH = 32
+MAX_DIRECTORIES = 32
 """Directories in the name of a file in a zip; a damaged zip may have thousands, which take long to list."""
 
 
@@ -88,7 +87,7 @@ class _ZipTree:
         self.directories: dict[str, set[str]] = {"": set()}
         for name in archive.namelist():
             parts = name.split("/")[:-1]  # the name of a directory ends with a slash
-            if len(parts) > MAX_DEPTH:
+            if len(parts) > MAX_DIRECTORIES:
                 raise zipfile.BadZipFile(f"names of {len(parts)} directories")
             for depth, part in enumerate(parts):
                 self.directories.setdefault("/".join(parts[: depth + 1]), set())

@@ -102,7 +102,7 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
     -------
     Results
         A model's best checkpoint is ``best_chkpt`` if present, else the one with the lowest validation error: by
-        first of :data:`MEASURES` that every model has. Without validation errors it is the last one.
+        the first of :data:`MEASURES` that every model has. Without validation errors it is the last one.
 
     Raises
     ------

@@ -186,12 +186,14 @@ def _time(value: Any) -> slice:
     """Slice with its ends in s, as float, and its step in frames, at least 1."""
     value = slice(None) if value is None else value
     if isinstance(value, slice):
-        ends = [None if end is None else as_seconds(end) for end in (value.start, value.stop)]
-        is_wrong = [
-            end is not None and (seconds is None or math.isnan(seconds))
-            for end, seconds in zip((value.start, value.stop), ends, strict=True)
-        ]
+        start, stop = (None if end is None else _seconds(end) for end in (value.start, value.stop))
         step = 1 if value.step is None else as_int(value.step)
-        if step is not None and step >= 1 and not any(is_wrong):
-            return slice(ends[0], ends[1], step)
+        if step is not None and step >= 1 and not any(end is not None and math.isnan(end) for end in (start, stop)):
+            return slice(start, stop, step)
     raise InputError(f"expected record['time'] as a slice in s (its step in frames, at least 1), got {shorten(value)}")
+
+
+def _seconds(value: Any) -> float:
+    """A duration in s; NaN for anything else."""
+    seconds = as_seconds(value)
+    return math.nan if seconds is None else seconds

@@ -115,7 +115,7 @@ def _singular(units: Any) -> str:
 
 
 def _is_equal(a: Any, b: Any) -> bool:
-    return bool(a == b or (a is pd.NaT and b is pd.NaT) or (a != a and b != b))
+    return bool(a == b or (a != a and b != b))
 
 
 def _format_dims(coord: xr.DataArray) -> str:

@@ -81,7 +81,7 @@ def hexagons(values: NDArray[Any], lattice: Lattice, name: str, clim: tuple[floa
 
 
 def hexagon_style(
-    lattice: Lattice, name: str, scale: colours.ColourScale, label: str = "", height: int = 300, **options: Any
+    lattice: Lattice, scale: colours.ColourScale, label: str = "", height: int = 300, **options: Any
 ) -> Any:
     """Options for hexagons: equal aspect, no axes, one colour scale, and a colour bar if there is a label."""
     (x0, x1), (y0, y1) = (_range(axis) for axis in lattice.corners())

@@ -114,7 +114,6 @@ def column_strip(values: NDArray[Any], lattice: elements.Lattice, scale: ColourS
     first = lattice.first_column()
     style = elements.hexagon_style(
         first,
-        "value",
         scale,
         xlim=(left, left + N_STRIP_FRAMES * slot),
         ylim=(ys.min(), ys.max()),
@@ -157,7 +156,7 @@ def movie_figure(player: Player, luminance: NDArray[Any], displayed: NDArray[np.
 def column_figure(player: Player, data: xr.DataArray, scale: ColourScale, name: str) -> Any:
     """Values (sample, time, column) as hexagons."""
     lattice, values = elements.read_lattice(data), data.values.astype(np.float32)
-    style = elements.hexagon_style(lattice, name, scale, height=330, default_tools=["wheel_zoom", "pan", "reset"])
+    style = elements.hexagon_style(lattice, scale, height=330, default_tools=["wheel_zoom", "pan", "reset"])
     figure = _render(elements.hexagons(values[0, 0], lattice, name, scale.clim).opts(style))
     figure.toolbar.autohide = True
     n_times = values.shape[1]

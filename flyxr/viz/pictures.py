@@ -29,7 +29,7 @@ def column_pictures(
     def draw(values: NDArray[Any]) -> Any:
         return elements.hexagons(values, lattice, name, scale.clim)
 
-    style = elements.hexagon_style(lattice, name, scale, selecting.value_label(data), height)
+    style = elements.hexagon_style(lattice, scale, selecting.value_label(data), height)
     return draw_pictures(data, ("column",), draw, style, title)
 
 
