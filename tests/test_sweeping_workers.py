@@ -16,6 +16,7 @@ import distributed
 import numpy as np
 import pytest
 import xarray as xr
+from distributed.comm import CommClosedError
 
 import flyxr as fx
 from flyxr import schema
@@ -254,3 +255,21 @@ def test_sweep__stops_if_the_scheduler_is_lost(manual_cluster: ManualCluster, tm
     got = sweep(path, rendering, ensemble)
     assert count_blocks(path) > n_done
     xr.testing.assert_identical(got.load().drop_attrs(), simulate(rendering, ensemble).drop_attrs())
+
+
+def test_sweep__stops_if_the_scheduler_is_lost_while_results_are_fetched(
+    client: distributed.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rendering, ensemble = tmp_path / "r.zarr", make_rendering(), make_ensemble()
+
+    def lose_the_scheduler(*_: object, **__: object) -> None:
+        raise CommClosedError("in <TCP (closed)>: Stream is closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed.Future, "result", lose_the_scheduler)
+        patch.setattr(distributed.Client, "gather", lose_the_scheduler)
+        with pytest.raises(SweepError, match=r"the scheduler at tcp://\S+ is lost\. .*: repeat the call to resume"):
+            sweep(path, rendering, ensemble, client=client)
+    xr.testing.assert_identical(
+        sweep(path, rendering, ensemble).load().drop_attrs(), simulate(rendering, ensemble).drop_attrs()
+    )

@@ -7,7 +7,6 @@ import platform
 import secrets
 import shutil
 import warnings
-from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -187,10 +186,11 @@ def _run_blocks(run: Run, pool: Pool, at_once: int, ledger: Ledger) -> list[str]
                 _record_result(path, ledger, entry)
                 progress.update("block" in entry)
         except BaseException as error:
-            for future in pool.stop():
-                _record_result(path, ledger, future.result())
-            if isinstance(error, OSError | CancelledError | SweepError | LostError):
-                raise stopped_error(error, path, ledger) from error
+            for entry in pool.stop():
+                _record_result(path, ledger, entry)
+            cause = pool.cause(error)
+            if isinstance(cause, OSError | SweepError | LostError):
+                raise stopped_error(cause, path, ledger) from error
             raise
         pool.stop()
     return list(diverged)

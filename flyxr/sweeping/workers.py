@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,11 @@ class Pool(ABC):
 
     @abstractmethod
     def stop(self) -> list[Any]:
-        """Start no more tasks, and return the futures that succeeded but were not yielded."""
+        """Start no more tasks, and return the results of tasks that succeeded but were not yielded."""
+
+    def cause(self, error: BaseException) -> BaseException:
+        """Error to report for one that was raised while tasks were submitted, awaited or fetched."""
+        return error
 
 
 class ThreadPool(Pool):
@@ -105,11 +109,11 @@ class ThreadPool(Pool):
     def _wait(self) -> Collection[Future[Any]]:
         return wait(self._running, return_when=FIRST_COMPLETED).done
 
-    def stop(self) -> list[Future[Any]]:
-        """Cancel what has not started and wait for what is running; return futures that succeeded."""
+    def stop(self) -> list[Any]:
+        """Cancel what has not started and wait for what is running; return the results of what succeeded."""
         for executor in (self._loader, self._blocks, self._chunks):
             executor.shutdown(cancel_futures=True)
-        return [future for future in self._running if not future.cancelled() and future.exception() is None]
+        return [future.result() for future in self._running if not future.cancelled() and future.exception() is None]
 
 
 class ClusterPool(Pool):
@@ -190,16 +194,31 @@ class ClusterPool(Pool):
                 if self.client.status != "running":
                     raise LostError(f"the scheduler at {self.address} is lost") from None
         if any(future.cancelled() for future in done):
-            raise LostError(f"the scheduler at {self.address} is lost, or cancelled the work")
+            raise CancelledError
         return done
 
     def stop(self) -> list[Any]:
-        """Cancel all tasks without waiting for those that are running; return futures that succeeded."""
+        """Cancel all tasks without waiting for those that are running; return the results of what succeeded."""
+        from distributed.comm import CommClosedError
+
         if self.client.status != "running":
             return []
         finished = [future for future in self._running if future.status == "finished"]
-        self.client.cancel(list(self._running.difference(finished)))
-        return finished
+        try:
+            self.client.cancel(list(self._running.difference(finished)))
+            return list(self.client.gather(finished, errors="skip"))
+        except (CommClosedError, CancelledError, TimeoutError):  # lost since the status was read
+            return []
+
+    def cause(self, error: BaseException) -> BaseException:
+        """Error to report: in any call, a closed connection or a cancelled task means that the scheduler is lost."""
+        from distributed.comm import CommClosedError
+
+        if isinstance(error, CommClosedError):
+            return LostError(f"the scheduler at {self.address} is lost")
+        if isinstance(error, CancelledError):
+            return LostError(f"the scheduler at {self.address} is lost, or cancelled the work")
+        return error
 
 
 def load(array: xr.DataArray, pool: Any = None) -> Any:
