@@ -16,7 +16,7 @@ import distributed
 import numpy as np
 import pytest
 import xarray as xr
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 import flyxr as fx
 from flyxr import schema

@@ -199,7 +199,7 @@ class ClusterPool(Pool):
 
     def stop(self) -> list[Any]:
         """Cancel all tasks without waiting for those that are running; return the results of what succeeded."""
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         if self.client.status != "running":
             return []
@@ -212,7 +212,7 @@ class ClusterPool(Pool):
 
     def cause(self, error: BaseException) -> BaseException:
         """Error to report: in any call, a closed connection or a cancelled task means that the scheduler is lost."""
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         if isinstance(error, CommClosedError):
             return LostError(f"the scheduler at {self.address} is lost")
