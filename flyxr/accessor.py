@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from flyxr import selection
+from flyxr import selection, viz
 from flyxr.clustering import members
 
 if TYPE_CHECKING:
@@ -36,3 +36,11 @@ class FlyAccessor:
     def members(self, cell_type: str) -> Any:
         """Models in each cluster of a cell type; see :func:`flyxr.clustering.members`."""
         return members(self._data, cell_type)
+
+    def hexmap(self, **options: Any) -> Any:
+        """Draw values in their columns; see :func:`flyxr.viz.hexmap` for the options."""
+        return viz.hexmap(self._data, **options)
+
+    def traces(self, **options: Any) -> Any:
+        """Draw time courses; see :func:`flyxr.viz.traces` for the options."""
+        return viz.traces(self._data, **options)

@@ -602,3 +602,16 @@ def test_illustrate__hexagons_lie_where_render_looks(size: tuple[int, int]) -> N
 def test_illustrate__small_frame_is_drawn_as_resized(eye: Eye, size: int) -> None:
     bounds = next(iter(eye.illustrate(10, 400)))
     assert bounds.range("x") == bounds.range("y") == (0, size)
+
+
+@pytest.mark.parametrize(("eye", "size"), [(BoxEye(), (391, 500)), (HexEye(3, 9), (80, 64))], ids=["BoxEye", "HexEye"])
+def test_illustrate__has_equal_aspect_and_shows_the_receptors(eye: Eye, size: tuple[int, int]) -> None:
+    figure = hv.render(eye.illustrate(*size), backend="bokeh")
+    (x_range, y_range), (height, width) = (figure.x_range, figure.y_range), size
+    pixels = figure.frame_width / (x_range.end - x_range.start), figure.frame_height / (y_range.end - y_range.start)
+    assert pixels[0] == pytest.approx(pixels[1], rel=0.01)
+    assert x_range.start < 0 < width < x_range.end
+    assert y_range.start < 0 < height < y_range.end
+    fields, receptors = (renderer.glyph for renderer in figure.renderers[-2:])
+    assert fields.fill_alpha <= 0.2
+    assert receptors.fill_color != fields.fill_color

@@ -19,6 +19,7 @@ FLOORS = {
     "provenance": 0,
     "flyvis": 0,
     "downloads": 0,
+    "drawing": 0,
     "identity": 0,
     "engine": 0,
     "store": 1,

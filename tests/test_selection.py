@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
@@ -73,7 +74,23 @@ def test_accessor__has_a_test_for_every_method() -> None:
     assert {name for name in dir(fx.accessor.FlyAccessor) if not name.startswith("_")} == {
         *ACCESSORS,
         "members",  # in test_clustering
+        *PICTURES,
     }
+
+
+PICTURES = {
+    "hexmap": lambda data: data.isel(model=0, time=0).fly.celltype("T4c"),
+    "traces": lambda data: data.fly.central(),
+}
+
+
+@pytest.mark.parametrize("convert", [lambda data: data, lambda data: data.response], ids=["Dataset", "DataArray"])
+@pytest.mark.parametrize("name", PICTURES)
+def test_accessor__draws_the_pictures_of_the_function(name: str, convert: Any) -> None:
+    data = convert(PICTURES[name](responses()))
+    picture, expected = getattr(data.fly, name)(height=123), getattr(fx.viz, name)(data, height=123)
+    assert repr(picture) == repr(expected)
+    assert next(iter(hv.render(picture, backend="bokeh").select({"frame_height": 123})))
 
 
 def test_accessor__is_lazy(counting_scheduler: Any) -> None:

@@ -479,8 +479,41 @@ def test_report__falls_back_to_a_recorded_type(
 ) -> None:
     other = responses.sel(cell_type=["Lawf1", "Mi1"])
     text = markup(viz.report(movie, rendering, other, tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert "T4c was not recorded; Lawf1 is shown instead." in text
-    assert "Responses of Lawf1" in text
+    assert "Responses of Lawf1, model 0 (a)" in text
+
+
+def test_report__draws_the_model_and_the_cell_type_that_are_asked_for(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    path = viz.report(movie, rendering, responses, tmp_path / "r.html", cell_type="Mi1", model=2)
+    assert markup(path.read_text(encoding="utf-8")).count("Mi1, model 2 (c)") == 2  # the strip and the moving panel
+    (drawn, _, _), shown = player_of(path)["response"], responses.response.sel(cell_type="Mi1", model=2)
+    np.testing.assert_array_equal(np.reshape(drawn, shown.shape), shown.values)
+
+
+@pytest.mark.parametrize("column", [slice(None), [18]], ids=["all columns", "the central column"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"cell_type": "T4x"},
+            r"of one cell_type among \['L1', 'Mi1', 'T4c', 'Lawf1'\], got 'T4x': choose one of these",
+        ),
+        ({"model": 7}, r"of one model among \[0, 1, 2\], got 7: choose one of these with model="),
+    ],
+)
+def test_report__refuses_what_was_not_recorded(
+    movie: xr.Dataset,
+    rendering: xr.Dataset,
+    responses: xr.Dataset,
+    tmp_path: Path,
+    column: Any,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        viz.report(movie, rendering, responses.isel(column=column), tmp_path / "r.html", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_report__skips_columns_that_were_not_recorded(
@@ -664,13 +697,16 @@ def test_stimulus_response__is_grey_outside_the_rendering(
 
 
 def player_of(path: Path) -> dict[str, Any]:
-    """What the time slider of a page puts into its figures: frames, and their position at each time, by name."""
+    """What the time slider of a page puts into its figures: frames, and their position at each time, by name.
+
+    Of figures with the same name, the first counts: hexagons, before time courses.
+    """
     text = re.search(r"const docs_json = '(.*?)';\n", path.read_text(encoding="utf-8"), re.DOTALL)[1]  # type: ignore[index]
     (page,) = json.loads(text.replace("\\\\", "\\").replace("\\'", "'")).values()
     callbacks = [model for model in Document.from_json(page).models if isinstance(model, CustomJS)]
     args = next(callback.args for callback in callbacks if "frames" in callback.args)
     parts = zip(args["names"], args["frames"], args["steps"], args["counts"], strict=True)
-    return {names[0]: (frames, steps, count) for names, frames, steps, count in parts}
+    return {names[0]: (frames, steps, count) for names, frames, steps, count in reversed(list(parts))}
 
 
 @pytest.mark.parametrize("in_bytes", [False, True], ids=["float", "bytes"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 import xarray as xr
 
-from flyxr import hexgrid, provenance, schema
+from flyxr import drawing, hexgrid, provenance, schema
 from flyxr.arguments import Arguments, shorten
 from flyxr.errors import Problem, raise_problems
 
@@ -24,6 +24,9 @@ Columns = TypeVar("Columns", xr.Dataset, xr.DataArray)
 
 LINEAR_FILTERS = ("mean", "sum")
 FILTERS = (*LINEAR_FILTERS, "median")
+
+ILLUSTRATION_HEIGHT = 400
+"""Height of a drawing of an eye, screen pixels."""
 
 
 class Eye(Protocol):
@@ -276,9 +279,18 @@ def draw_fields(
     """
     import holoviews as hv
 
+    drawing.load_backend()
     height, width = frame_size
     u, v = hexgrid.columns(eye.extent)
     labels = {"column": np.arange(eye.n_columns), "u": u, "v": v}
     kdims, vdims = [hv.Dimension(name, unit="pixel") for name in "xy"], list(labels)
     points = hv.Points((*receptors, *labels.values()), kdims=kdims, vdims=vdims)
-    return hv.Bounds((0, 0, width, height), kdims=kdims) * draw(labels, kdims, vdims) * points
+    fields = draw(labels, kdims, vdims)
+    margin = eye.kernel_size  # receptive fields at the rim may reach beyond the frame
+    limits = {"xlim": (-margin, width + margin), "ylim": (-margin, height + margin)}
+    size = drawing.equal_aspect(width + 2 * margin, height + 2 * margin, ILLUSTRATION_HEIGHT)
+    style: dict[str, dict[str, Any]] = {"Overlay": {**size, **limits}}
+    style[type(fields).__name__] = {"fill_alpha": 0.1, "line_color": "#1f3d7a", "line_width": 0.5, "tools": ["hover"]}
+    style["Points"] = {"color": "#d1495b", "size": 3}
+    overlay = hv.Bounds((0, 0, width, height), kdims=kdims) * fields * points
+    return overlay.opts(*(hv.Options(name, **options, backend="bokeh") for name, options in style.items()))

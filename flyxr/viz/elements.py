@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import holoviews as hv
 import numpy as np
 
-from flyxr import hexgrid
+from flyxr import drawing, hexgrid
 from flyxr.errors import InputError, Problem
 from flyxr.viz import colours
 from flyxr.viz.hexagons import Hexagons
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 
 def load_backend() -> None:
-    """Load HoloViews' Bokeh backend if necessary; a backend that is current stays current."""
-    is_set_up = hasattr(hv.opts, "Image")  # importing the backend alone does not
-    if hv.Store.current_backend not in hv.Store.loaded_backends() or not is_set_up:
-        hv.extension("bokeh", logo=False)
-    from flyxr.viz import glyphs  # noqa: F401  (registers the backend, does not select it)
+    """Load HoloViews' Bokeh backend and how it draws hexagons; a backend that is current stays current."""
+    drawing.load_backend()
+    from flyxr.viz import glyphs  # noqa: F401  (registers the hexagons)
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ def image_style(
 
 def _bare_frame(width: float, height: float, n_pixels: int) -> dict[str, Any]:
     """Options for a frame without axes, ``n_pixels`` high."""
-    size = {"frame_height": n_pixels, "frame_width": max(round(n_pixels * width / height), 1)}
-    return {**size, "data_aspect": 1, "xaxis": None, "yaxis": None, "show_frame": False, "tools": ["hover"]}
+    size = drawing.equal_aspect(width, height, n_pixels)
+    return {**size, "xaxis": None, "yaxis": None, "show_frame": False, "tools": ["hover"]}
 
 
 def _pixel_edges(coord: NDArray[Any] | None, n_pixels: int) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from flyxr.selection import align_labels
 from flyxr.viz import colours, elements, figures, selecting
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from pathlib import Path
 
     import xarray as xr
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 TRACED_TYPES = ("L1", "L2", "Mi1", "Tm3", "Mi9", "T4a", "T4b", "T4c", "T4d", "T5c")
 """Cell types whose time courses are drawn, if they were recorded."""
+
+DEFAULT_TYPE = "T4c"
+"""Cell type that is drawn in the columns, if it was recorded and no other is given."""
 
 MAX_SAMPLES, MAX_MODELS, MAX_FRAMES, MAX_CURVE_POINTS, MAX_FRAME_PIXELS = 8, 50, 80, 300, 100
 """Limits of a page: samples, models, times of pictures, times of curves, and pixels along an edge of a frame."""
@@ -43,7 +47,8 @@ def report(
     *,
     title: str = "From stimulus to response in the fly visual system",
     notes: str = "",
-    cell_type: str = "T4c",
+    cell_type: str | None = None,
+    model: Hashable | None = None,
 ) -> Path:
     """Write an HTML page with the stimulus, its rendering and the responses of the models.
 
@@ -68,8 +73,9 @@ def report(
     title, notes
         Heading of the page, and a paragraph below its summary; plain text.
     cell_type
-        Cell type to draw in the columns, for the first model. If it was not recorded, the first recorded type is drawn
-        and the page says so.
+        Cell type to draw in the columns. None draws T4c, or the first recorded type if T4c was not recorded.
+    model
+        Label of the model to draw in the columns. None draws the first.
 
     Returns
     -------
@@ -79,8 +85,8 @@ def report(
     Raises
     ------
     ValueError
-        If an argument is of another kind, there is no rendering, or the movie or the rendering lacks samples of the
-        responses.
+        If an argument is of another kind, there is no rendering, the responses lack the cell type or the model, or the
+        movie or the rendering lacks samples of the responses.
 
     Examples
     --------
@@ -95,11 +101,11 @@ def report(
     ...     report(movie, rendering, rendering.assign_coords(cell_type="T4c"), f"{folder}/report.html").name
     'report.html'
     """
-    path, cell_type = local_path(path), selecting.one_name("cell_type", cell_type)
+    path, cell_type = local_path(path), None if cell_type is None else selecting.one_name("cell_type", cell_type)
     texts = {"title": title, "notes": notes}
     wrong = [f"expected {name} as text, got {text!r}" for name, text in texts.items() if not isinstance(text, str)]
     raise_problems(InputError, "", wrong)
-    content = _collect(movie, rendering, responses, cell_type)
+    content = _collect(movie, rendering, responses, cell_type, model)
     elements.load_backend()
     page = _page(content, title, notes)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +138,12 @@ class _Content:
         return times
 
 
-def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str) -> _Content:
+def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str | None, model: Hashable | None) -> _Content:
     response = selecting.main_array(responses, "responses").rename("response")
     lattice, types = elements.read_lattice(response), response["cell_type"].values.tolist()
+    if cell_type is None:
+        cell_type = DEFAULT_TYPE if DEFAULT_TYPE in types else types[0]
+    chosen = selecting.select_cell_type(selecting.select_model(response, model), cell_type)
     trained = responses.attrs.get("trained")
     is_trained = None if trained is None else bool(trained)
     sizes, remarks = dict(response.sizes), []
@@ -165,10 +174,7 @@ def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str) -> _Con
 
     shown, central = None, None
     if lattice.u.size > 1:
-        if cell_type not in types:
-            remarks.append(f"{cell_type} was not recorded; {types[0]} is shown instead.")
-            cell_type = types[0]
-        shown = response.isel(model=0, time=thinned).sel(cell_type=cell_type)
+        shown = chosen.isel(sample=slice(MAX_SAMPLES), time=thinned)
     else:
         remarks.append("One column was recorded, so there is no picture of the responses in the columns.")
     central_column = np.flatnonzero((lattice.u == 0) & (lattice.v == 0))
@@ -231,10 +237,9 @@ def _page(content: _Content, title: str, notes: str) -> str:
     if content.frames is not None:
         models["strip_movie"] = figures.frame_strip(content.frames[0, content.displayed[in_strip]])
         models["movie"] = figures.movie_figure(player, content.frames, content.displayed)
-    bar = cell_type = model = ""
+    bar = shown = ""
     if responses is not None:
-        scale, cell_type = colours.colour_scale(responses), html.escape(selecting.selected_cell_type(responses))
-        model = html.escape(str(selecting.labels(responses, "model")[0]))
+        scale, shown = colours.colour_scale(responses), html.escape(selecting.selection_title(responses))
         bar = _colour_bar(scale, selecting.value_label(responses))
         lattice = elements.read_lattice(responses)
         models["strip_responses"] = figures.column_strip(responses.values[0, in_strip], lattice, scale)
@@ -262,8 +267,7 @@ def _page(content: _Content, title: str, notes: str) -> str:
         "lines": f"Thin lines are the {n_models} models, the thick line is their mean." if n_models > 1 else "",
         "bar": bar,
         "grey": _colour_bar(colours.LUMINANCE, "luminance"),
-        "cell_type": cell_type,
-        "model": model,
+        "shown": shown,
         "if_movie": "" if content.frames is not None else "hidden",
         "if_responses": "" if responses is not None else "hidden",
         "if_traces": "" if traces else "hidden",

@@ -175,6 +175,19 @@ def select_label(data: xr.DataArray, dim: str, label: Any, hint: str) -> xr.Data
     return data.isel({dim: position})
 
 
+def select_cell_type(response: xr.DataArray, cell_type: str) -> xr.DataArray:
+    """Select a recorded cell type; an unknown one raises a ValueError."""
+    hint = "choose one of these with cell_type=, or record it with simulate(..., record=...)"
+    return select_label(response, "cell_type", cell_type, hint)
+
+
+def select_model(response: xr.DataArray, model: Any) -> xr.DataArray:
+    """Select a model by its label, or the first if it is None; an unknown one raises a ValueError."""
+    if model is None:
+        return response.isel(model=0)
+    return select_label(response, "model", model, "choose one of these with model=")
+
+
 def labels(data: xr.DataArray, dim: str) -> list[Any]:
     """Labels along a dim as Python's own values; dates as pandas Timestamps.
 

@@ -76,12 +76,7 @@ def stimulus_response(
     (n_times,) = selecting.positive_integers(n_times=n_times)
     cell_type = selecting.one_name("cell_type", cell_type)
     response = selecting.main_array(responses, "responses")
-    hint = "choose one of these with cell_type=, or record it with simulate(..., record=...)"
-    response = selecting.select_label(response, "cell_type", cell_type, hint)
-    if model is None:
-        response = response.isel(model=0)
-    else:
-        response = selecting.select_label(response, "model", model, "choose one of these with model=")
+    response = selecting.select_model(selecting.select_cell_type(response, cell_type), model)
     if response.sizes["column"] == 1:
         raise InputError(
             Problem(
