@@ -282,15 +282,78 @@ def central(responses: xr.Dataset) -> xr.DataArray:
 
 def test_traces__draws_models_thin_under_their_mean(responses: xr.Dataset) -> None:
     course = central(responses).sel(cell_type="T4c", sample=0)
-    panel = viz.traces(course)
+    panel = viz.traces(course, by="sample")
     singles, mean = panel
-    assert [key[1] for key in singles.keys()] == [0, 1, 2]
-    np.testing.assert_array_equal(singles[0, 2].dimension_values("response"), course.sel(model=2).values)
+    np.testing.assert_array_equal(singles.dimension_values("model", expanded=False), [0, 1, 2])
+    drawn = [path["response"] for path in singles.data]
+    np.testing.assert_array_equal(drawn, course.transpose("model", "time").values)
     np.testing.assert_allclose(mean.dimension_values("response"), course.mean("model").values, rtol=1e-6)
     np.testing.assert_array_equal(mean.dimension_values("time"), course.time.values)
-    thin, thick = figure_of(panel).renderers  # HoloViews draws the thin ones as one glyph
-    assert len(thin.data_source.data["response"]) == N_MODELS
-    assert max(thin.data_source.data["line_width"]) < thick.glyph.line_width
+    thin, thick = figure_of(panel).renderers
+    assert thin.glyph.line_width < thick.glyph.line_width
+
+
+def test_traces__colours_models_by_task_error_with_the_best_on_top(responses: xr.Dataset) -> None:
+    course = central(responses).sel(cell_type="T4c", sample=0)
+    course = course.assign_coords(task_error=("model", [5.1, np.nan, 5.0]))
+    panel = viz.traces(course)
+    assert repr(panel) == repr(viz.traces(course, by="task_error"))
+    figure = figure_of(panel)
+    (renderer,) = figure.renderers
+    np.testing.assert_array_equal(renderer.data_source.data["task_error"], [np.nan, 5.1, 5.0])  # drawn in this order
+    expected = course.isel(model=[1, 0, 2]).transpose("model", "time").values
+    np.testing.assert_array_equal(renderer.data_source.data["ys"], expected)
+    mapper = mapper_of(panel)
+    assert (mapper.low, mapper.high, mapper.nan_color) == (5.0, 5.1, colours.NO_CELL)
+    assert figure.select_one({"type": ColorBar}).title == "task error (a.u.)"
+    assert [field for _, field in figure.hover[0].tooltips] == ["@{model}", "@{task_error}"]
+
+
+def test_traces__has_one_colour_bar_at_the_end_of_the_first_row(responses: xr.Dataset) -> None:
+    data = central(responses).isel(sample=0)
+    figures = [figure_of(panel) for panel in viz.traces(data, columns=3)]
+    assert [len(list(figure.select({"type": ColorBar}))) for figure in figures] == [0, 0, 1, 0]
+    assert len({mapper_of(panel).palette[0] for panel in viz.traces(data)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data, "expected one sample for by='task_error', got 2: select one with"),
+        (lambda data: data.isel(sample=0, model=0), "expected several models for by='task_error', got one"),
+        (lambda data: data.isel(sample=0).drop_vars("task_error"), "finite coordinate 'task_error'.*assign_coords"),
+        (lambda data: data.isel(sample=0).assign_coords(task_error=data.task_error * np.nan), "finite coordinate"),
+    ],
+)
+def test_traces__by_task_error_needs_models_of_known_error(responses: xr.Dataset, change: Any, message: str) -> None:
+    data = change(central(responses).sel(cell_type="T4c"))
+    with pytest.raises(ValueError, match=message):
+        viz.traces(data, by="task_error")
+    *_, last = viz.traces(data)
+    assert isinstance(last, hv.Curve)  # by sample, with means
+
+
+def test_traces__refuses_an_unknown_colouring(responses: xr.Dataset) -> None:
+    with pytest.raises(ValueError, match=r"by as 'task_error', 'sample' or None, got 'model'"):
+        viz.traces(central(responses), by="model")  # type: ignore[arg-type]
+
+
+def test_traces__is_not_flattened_by_outliers() -> None:
+    time = np.arange(30) / 100
+    scale = np.r_[1000.0, np.linspace(0.8, 1.2, 20), np.nan]
+    course = xr.DataArray(
+        np.sin(20 * time) * scale[:, None],
+        dims=("model", "time"),
+        coords={"time": time, "cell_type": "T4c", "task_error": ("model", np.arange(22.0))},
+        name="response",
+    )
+    figure = figure_of(viz.traces(course))
+    assert figure.title.text == "T4c (1 of 22 models beyond the axis)"
+    assert -1.5 < figure.y_range.start < -0.1
+    assert 1.2 < figure.y_range.end < 1.5
+    assert len(figure.renderers[0].data_source.data["ys"]) == 22  # the outlier is there when one zooms out
+    usual = figure_of(viz.traces(course.isel(model=slice(1, 21))))
+    assert usual.title.text == "T4c"
 
 
 def test_traces__labels_axes_and_samples(responses: xr.Dataset) -> None:
@@ -304,7 +367,7 @@ def test_traces__colours_models_as_their_sample(responses: xr.Dataset) -> None:
     figure = figure_of(viz.traces(central(responses).sel(cell_type="T4c")))
     colours = [renderer.glyph.line_color for renderer in figure.renderers]
     assert len(set(colours)) == N_SAMPLES
-    assert colours == [colours[0]] * N_MODELS + [colours[N_MODELS]] * N_MODELS + [colours[0], colours[N_MODELS]]
+    assert colours == [colours[0], colours[1]] * 2  # curves of models, then means
 
 
 def test_traces__gives_each_cell_type_a_panel(responses: xr.Dataset) -> None:
@@ -336,7 +399,7 @@ def test_traces__draws_many_curves_with_datashader() -> None:
     assert np.nanmax(counts[middle - 2 : middle + 2, :2]) > 100
     assert not np.nan_to_num(counts[:20, :20]).any()
     few = viz.traces(course.isel(model=slice(10)))
-    assert isinstance(few.get(0), hv.NdOverlay)
+    assert isinstance(few.get(0), hv.Contours)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
 import numpy as np
 
+from flyxr.arguments import shorten
 from flyxr.errors import InputError, Problem
 from flyxr.viz import colours, elements, selecting
 
@@ -15,22 +17,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CURVES = 500
-"""Above this number of curves of single models, datashader draws them as an image."""
+"""Above this number of curves of single models in a panel, datashader draws them as an image."""
 
 MAX_LEGEND_ENTRIES = 12
 
+OUTLIER_FACTOR = 3.0
+"""A curve is an outlier if its peak is this many interquartile ranges of all peaks beyond their quartiles."""
 
-def traces(data: xr.DataArray | xr.Dataset, *, width: int = 320, height: int = 180, columns: int = 3) -> Any:
-    """Draw time courses, with a panel for each cell type and a colour for each sample.
 
-    Thin lines are models, the thick line is their mean. Above 500 curves in all, datashader draws the thin lines as an
-    image, which is dark where many models agree. The means stay curves.
+def traces(
+    data: xr.DataArray | xr.Dataset,
+    *,
+    by: Literal["task_error", "sample"] | None = None,
+    width: int = 280,
+    height: int = 180,
+    columns: int = 3,
+) -> Any:
+    """Draw time courses, with a panel for each cell type.
+
+    By task error, each line is a model, from dark blue for the lowest error to yellow for the highest, with the best
+    models on top and a colour bar. Models without a task error are grey. By sample, each sample has a colour: thin
+    lines are models, the thick line is their mean. Above 500 curves in a panel, datashader draws the thin lines as an
+    image, which is dark where many models agree; the means stay curves.
+
+    A few models with far larger responses do not flatten the others: the axis is that of the others, and the title
+    says how many curves reach beyond it. Zooming out shows them.
 
     Parameters
     ----------
     data
         (time) and any of ``model``, ``sample`` and ``cell_type``. Of a Dataset, the ``response`` is drawn. Dims of
         length one count as selected.
+    by
+        What the colours mean. None takes the task error for several models of known task error and a single sample,
+        and otherwise the sample.
     width, height
         Size of a panel, screen pixels.
     columns
@@ -44,16 +64,19 @@ def traces(data: xr.DataArray | xr.Dataset, *, width: int = 320, height: int = 1
     Raises
     ------
     ValueError
-        If there is no ``time``, there is another dim, such as ``column``, or an argument is out of range.
+        If there is no ``time``, there is another dim, such as ``column``, an argument is out of range, or ``by`` is
+        ``"task_error"`` for several samples, one model, or models of unknown task error.
 
     Examples
     --------
     >>> import numpy as np
     >>> import xarray as xr
     >>> time = {"time": np.arange(10) / 100}
-    >>> panel = traces(xr.DataArray(np.zeros((2, 10)), dims=("model", "time"), coords=time))
-    >>> [type(layer).__name__ for layer in panel]
-    ['NdOverlay', 'Curve']
+    >>> course = xr.DataArray(np.zeros((2, 10)), dims=("model", "time"), coords=time)
+    >>> [type(layer).__name__ for layer in traces(course)]
+    ['Contours', 'Curve']
+    >>> [type(layer).__name__ for layer in traces(course.assign_coords(task_error=("model", [5.0, 6.0])))]
+    ['Contours']
     """
     width, height, columns = selecting.positive_integers(width=width, height=height, columns=columns)
     array = selecting.squeeze(selecting.drawable_array(data, "time"), "time")
@@ -67,69 +90,173 @@ def traces(data: xr.DataArray | xr.Dataset, *, width: int = 320, height: int = 1
                 "responses.fly.central()",
             )
         )
+    by_error = _is_by_task_error(array, by)
     array = array.compute()
     elements.load_backend()
-    is_shaded = array.size // array.sizes["time"] > MAX_CURVES
-    style = {"frame_width": width, "frame_height": height, "xlabel": "time (s)", "ylabel": selecting.value_label(array)}
+    style = _Style(width, height, selecting.value_label(array), by_error)
     if "cell_type" not in array.dims:
-        return _panel(array, selecting.selected_cell_type(array), is_shaded, style, has_legend=True)
+        return style.panel(array, selecting.selected_cell_type(array), has_key=True)
     names = list(map(str, selecting.labels(array, "cell_type")))
+    # The key is wider than a panel, so it stands at the end of the first row, where it moves no other panel.
     panels = [
-        _panel(array.isel(cell_type=i), name, is_shaded, style, has_legend=i == len(names) - 1)
+        style.panel(array.isel(cell_type=i), name, has_key=i == min(columns, len(names)) - 1)
         for i, name in enumerate(names)
     ]
     return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=False, backend="bokeh"))
 
 
-def _panel(data: xr.DataArray, title: str, is_shaded: bool, style: dict[str, Any], has_legend: bool) -> hv.Overlay:
-    """Means above the curves of single models; the data is (time) and any of model and sample."""
-    samples = selecting.labels(data, "sample") if "sample" in data.dims else [None]
-    models = selecting.labels(data, "model") if "model" in data.dims else [None]
-    data = data.expand_dims([dim for dim in ("model", "sample") if dim not in data.dims])
-    values, time = data.transpose("sample", "model", "time").values, data["time"].values
-    mean = data.mean("model").transpose("sample", "time").values
-    palette = colours.sample_colours(len(samples))
-    layers = []
-    if len(models) > 1 and is_shaded:
-        layers.append(_density_image(values.reshape(-1, time.size), time, style))
-    elif len(models) > 1:
-        layers.append(_thin_curves(values, time, samples, models, palette))
-    for sample, course, colour in zip(samples, mean, palette, strict=True):
-        label = "" if sample is None else f"sample {sample}"
-        curve = hv.Curve((time, course), "time", "response", label=label)
-        layers.append(curve.opts(hv.opts.Curve(color=colour, line_width=2.5, backend="bokeh")))
-    show_legend = has_legend and 1 < len(samples) <= MAX_LEGEND_ENTRIES
-    legend = {"show_legend": show_legend, "legend_position": "right"}
-    return hv.Overlay(layers).opts(hv.opts.Overlay(title=title, **style, **legend, backend="bokeh"))
+def _is_by_task_error(array: xr.DataArray, by: str | None) -> bool:
+    """Whether colours are task errors; raises if they are asked for and there are none."""
+    if by not in (None, "task_error", "sample"):
+        raise InputError(f"expected by as 'task_error', 'sample' or None, got {shorten(by)}")
+    problem = None
+    if "model" not in array.dims:
+        problem = Problem("expected several models for by='task_error', got one", "leave out by=")
+    elif "task_error" not in array.coords or not np.isfinite(array["task_error"].values).any():
+        problem = Problem(
+            "expected models with a finite coordinate 'task_error' for by='task_error', got none",
+            "leave out by=, or assign one with .assign_coords(task_error=('model', errors))",
+        )
+    elif "sample" in array.dims:
+        problem = Problem(
+            f"expected one sample for by='task_error', got {array.sizes['sample']}", "select one with .isel(sample=0)"
+        )
+    elif by is None and array.sizes["model"] > MAX_CURVES:
+        return False
+    if by == "task_error" and problem is not None:
+        raise InputError(problem)
+    return by != "sample" and problem is None
 
 
-def _thin_curves(
-    values: NDArray[Any], time: NDArray[Any], samples: list[Any], models: list[Any], palette: list[str]
-) -> hv.NdOverlay:
-    """A thin curve for each sample and model of values (sample, model, time)."""
-    curves = {}
-    for sample_index, sample in enumerate(samples):
-        for model_index, model in enumerate(models):
-            curve = hv.Curve((time, values[sample_index, model_index]), "time", "response")
-            style = hv.opts.Curve(
-                color=palette[sample_index], line_width=0.8, alpha=0.45, show_legend=False, backend="bokeh"
-            )
-            curves[0 if sample is None else elements.key(sample), elements.key(model)] = curve.opts(style)
-    return hv.NdOverlay(curves, kdims=["sample", "model"], sort=False)
+@dataclass(frozen=True)
+class _Style:
+    """Size of the panels, label of the values, and what the colours mean."""
+
+    width: int
+    height: int
+    label: str
+    by_error: bool
+
+    def panel(self, data: xr.DataArray, title: str, has_key: bool) -> hv.Overlay:
+        """Curves of data (time) and any of model and sample, with a legend or a colour bar if there is a key."""
+        curves = data.expand_dims([dim for dim in ("model", "sample") if dim not in data.dims])
+        curves = curves.transpose("sample", "model", "time")
+        limits, n_outliers = robust_limits(curves.values)
+        if n_outliers:
+            is_model = data.sizes.get("sample", 1) == 1
+            noun = "models" if is_model else "curves"
+            title += f" ({n_outliers} of {curves.sizes['sample'] * curves.sizes['model']} {noun} beyond the axis)"
+        if self.by_error:
+            layers = [self._curves_by_error(curves.isel(sample=0), limits, has_key)]
+        else:
+            layers = self._curves_by_sample(curves, limits)
+        n_samples = data.sizes.get("sample", 1)
+        options = {
+            "title": title,
+            "frame_width": self.width,
+            "frame_height": self.height,
+            "xlabel": "time (s)",
+            "ylabel": self.label,
+            "ylim": limits,
+            "show_legend": has_key and not self.by_error and 1 < n_samples <= MAX_LEGEND_ENTRIES,
+            "legend_position": "right",
+        }
+        return hv.Overlay(layers).opts(hv.opts.Overlay(**options, backend="bokeh"))
+
+    def _curves_by_error(self, curves: xr.DataArray, limits: tuple[float, float], has_key: bool) -> hv.Contours:
+        """Curves (model, time) in the colour of their task error, the best on top."""
+        errors = curves["task_error"].values.astype(float)
+        order = np.argsort(-np.nan_to_num(errors, nan=np.inf), kind="stable")
+        low, high = float(np.nanmin(errors)), float(np.nanmax(errors))
+        clim = (low, high) if low < high else (low - 0.5, high + 0.5)
+        error = hv.Dimension("task_error", label="task error", range=clim)
+        bar = {"colorbar": True, "clabel": "task error (a.u.)", "colorbar_opts": {"width": 12}} if has_key else {}
+        style = hv.opts.Contours(
+            color="task_error",
+            cmap=colours.palette(colours.SEQUENTIAL),
+            clim=clim,
+            clipping_colors={"NaN": colours.NO_CELL},
+            line_width=1.2,
+            tools=["hover"],
+            backend="bokeh",
+            **bar,
+        )
+        return _contours(curves.isel(model=order), limits, {"model": "model", error: "task_error"}).opts(style)
+
+    def _curves_by_sample(self, curves: xr.DataArray, limits: tuple[float, float]) -> list[Any]:
+        """Thin curves (sample, model, time) in the colour of their sample, or their density, under their means."""
+        values, time = curves.values, curves["time"].values
+        samples: list[Any] = selecting.labels(curves, "sample") if "sample" in curves.coords else [None]
+        palette = colours.sample_colours(len(samples))
+        layers: list[Any] = []
+        if values.shape[1] > 1 and values.shape[0] * values.shape[1] > MAX_CURVES:
+            layers.append(_density_image(values.reshape(-1, time.size), time, (self.width, self.height)))
+        elif values.shape[1] > 1:
+            for sample, colour in zip(curves, palette, strict=True):
+                style = hv.opts.Contours(color=colour, line_width=0.8, alpha=0.45, show_legend=False, backend="bokeh")
+                layers.append(_contours(sample, limits, {"model": "model"}).opts(style))
+        means = curves.mean("model").values
+        for sample, course, colour in zip(samples, means, palette, strict=True):
+            label = "" if sample is None else f"sample {sample}"
+            curve = hv.Curve((time, course), "time", "response", label=label)
+            layers.append(curve.opts(hv.opts.Curve(color=colour, line_width=2.5, backend="bokeh")))
+        return layers
 
 
-def _density_image(values: NDArray[Any], time: NDArray[Any], style: dict[str, Any]) -> hv.Image:
-    """Number of curves (curve, time) that pass through each pixel."""
+def robust_limits(values: NDArray[Any]) -> tuple[tuple[float, float], int]:
+    """Limits of an axis for curves (..., time), with a margin, and the number of curves that reach beyond them.
+
+    Curves whose maximum or minimum is an outlier among those of all curves are left out if there are others, and if
+    the limits would be twice as wide with them.
+
+    Examples
+    --------
+    >>> curves = np.outer([1.0, 1.1, 1.2, 0.9, 1.0, 100.0], [0.0, 1.0])
+    >>> robust_limits(curves)
+    ((-0.06, 1.26), 1)
+    """
+    curves = values.reshape(-1, values.shape[-1])
+    curves = curves[np.isfinite(curves).any(axis=1)].astype(float)
+    if not curves.size:
+        return (0.0, 1.0), 0
+    peaks = np.stack([np.nanmin(curves, axis=1), np.nanmax(curves, axis=1)])
+    lower, upper = np.quantile(peaks, [0.25, 0.75], axis=1)
+    reach = OUTLIER_FACTOR * (upper - lower)
+    is_outlier = (peaks[0] < lower[0] - reach[0]) | (peaks[1] > upper[1] + reach[1])
+    inliers = peaks[:, ~is_outlier]
+    if np.ptp(peaks) <= 2 * np.ptp(inliers):
+        is_outlier[:], inliers = False, peaks
+    low, high = float(inliers.min()), float(inliers.max())
+    margin = 0.05 * (high - low) or 0.5
+    return (round(low - margin, 6), round(high + margin, 6)), int(is_outlier.sum())
+
+
+def _contours(curves: xr.DataArray, limits: tuple[float, float], labels: dict[Any, str]) -> hv.Contours:
+    """One element for curves (model, time), with labels of the models for hovering."""
+    curves = curves if "model" in curves.coords else curves.assign_coords(model=np.arange(curves.sizes["model"]))
+    columns = {dim: list(map(elements.key, selecting.labels(curves, name))) for dim, name in labels.items()}
+    time = curves["time"].values
+    paths = [
+        {"time": time, "response": course, **{str(dim): column[i] for dim, column in columns.items()}}
+        for i, course in enumerate(curves.values)
+    ]
+    # HoloViews looks for the range of each dimension in each curve, unless it is declared.
+    kdims = [hv.Dimension("time", range=(float(time[0]), float(time[-1]))), hv.Dimension("response", range=limits)]
+    return hv.Contours(paths, kdims, list(labels))
+
+
+def _density_image(values: NDArray[Any], time: NDArray[Any], size: tuple[int, int]) -> hv.Image:
+    """Number of curves (curve, time) that pass through each pixel, for a panel of some width and height."""
     from holoviews.operation.datashader import rasterize
 
     x, y = elements.join_curves(time, values)
     line = hv.Curve((x, y), "time", "response")
-    size = {"width": 2 * style["frame_width"], "height": 2 * style["frame_height"], "line_width": 2}
+    resolution = {"width": 2 * size[0], "height": 2 * size[1], "line_width": 2}
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     limits = {
         "x_range": (float(time[0]), float(time[-1])),
         "y_range": (low, high) if low < high else (low - 0.5, low + 0.5),
     }
-    counts = rasterize(line, aggregator="count", dynamic=False, **size, **limits)
+    counts = rasterize(line, aggregator="count", dynamic=False, **resolution, **limits)
     style = {"cmap": colours.palette("Greys", provider="bokeh"), "clipping_colors": {"NaN": "transparent"}}
     return counts.opts(hv.opts.Image(alpha=0.6, cnorm="eq_hist", **style, backend="bokeh"))
