@@ -176,6 +176,33 @@ def test_hexmap__diverges_about_a_given_center(t4c: xr.DataArray) -> None:
     assert mapper.high - 0.5 == pytest.approx(float(abs(t4c - 0.5).max()))
 
 
+@pytest.mark.parametrize(("clim", "center"), [((-2, 2), None), ((-1, 3), None), ((-3, 1), None), ((0, 3), 1.0)])
+def test_hexmap__takes_the_ends_of_its_colours(
+    t4c: xr.DataArray, clim: tuple[float, float], center: float | None
+) -> None:
+    mapper = mapper_of(viz.hexmap(t4c, clim=clim, center=center))
+    assert (mapper.low, mapper.high) == clim
+    # Whatever the ends, the middle of the map is at zero, or at the center, and equal distances have equal colours.
+    whole = colours.palette(colours.DIVERGING, colours.N_COLOURS)
+    middle = center or 0.0
+    position = (middle - clim[0]) / (clim[1] - clim[0]) * (len(mapper.palette) - 1)
+    nearest = whole.index(mapper.palette[round(position)]) - colours.N_COLOURS // 2
+    assert abs(nearest) <= colours.N_COLOURS / len(mapper.palette)
+    far = 0 if middle - clim[0] > clim[1] - middle else -1
+    assert mapper.palette[far] == whole[far]
+
+
+def test_hexmap__of_luminance_or_one_sign_takes_the_ends_of_its_colours(
+    t4c: xr.DataArray, rendering: xr.Dataset
+) -> None:
+    grey = mapper_of(viz.hexmap(rendering.isel(sample=0, time=0), clim=(0.2, 0.6)))
+    assert (grey.low, grey.high) == (0.2, 0.6)
+    assert grey.palette == colours.LUMINANCE.palette()
+    positive = mapper_of(viz.hexmap(abs(t4c), clim=(0, 9)))
+    assert (positive.low, positive.high) == (0, 9)
+    assert positive.palette == colours.palette(colours.SEQUENTIAL)
+
+
 def test_hexmap__runs_from_low_to_high_if_all_values_have_one_sign(t4c: xr.DataArray) -> None:
     positive = abs(t4c) + 1
     mapper = mapper_of(viz.hexmap(positive))
@@ -435,6 +462,23 @@ def test_stimulus_response__shows_the_frame_on_display(
     np.testing.assert_array_equal(drawn, responses.response.sel(model=1, cell_type="T4c").isel(position).values)
 
 
+def test_stimulus_response__draws_models_and_cell_types_in_the_same_colours(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
+) -> None:
+    layout = viz.stimulus_response(movie, rendering, responses, cell_type=["T4c", "Lawf1"], model=[2, 0])
+    _, _, *shown = layout
+    chosen = [(name, model) for name in ("T4c", "Lawf1") for model in (2, 0)]
+    drawn = responses.response.isel(sample=1, time=3)
+    values = [drawn.sel(cell_type=name, model=model).values for name, model in chosen]
+    for part, (name, model), expected in zip(shown, chosen, values, strict=True):
+        picture = part[1, 0.03]
+        np.testing.assert_array_equal(picture.dimension_values("response"), expected)
+        assert picture.label == f"{name}, model {model} ({'abc'[model]})"
+    reach = float(abs(responses.response.sel(cell_type=["T4c", "Lawf1"], model=[2, 0])).max())
+    limits = [(mapper.low, mapper.high) for mapper in (mapper_of(part[0, 0.0]) for part in shown)]
+    assert limits == [pytest.approx((-reach, reach))] * 4
+
+
 def test_stimulus_response__thins_time(movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset) -> None:
     layout = viz.stimulus_response(movie, rendering, responses.sel(sample=0), n_times=3)
     assert [part.keys() for part in layout] == [[0.0, 0.02, 0.04]] * 3
@@ -476,7 +520,7 @@ def test_stimulus_response__rejects_unsuitable_data(
 def test_stimulus_response__rejects_an_unknown_model(
     movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset
 ) -> None:
-    for label in (7, [0, 1], {}, "a", 1.5):
+    for label in (7, [0, 7], (0, 1), {}, "a", 1.5):
         with pytest.raises(ValueError, match=r"one model among \[0, 1, 2\], got "):
             viz.stimulus_response(movie, rendering, responses, model=label)
 
@@ -944,7 +988,15 @@ def test_pictures__take_numbers_and_names_of_any_type(
             lambda m, r, v, p: viz.stimulus_response(m, r, v, cell_type=3),
             "cell_type as one name or a list of them, got 3",
         ),
-        (lambda m, r, v, p: viz.stimulus_response(m, r, v, cell_type=["L1", "T4c"]), "cell_type as one name, got"),
+        (
+            lambda m, r, v, p: viz.stimulus_response(m, r, v, cell_type=[], model=[]),
+            "cell_type as one name or a list of them, got an empty list.*model as a label or a list of them, got",
+        ),
+        (lambda m, r, v, p: viz.stimulus_response(m, r, v, model=[0, 9]), r"one model among \[0, 1, 2\], got 9"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), clim=(1, 0)), "clim as two numbers, low and high, got"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), clim=3), "clim as two numbers, low and high, got 3"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), clim=(0, np.nan)), "clim as finite numbers"),
+        (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), clim=(0, 1), center=2), "center between the ends of"),
         (lambda m, r, v, p: viz.stimulus_response(m, r, v, n_times=0), "n_times as an integer of at least 1, got 0"),
         (lambda m, r, v, p: viz.stimulus_response(m, r, v, n_times="2"), "n_times as an integer"),
         (lambda m, r, v, p: viz.stimulus_response("m", r, v), "expected a movie .* got str"),

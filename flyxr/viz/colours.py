@@ -16,6 +16,9 @@ DIVERGING = "coolwarm"
 SEQUENTIAL = "bmy"
 """Colour maps of colorcet. Matplotlib has other ones of the same names, which HoloViews prefers if it is installed."""
 
+N_COLOURS = 1025
+"""Colours from which those of a diverging map are taken; the number is odd, so that one is in the middle."""
+
 NO_CELL = "#c9c9c9"
 """Colour of columns without a cell."""
 
@@ -45,29 +48,54 @@ class ColourScale:
     cmap: str
     clim: tuple[float, float]
 
+    middle: float | None = None
+    """Value in the middle of the colour map, if it diverges."""
+
     def palette(self, count: int = 256) -> list[str]:
-        """Evenly spaced colours, from the low end."""
-        return palette(self.cmap, count)
+        """Evenly spaced colours, from the low end; those of a diverging map keep its middle where it belongs.
+
+        Examples
+        --------
+        >>> whole, upper = ColourScale(DIVERGING, (-1, 1), 0.0), ColourScale(DIVERGING, (-0.5, 1), 0.0)
+        >>> whole.palette()[-1] == upper.palette()[-1], whole.palette(5)[2] == upper.palette(4)[1]
+        (True, True)
+        """
+        if self.middle is None:
+            return palette(self.cmap, count)
+        low, high = (value - self.middle for value in self.clim)
+        reach = max(-low, high)
+        colours, positions = palette(self.cmap, N_COLOURS), np.linspace(low / reach, high / reach, count)
+        return [colours[position] for position in np.rint((positions + 1) / 2 * (N_COLOURS - 1)).astype(int)]
 
 
 LUMINANCE = ColourScale(GREY, (0.0, 1.0))
 
 
-def colour_scale(data: xr.DataArray, center: float | None = None) -> ColourScale:
-    """Choose a colour scale for all values of an array.
+def colour_scale(
+    *arrays: xr.DataArray, center: float | None = None, clim: tuple[float, float] | None = None
+) -> ColourScale:
+    """Choose one colour scale for all values of some arrays of the same quantity.
 
     Luminance is grey from 0 to 1. With a center the scale diverges about it. Without one, values of both signs diverge
-    about 0, and values of one sign run from their minimum to their maximum.
+    about 0, and values of one sign run from their minimum to their maximum. ``clim`` sets the ends.
     """
-    if data.name == "luminance" and center is None:
-        return LUMINANCE
-    finite = data.values[np.isfinite(data.values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if arrays[0].name == "luminance" and center is None:
+        return LUMINANCE if clim is None else ColourScale(GREY, clim)
+    low, high = _limits(arrays) if clim is None else clim
     if center is None and not low < 0 < high:
         return ColourScale(SEQUENTIAL, (low, high) if low < high else (low - 0.5, high + 0.5))
     middle = center or 0.0
+    if clim is not None:
+        return ColourScale(DIVERGING, clim, middle)
     reach = max(high - middle, middle - low) or 0.5
-    return ColourScale(DIVERGING, (middle - reach, middle + reach))
+    return ColourScale(DIVERGING, (middle - reach, middle + reach), middle)
+
+
+def _limits(arrays: tuple[xr.DataArray, ...]) -> tuple[float, float]:
+    """Minimum and maximum of the finite values, or 0 and 0 if there are none."""
+    finite = [array.values[np.isfinite(array.values)] for array in arrays]
+    ends = [end for values in finite if values.size for end in (float(values.min()), float(values.max()))]
+    return min(ends, default=0.0), max(ends, default=0.0)
 
 
 def sample_colours(count: int) -> list[str]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from flyxr.arguments import Arguments
+from flyxr.arguments import Arguments, shorten
 from flyxr.errors import InputError, Problem
-from flyxr.viz import elements, pictures, selecting
+from flyxr.viz import colours, elements, pictures, selecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,13 +19,14 @@ def hexmap(
     *,
     time: float | Iterable[float] | None = None,
     center: float | None = None,
+    clim: tuple[float, float] | None = None,
     height: int = 300,
 ) -> Any:
     """Draw values in their columns, one hexagon per column.
 
     Luminance is grey, from 0 to 1. Other values of both signs run from blue through white at 0 (or at ``center``) to
-    red; values of one sign run from dark to bright. All pictures of one call share one colour scale. A column without
-    a value, where a cell type has no cell, is light grey.
+    red; values of one sign run from dark to bright. All pictures of one call share one colour scale; give several calls
+    the same ``clim`` to compare their pictures. A column without a value, where a cell type has no cell, is light grey.
 
     Parameters
     ----------
@@ -36,6 +37,9 @@ def hexmap(
         Times to draw, numbers in s or durations; the nearest frame is taken for each. None draws all frames.
     center
         Value at the middle of a diverging colour map, in the units of the data.
+    clim
+        Values at the ends of the colour map, in the units of the data. 0, or ``center``, keeps its colour, white, if it
+        lies between them. None takes those of the data.
     height
         Height of a picture, screen pixels.
 
@@ -63,6 +67,8 @@ def hexmap(
     arguments = Arguments()
     height = arguments.integer("height", height, least=1)
     center = None if center is None else arguments.number("center", center)
+    if clim is not None:
+        clim = _colour_limits(arguments, clim, center)
     arguments.raise_problems()
     array = selecting.drawable_array(data, "column")
     if isinstance(data, xr.Dataset) and array.sizes.get("cell_type", 1) > 1:
@@ -73,4 +79,20 @@ def hexmap(
             )
         )
     elements.load_backend()
-    return pictures.column_pictures(selecting.select_times(array, time).compute(), center, height)
+    array = selecting.select_times(array, time).compute()
+    return pictures.column_pictures(array, colours.colour_scale(array, center=center, clim=clim), height)
+
+
+def _colour_limits(arguments: Arguments, clim: Any, center: float | None) -> tuple[float, float]:
+    """Ends of a colour map, two increasing numbers, with the center between them if there is one."""
+    ends = arguments.numbers("clim", clim).tolist()
+    if not ends:
+        return 0.0, 1.0
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        arguments.problems.append(
+            Problem(f"expected clim as two numbers, low and high, got {shorten(clim)}", "e.g. clim=(-1, 1)")
+        )
+        return 0.0, 1.0
+    if center is not None and not ends[0] < center < ends[1]:
+        arguments.problems.append(f"expected center between the ends of clim, got center={center:g}, clim={clim}")
+    return ends[0], ends[1]

@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 MAX_PICTURES = 1000
 
 
-def column_pictures(
-    data: xr.DataArray, center: float | None = None, height: int = 300, title: str | None = None
-) -> Any:
+def column_pictures(data: xr.DataArray, scale: colours.ColourScale, height: int = 300, title: str | None = None) -> Any:
     """Draw computed values (..., column) as hexagons, with a colour bar."""
-    lattice, scale, name = elements.read_lattice(data), colours.colour_scale(data, center), str(data.name or "value")
+    lattice, name = elements.read_lattice(data), str(data.name or "value")
 
     def draw(values: NDArray[Any]) -> Any:
         return elements.hexagons(values, lattice, name, scale.clim)

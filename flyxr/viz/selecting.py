@@ -181,6 +181,19 @@ def select_cell_type(response: xr.DataArray, cell_type: str) -> xr.DataArray:
     return select_label(response, "cell_type", cell_type, hint)
 
 
+def several(labels: Any) -> list[Any]:
+    """Labels in a list or an array of one dim, or the single label that anything else is.
+
+    Examples
+    --------
+    >>> several([4, 8]), several(4), several(("flow", 3)), several(np.array([4, 8]))
+    ([4, 8], [4], [('flow', 3)], [4, 8])
+    """
+    if getattr(labels, "ndim", 0) == 1:
+        return list(np.asarray(labels).tolist())
+    return list(labels) if isinstance(labels, list) else [labels]
+
+
 def select_model(response: xr.DataArray, model: Any) -> xr.DataArray:
     """Select a model by its label, or the first if it is None; an unknown one raises a ValueError."""
     if model is None:

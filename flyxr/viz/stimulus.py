@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import holoviews as hv
 from dask.base import compute
 
+from flyxr.arguments import Arguments
 from flyxr.errors import InputError, Problem
 from flyxr.selection import align_labels
-from flyxr.viz import elements, pictures, selecting
+from flyxr.viz import colours, elements, pictures, selecting
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     import xarray as xr
 
@@ -22,15 +23,15 @@ def stimulus_response(
     rendering: xr.DataArray | xr.Dataset | None,
     responses: xr.DataArray | xr.Dataset,
     *,
-    cell_type: str = "T4c",
-    model: Hashable | None = None,
+    cell_type: str | Iterable[str] = "T4c",
+    model: Hashable | list[Hashable] | None = None,
     n_times: int = 25,
 ) -> Any:
     """Draw the frames of a movie, its rendering and the responses side by side, with a common time slider.
 
     The times are those of the responses, thinned evenly. Movie and rendering may have other time steps: the frame on
     display at each time is drawn, which is the last that has begun. Before its first frame and after its end, each is
-    grey 0.5, as are the columns around a stimulus.
+    grey 0.5, as are the columns around a stimulus. Responses of all cell types and models have the same colours.
 
     Parameters
     ----------
@@ -42,16 +43,17 @@ def stimulus_response(
         ``response`` (model, sample, time, cell_type, column); only what is drawn is computed. A dim of which one label
         was selected has length one.
     cell_type
-        The cell type to draw.
+        The cell type to draw, or several.
     model
-        Label of the model to draw. None draws the first.
+        Label of the model to draw, or a list of labels: a picture for each model and cell type. None draws the first.
     n_times
         Maximum number of times to draw.
 
     Returns
     -------
     holoviews.Layout
-        Two or three HoloMaps over ``time`` and, if there are several samples, ``sample``.
+        HoloMaps over ``time`` and, if there are several samples, ``sample``: the movie, the columns, and the responses,
+        cell type by cell type.
 
     Raises
     ------
@@ -70,13 +72,18 @@ def stimulus_response(
     >>> responses = rendering.assign_coords(cell_type="T4c")
     >>> [str(part.kdims[0]) for part in stimulus_response(movie, rendering, responses)]
     ['time', 'time', 'time']
-    >>> len(stimulus_response(None, rendering, responses))
-    2
+    >>> both = xr.concat([responses, 1 - responses], "model").assign_coords(model=[4, 8])
+    >>> len(stimulus_response(None, rendering, both, model=[4, 8]))
+    3
     """
     (n_times,) = selecting.positive_integers(n_times=n_times)
-    cell_type = selecting.one_name("cell_type", cell_type)
+    arguments = Arguments()
+    cell_types = arguments.names("cell_type", cell_type)
+    models = selecting.several(model)
+    if not models:
+        arguments.problems.append("expected model as a label or a list of them, got an empty list")
+    arguments.raise_problems()
     response = selecting.main_array(responses, "responses")
-    response = selecting.select_model(selecting.select_cell_type(response, cell_type), model)
     if response.sizes["column"] == 1:
         raise InputError(
             Problem(
@@ -85,6 +92,11 @@ def stimulus_response(
             )
         )
     response = response.isel(time=selecting.thin(response.sizes["time"], n_times)).rename("response")
+    selected = [
+        selecting.select_model(selecting.select_cell_type(response, name), label)
+        for name in cell_types
+        for label in models
+    ]
     luminances = [(selecting.main_array(movie, "movie"), "a movie")] if movie is not None else []
     luminances.append((selecting.columns_seen(rendering, responses), "a rendering"))
     times = response["time"].values
@@ -92,9 +104,10 @@ def stimulus_response(
         selecting.luminance_on_display(align_labels(array, response["sample"], name), times).rename("luminance")
         for array, name in luminances
     ]
-    response, *shown = compute(response, *shown)
+    selected, (*frames, columns) = compute(selected, shown)
     elements.load_backend()
-    *frames, columns = shown
+    scale = colours.colour_scale(*selected)
     parts = [pictures.frame_pictures(array, title="stimulus") for array in frames]
-    parts += [pictures.column_pictures(columns, title="columns"), pictures.column_pictures(response)]
+    parts.append(pictures.column_pictures(columns, colours.LUMINANCE, title="columns"))
+    parts += [pictures.column_pictures(array, scale) for array in selected]
     return hv.Layout(parts)
