@@ -44,3 +44,7 @@ class FlyAccessor:
     def traces(self, **options: Any) -> Any:
         """Draw time courses; see :func:`flyxr.viz.traces` for the options."""
         return viz.traces(self._data, **options)
+
+    def embedding(self, **options: Any) -> Any:
+        """Draw clustered models in the plane of their embedding; see :func:`flyxr.viz.embedding` for the options."""
+        return viz.embedding(self._data, **options)

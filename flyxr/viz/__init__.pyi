@@ -1,3 +1,4 @@
+from .clusters import embedding as embedding
 from .columns import hexmap as hexmap
 from .courses import traces as traces
 from .movie import frames as frames
