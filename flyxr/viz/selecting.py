@@ -24,7 +24,7 @@ def drawable_array(data: object, *dims: str) -> xr.DataArray:
     Raises
     ------
     ValueError
-        If there is no such array or it lacks one of the dims.
+        If there is no such array, it lacks one of the dims, or it is empty.
     """
     expected = f"a DataArray or Dataset with {' and '.join(map(repr, dims))}"
     if isinstance(data, xr.Dataset):
@@ -51,6 +51,10 @@ def drawable_array(data: object, *dims: str) -> xr.DataArray:
                 f"keep {' and '.join(map(repr, missing))} when selecting, or pass data of another kind",
             )
         )
+    empty = [str(dim) for dim, length in data.sizes.items() if length == 0]
+    if empty:
+        text = f"expected at least one value along each dim, got none along {' and '.join(map(repr, empty))}"
+        raise InputError(Problem(text, "check what was selected"))
     return data
 
 
@@ -186,11 +190,11 @@ def several(labels: Any) -> list[Any]:
 
     Examples
     --------
-    >>> several([4, 8]), several(4), several(("flow", 3)), several(np.array([4, 8]))
-    ([4, 8], [4], [('flow', 3)], [4, 8])
+    >>> several([4, 8]), several(4), several(("flow", 3)), several(np.array(["a", "b"], dtype=object))
+    ([4, 8], [4], [('flow', 3)], ['a', 'b'])
     """
     if getattr(labels, "ndim", 0) == 1:
-        return list(np.asarray(labels).tolist())
+        return list(np.asarray(labels))
     return list(labels) if isinstance(labels, list) else [labels]
 
 
