@@ -41,7 +41,7 @@ def traces(
     image, which is dark where many models agree; the means stay curves.
 
     A few models with far larger responses do not flatten the others: the axis is that of the others, and the title
-    says how many curves reach beyond it. Zooming out shows them.
+    says how many curves reach beyond it. Zooming out shows them, except in an image.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class _Style:
         palette = colours.sample_colours(len(samples))
         layers: list[Any] = []
         if values.shape[1] > 1 and values.shape[0] * values.shape[1] > MAX_CURVES:
-            layers.append(_density_image(values.reshape(-1, time.size), time, (self.width, self.height)))
+            layers.append(_density_image(values.reshape(-1, time.size), time, limits, (self.width, self.height)))
         elif values.shape[1] > 1:
             for sample, colour in zip(curves, palette, strict=True):
                 style = hv.opts.Contours(color=colour, line_width=0.8, alpha=0.45, show_legend=False, backend="bokeh")
@@ -211,12 +211,13 @@ def robust_limits(values: NDArray[Any]) -> tuple[tuple[float, float], int]:
 
     Examples
     --------
-    >>> curves = np.outer([1.0, 1.1, 1.2, 0.9, 1.0, 100.0], [0.0, 1.0])
+    >>> curves = np.outer([16.0, 18.0, 20.0, 15.0, 16.0, 1000.0], [0.0, 1.0])
     >>> robust_limits(curves)
-    ((-0.06, 1.26), 1)
+    ((-1.0, 21.0), 1)
     """
-    curves = values.reshape(-1, values.shape[-1])
-    curves = curves[np.isfinite(curves).any(axis=1)].astype(float)
+    curves = values.reshape(-1, values.shape[-1]).astype(float)
+    curves[~np.isfinite(curves)] = np.nan
+    curves = curves[~np.isnan(curves).all(axis=1)]
     if not curves.size:
         return (0.0, 1.0), 0
     peaks = np.stack([np.nanmin(curves, axis=1), np.nanmax(curves, axis=1)])
@@ -228,13 +229,13 @@ def robust_limits(values: NDArray[Any]) -> tuple[tuple[float, float], int]:
         is_outlier[:], inliers = False, peaks
     low, high = float(inliers.min()), float(inliers.max())
     margin = 0.05 * (high - low) or 0.5
-    return (round(low - margin, 6), round(high + margin, 6)), int(is_outlier.sum())
+    return (low - margin, high + margin), int(is_outlier.sum())
 
 
 def _contours(curves: xr.DataArray, limits: tuple[float, float], labels: dict[Any, str]) -> hv.Contours:
     """One element for curves (model, time), with labels of the models for hovering."""
     curves = curves if "model" in curves.coords else curves.assign_coords(model=np.arange(curves.sizes["model"]))
-    columns = {dim: list(map(elements.key, selecting.labels(curves, name))) for dim, name in labels.items()}
+    columns = {dim: [_plain(label) for label in selecting.labels(curves, name)] for dim, name in labels.items()}
     time = curves["time"].values
     paths = [
         {"time": time, "response": course, **{str(dim): column[i] for dim, column in columns.items()}}
@@ -245,18 +246,21 @@ def _contours(curves: xr.DataArray, limits: tuple[float, float], labels: dict[An
     return hv.Contours(paths, kdims, list(labels))
 
 
-def _density_image(values: NDArray[Any], time: NDArray[Any], size: tuple[int, int]) -> hv.Image:
-    """Number of curves (curve, time) that pass through each pixel, for a panel of some width and height."""
+def _plain(label: Any) -> Any:
+    """Number as it is, any other label as text."""
+    return label if isinstance(label, int | float) else str(label)
+
+
+def _density_image(
+    values: NDArray[Any], time: NDArray[Any], limits: tuple[float, float], size: tuple[int, int]
+) -> hv.Image:
+    """Number of curves (curve, time) that pass through each pixel between two limits, for a panel of some size."""
     from holoviews.operation.datashader import rasterize
 
     x, y = elements.join_curves(time, values)
     line = hv.Curve((x, y), "time", "response")
     resolution = {"width": 2 * size[0], "height": 2 * size[1], "line_width": 2}
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    limits = {
-        "x_range": (float(time[0]), float(time[-1])),
-        "y_range": (low, high) if low < high else (low - 0.5, low + 0.5),
-    }
-    counts = rasterize(line, aggregator="count", dynamic=False, **resolution, **limits)
+    ranges = {"x_range": (float(time[0]), float(time[-1])), "y_range": limits}
+    counts = rasterize(line, aggregator="count", dynamic=False, **resolution, **ranges)
     style = {"cmap": colours.palette("Greys", provider="bokeh"), "clipping_colors": {"NaN": "transparent"}}
     return counts.opts(hv.opts.Image(alpha=0.6, cnorm="eq_hist", **style, backend="bokeh"))
