@@ -81,7 +81,7 @@ def test_accessor__has_a_test_for_every_method() -> None:
 
 PICTURES = {
     "hexmap": lambda data: data.isel(model=0, time=0).fly.celltype("T4c"),
-    "traces": lambda data: data.fly.central(),
+    "traces": lambda data: data.fly.central(["T4c", "L2"]),
 }
 
 
