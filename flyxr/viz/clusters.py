@@ -70,18 +70,12 @@ def embedding(clusters: xr.Dataset, *, height: int = 300, columns: int = 3) -> A
     height, columns = selecting.positive_integers(height=height, columns=columns)
     data = _check(clusters).compute()
     elements.load_backend()
-    errors = data["task_error"].values.astype(float)
-    is_known = bool(np.isfinite(errors).any())
-    low, high = (float(np.nanmin(errors)), float(np.nanmax(errors))) if is_known else (0.0, 1.0)
-    clim = (low, high) if low < high else (low - 0.5, high + 0.5)
-    n_types = data.sizes["cell_type"]
+    is_known = bool(np.isfinite(data["task_error"].values.astype(float)).any())
+    scale, n_types = colours.task_error_scale(data["task_error"]) if is_known else None, data.sizes["cell_type"]
     panels = [
-        _panel(data.isel(cell_type=i), clim if is_known else None, height, has_bar=i == min(columns, n_types) - 1)
-        for i in range(n_types)
+        _panel(data.isel(cell_type=i), scale, height, has_bar=i == min(columns, n_types) - 1) for i in range(n_types)
     ]
-    if n_types == 1:
-        return panels[0]
-    return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=False, backend="bokeh"))
+    return panels[0] if n_types == 1 else elements.layout(panels, columns)
 
 
 def _check(clusters: Any) -> xr.Dataset:
@@ -99,7 +93,7 @@ def _check(clusters: Any) -> xr.Dataset:
     return data.transpose(*wanted)
 
 
-def _panel(data: xr.Dataset, clim: tuple[float, float] | None, height: int, has_bar: bool) -> hv.Overlay:
+def _panel(data: xr.Dataset, scale: colours.ColourScale | None, height: int, has_bar: bool) -> hv.Overlay:
     """Points and ellipses of one cell type, of data (model) and (model, component)."""
     x, y = data["embedding"].values[:, :2].T
     cluster, is_placed = data["cluster"].values, np.isfinite(x) & np.isfinite(y)
@@ -122,11 +116,9 @@ def _panel(data: xr.Dataset, clim: tuple[float, float] | None, height: int, has_
             label=title,
         )
         fill: dict[str, Any] = {"color": colour}
-        if clim is not None:
-            is_last = has_bar and not points
-            fill = {"color": "task_error", "cmap": colours.palette(colours.SEQUENTIAL), "clim": clim}
-            fill |= {"colorbar": is_last, "clabel": "task error (a.u.)", "colorbar_opts": {"width": 12}}
-            fill |= {"clipping_colors": {"NaN": colours.NO_CELL}}
+        if scale is not None:
+            bar_label = "task error (a.u.)" if has_bar and not points else ""
+            fill = {"color": "task_error", **elements.scale_style(scale, bar_label)}
         style = {"marker": marker, "size": 9, "line_color": "#333333", "tools": ["hover"], **fill}
         points.append(element.opts(hv.opts.Points(**style, backend="bokeh")))
         if label >= 0 and chosen.size >= 3:

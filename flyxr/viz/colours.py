@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,12 @@ SAMPLES = (
 
 def palette(cmap: str, count: int = 256, provider: str = "colorcet") -> list[str]:
     """Evenly spaced colours of a colour map, from the low end."""
-    return list(hv.plotting.util.process_cmap(cmap, count, provider=provider))
+    return list(_palette(cmap, count, provider))
+
+
+@functools.cache
+def _palette(cmap: str, count: int, provider: str) -> tuple[str, ...]:
+    return tuple(hv.plotting.util.process_cmap(cmap, count, provider=provider))
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,21 @@ def colour_scale(
         return LUMINANCE if clim is None else ColourScale(GREY, clim)
     low, high = _limits(arrays) if clim is None else clim
     if center is None and not low < 0 < high:
-        return ColourScale(SEQUENTIAL, (low, high) if low < high else (low - 0.5, high + 0.5))
+        return _sequential(low, high)
     middle = center or 0.0
     if clim is not None:
         return ColourScale(DIVERGING, clim, middle)
     reach = max(high - middle, middle - low) or 0.5
     return ColourScale(DIVERGING, (middle - reach, middle + reach), middle)
+
+
+def task_error_scale(task_error: xr.DataArray) -> ColourScale:
+    """Colour scale from the lowest to the highest task error, whatever their signs."""
+    return _sequential(*_limits((task_error,)))
+
+
+def _sequential(low: float, high: float) -> ColourScale:
+    return ColourScale(SEQUENTIAL, (low, high) if low < high else (low - 0.5, high + 0.5))
 
 
 def _limits(arrays: tuple[xr.DataArray, ...]) -> tuple[float, float]:

@@ -102,7 +102,7 @@ def traces(
         style.panel(array.isel(cell_type=i), name, has_key=i == min(columns, len(names)) - 1)
         for i, name in enumerate(names)
     ]
-    return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=False, backend="bokeh"))
+    return elements.layout(panels, columns)
 
 
 def _is_by_task_error(array: xr.DataArray, by: str | None) -> bool:
@@ -167,20 +167,10 @@ class _Style:
         """Curves (model, time) in the colour of their task error, the best on top."""
         errors = curves["task_error"].values.astype(float)
         order = np.argsort(-np.nan_to_num(errors, nan=np.inf), kind="stable")
-        low, high = float(np.nanmin(errors)), float(np.nanmax(errors))
-        clim = (low, high) if low < high else (low - 0.5, high + 0.5)
-        error = hv.Dimension("task_error", label="task error", range=clim)
-        bar = {"colorbar": True, "clabel": "task error (a.u.)", "colorbar_opts": {"width": 12}} if has_key else {}
-        style = hv.opts.Contours(
-            color="task_error",
-            cmap=colours.palette(colours.SEQUENTIAL),
-            clim=clim,
-            clipping_colors={"NaN": colours.NO_CELL},
-            line_width=1.2,
-            tools=["hover"],
-            backend="bokeh",
-            **bar,
-        )
+        scale = colours.task_error_scale(curves["task_error"])
+        error = hv.Dimension("task_error", label="task error", range=scale.clim)
+        fill = elements.scale_style(scale, "task error (a.u.)" if has_key else "")
+        style = hv.opts.Contours(color="task_error", line_width=1.2, tools=["hover"], **fill, backend="bokeh")
         return _contours(curves.isel(model=order), limits, {"model": "model", error: "task_error"}).opts(style)
 
     def _curves_by_sample(self, curves: xr.DataArray, limits: tuple[float, float]) -> list[Any]:

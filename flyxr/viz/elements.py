@@ -83,10 +83,20 @@ def hexagon_style(
 ) -> Any:
     """Options for hexagons: equal aspect, no axes, one colour scale, and a colour bar if there is a label."""
     (x0, x1), (y0, y1) = (_range(axis) for axis in lattice.corners())
+    frame = _bare_frame(x1 - x0, y1 - y0, height)
+    return hv.Options("Hexagons", **{**scale_style(scale, label), **frame, **options}, backend="bokeh")
+
+
+def scale_style(scale: colours.ColourScale, label: str = "") -> dict[str, Any]:
+    """Options of an element whose colours are values, with a colour bar if there is a label."""
     fill = {"cmap": scale.palette(), "clim": scale.clim, "clipping_colors": {"NaN": colours.NO_CELL}}
     bar = {"colorbar": True, "clabel": label, "colorbar_opts": {"width": 12}} if label else {}
-    frame = _bare_frame(x1 - x0, y1 - y0, height)
-    return hv.Options("Hexagons", **{**fill, **bar, **frame, **options}, backend="bokeh")
+    return {**fill, **bar}
+
+
+def layout(panels: list[Any], columns: int) -> hv.Layout:
+    """Panels with axes of their own, ``columns`` in a row."""
+    return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=False, backend="bokeh"))
 
 
 def image(values: NDArray[Any], x: NDArray[Any] | None = None, y: NDArray[Any] | None = None) -> hv.Image:

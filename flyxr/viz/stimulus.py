@@ -76,8 +76,8 @@ def stimulus_response(
     >>> len(stimulus_response(None, rendering, both, model=[4, 8]))
     3
     """
-    (n_times,) = selecting.positive_integers(n_times=n_times)
     arguments = Arguments()
+    n_times = arguments.integer("n_times", n_times, least=1)
     cell_types = arguments.names("cell_type", cell_type)
     models = selecting.several(model)
     if not models:

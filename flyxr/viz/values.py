@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import holoviews as hv
 import numpy as np
@@ -12,9 +12,6 @@ import xarray as xr
 from flyxr import schema, tuning
 from flyxr.errors import InputError, Problem
 from flyxr.viz import colours, elements, selecting
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
 
 KNOWN_COLOURS = {1.0: "#d1495b", -1.0: "#2166ac", 0.0: "#8a8a8a"}
 """Colours of ON or selective, of OFF, and of not selective cell types."""
@@ -84,7 +81,7 @@ def measures(data: xr.DataArray | xr.Dataset, *, width: int = 850, height: int =
         panels.append(_panel(panel, ", ".join(conditions), (width, height)))
     if not extra:
         return panels[0]
-    return hv.Layout(panels).cols(1).opts(hv.opts.Layout(shared_axes=False, backend="bokeh"))
+    return elements.layout(panels, 1)
 
 
 def _measure(data: Any) -> xr.DataArray:
@@ -147,9 +144,9 @@ def _panel(array: xr.DataArray, title: str, size: tuple[int, int]) -> hv.Overlay
         style = {"color": colour, "size": 4, "alpha": 0.7, "jitter": 0.5, "tools": ["hover"]}
         layers.append(points.opts(hv.opts.Scatter(**style, backend="bokeh")))
     if name == "preferred_direction":
-        layers.append(_marks(types, _known(known, name, types), name, "known direction", "#000000"))
+        layers.append(_marks(types, _known(known, name, types), name, "known direction"))
     elif len(models) > 1:
-        layers.append(_marks(types, array.median("model").values, name, "median", "#000000"))
+        layers.append(_marks(types, array.median("model").values, name, "median"))
     options = {
         "title": title,
         "frame_width": size[0],
@@ -170,8 +167,8 @@ def _known(known: xr.Dataset, name: str, types: list[str]) -> Any:
     return known[name].reindex(cell_type=np.array(types, dtype=object)).values
 
 
-def _marks(types: list[str], values: Any, name: Hashable, label: str, colour: str) -> hv.Scatter:
+def _marks(types: list[str], values: Any, name: str, label: str) -> hv.Scatter:
     """A short horizontal line for each cell type."""
-    marks = hv.Scatter((np.array(types, dtype=object), values), "cell_type", str(name), label=label)
-    style = {"marker": "dash", "color": colour, "line_width": 2, "size": 11}
+    marks = hv.Scatter((np.array(types, dtype=object), values), "cell_type", name, label=label)
+    style = {"marker": "dash", "color": "#000000", "line_width": 2, "size": 11}
     return marks.opts(hv.opts.Scatter(**style, backend="bokeh"))
