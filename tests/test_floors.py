@@ -47,7 +47,22 @@ FLOORS = {
 # batches) on the CPU, and with sparse products on other devices.
 SHARED: dict[str, tuple[str, ...]] = {
     "engine": ("base", "kernels", "lattice", "batches", "products"),
-    "viz": ("colours", "selecting", "hexagons", "glyphs", "elements", "pictures", "figures"),
+    "viz": (
+        "colours",
+        "selecting",
+        "hexagons",
+        "glyphs",
+        "elements",
+        "pictures",
+        "scenes",
+        "rastering",
+        "printing",
+        "sheet",
+        "player",
+        "figures",
+        "columns",
+        "screen",
+    ),
     "stimuli": ("recording", "base", "columns", "monitor", "values", "labelling", "decoding"),
     "eye": ("base",),
     "flyvis": ("files", "checkpoint"),

@@ -115,7 +115,7 @@ def test_pictures__are_neither_mirrored_nor_rotated() -> None:
     frame = np.zeros((1, 1, 64, 64), np.float32)
     frame[..., 10:50, 14:24] = frame[..., 40:50, 14:44] = 1  # the letter L
     movie = fx.stimuli.from_array(frame, 30).isel(sample=0, time=0)
-    picture, columns = viz.frames(movie), viz.hexmap(fx.BoxEye().render(movie))
+    picture, columns = viz.movie(movie), viz.hexmap(fx.BoxEye().render(movie))
     x, y, level = (picture.dimension_values(name) for name in ("x", "y", "luminance"))
     expected = [np.corrcoef(level, axis)[0, 1] for axis in (x, -y)]
     assert figure_of(picture).y_range.start > figure_of(picture).y_range.end  # y points down in the movie
@@ -271,7 +271,7 @@ def test_hexmap__rejects_time_without_a_time_axis(t4c: xr.DataArray) -> None:
 
 def test_frames__draws_y_downward(movie: xr.Dataset) -> None:
     frame = movie.luminance.isel(sample=0, time=0)
-    figure, source = figure_of(viz.frames(frame)), source_of(viz.frames(frame))
+    figure, source = figure_of(viz.movie(frame)), source_of(viz.movie(frame))
     assert figure.y_range.start > figure.y_range.end
     # Bokeh draws row 0 at y, the upper end of this axis.
     assert source["y"][0] == figure.y_range.end == -0.5
@@ -280,7 +280,7 @@ def test_frames__draws_y_downward(movie: xr.Dataset) -> None:
 
 
 def test_frames__maps_over_sample_and_time(movie: xr.Dataset) -> None:
-    pictures = viz.frames(movie)
+    pictures = viz.movie(movie)
     assert [str(dim) for dim in pictures.kdims] == ["sample", "time"]
     expected = movie.luminance.sel(sample=1, time=0.04).values
     np.testing.assert_array_equal(source_of(pictures[1, 0.04])["image"][0], expected)
@@ -290,17 +290,17 @@ def test_frames__maps_over_sample_and_time(movie: xr.Dataset) -> None:
 
 def test_frames__scales_bytes(movie: xr.Dataset) -> None:
     frame = (movie.luminance.isel(sample=0, time=0) * 255).round().astype(np.uint8)
-    np.testing.assert_allclose(source_of(viz.frames(frame))["image"][0], frame.values / 255, rtol=1e-6)
+    np.testing.assert_allclose(source_of(viz.movie(frame))["image"][0], frame.values / 255, rtol=1e-6)
 
 
 def test_frames__keeps_pixel_coordinates_of_a_selection(movie: xr.Dataset) -> None:
     frame = movie.luminance.isel(sample=0, time=0).assign_coords(x=np.arange(4), y=np.arange(5))
-    assert viz.frames(frame.isel(x=[2], y=slice(1, 4))).bounds.lbrt() == (1.5, 0.5, 2.5, 3.5)
+    assert viz.movie(frame.isel(x=[2], y=slice(1, 4))).bounds.lbrt() == (1.5, 0.5, 2.5, 3.5)
 
 
 def test_frames__rejects_a_rendering(rendering: xr.Dataset) -> None:
     with pytest.raises(ValueError, match="keep 'y' and 'x'"):
-        viz.frames(rendering)
+        viz.movie(rendering)
 
 
 def central(responses: xr.Dataset) -> xr.DataArray:
@@ -928,7 +928,7 @@ def test_pictures__of_one_sample_of_movie_and_rendering(
     assert len(viz.stimulus_response(*selected, n_times=1)) == 3
     frames, _, _ = player_of(viz.report(*selected, tmp_path / "r.html"))["image"]
     np.testing.assert_array_equal(frames[0], np.rint(movie.luminance.isel(sample=1, time=0) * 255))
-    assert isinstance(viz.frames(movie.isel(sample=0, time=0)), hv.Image)
+    assert isinstance(viz.movie(movie.isel(sample=0, time=0)), hv.Image)
 
 
 def tuples(n: int) -> np.ndarray:
@@ -1003,7 +1003,7 @@ def test_pictures__take_numbers_and_names_of_any_type(
         (lambda m, r, v, p: viz.stimulus_response(m, r, v, model=[0, 9]), r"one model among \[0, 1, 2\], got 9"),
         (lambda m, r, v, p: viz.hexmap(v.isel(model=[]).sel(cell_type="L1")), "at least one value .* along 'model'"),
         (lambda m, r, v, p: viz.traces(central(v).isel(time=[])), "at least one value along each dim, got none along"),
-        (lambda m, r, v, p: viz.frames(m.isel(sample=[], time=[])), "got none along 'sample' and 'time'"),
+        (lambda m, r, v, p: viz.movie(m.isel(sample=[], time=[])), "got none along 'sample' and 'time'"),
         (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), clim=(1, 0)), "clim as two numbers, low and high, got"),
         (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), clim=3), "clim as two numbers, low and high, got 3"),
         (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), clim=(0, np.nan)), "clim as finite numbers"),
@@ -1025,8 +1025,8 @@ def test_pictures__take_numbers_and_names_of_any_type(
         (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), time=np.nan), "expected time as times in s"),
         (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), center="0"), "center as a number"),
         (lambda m, r, v, p: viz.hexmap(v.sel(cell_type="L1"), height=1.5), "height as an integer"),
-        (lambda m, r, v, p: viz.frames(m, time=True), "expected time as times in s"),
-        (lambda m, r, v, p: viz.frames(m, height=None), "height as an integer"),
+        (lambda m, r, v, p: viz.movie(m, time=True), "expected time as times in s"),
+        (lambda m, r, v, p: viz.movie(m, height=None), "height as an integer"),
         (
             lambda m, r, v, p: viz.traces(v.isel(column=0), columns=0, width="w"),
             "width as an integer.*; .*columns as an",
@@ -1075,7 +1075,7 @@ for picture in (
     fx.viz.hexmap(values[0]),
     fx.viz.hexmap(abs(values[0])),
     fx.viz.hexmap(luminance.luminance[0]),
-    fx.viz.frames(movie[0]),
+    fx.viz.movie(movie[0]),
     fx.viz.traces(courses),
     fx.viz.stimulus_response(movie, luminance, responses, n_times=1),
 ):

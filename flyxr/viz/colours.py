@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import holoviews as hv
 import numpy as np
+from dask.base import compute
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -107,9 +108,10 @@ def _sequential(low: float, high: float) -> ColourScale:
 
 
 def _limits(arrays: tuple[xr.DataArray, ...]) -> tuple[float, float]:
-    """Minimum and maximum of the finite values, or 0 and 0 if there are none."""
-    finite = [array.values[np.isfinite(array.values)] for array in arrays]
-    ends = [end for values in finite if values.size for end in (float(values.min()), float(values.max()))]
+    """Minimum and maximum of the finite values, or 0 and 0 if there are none; lazy values are reduced by chunk."""
+    finite = [array.where(np.isfinite(array)) for array in arrays]
+    ends = [float(end) for pair in compute([(values.min(), values.max()) for values in finite])[0] for end in pair]
+    ends = [end for end in ends if np.isfinite(end)]
     return min(ends, default=0.0), max(ends, default=0.0)
 
 

@@ -21,6 +21,7 @@ def hexmap(
     center: float | None = None,
     clim: tuple[float, float] | None = None,
     height: int = 300,
+    dynamic: bool | None = None,
 ) -> Any:
     """Draw values in their columns, one hexagon per column.
 
@@ -42,18 +43,22 @@ def hexmap(
         lies between them. None takes those of the data.
     height
         Height of a picture, screen pixels.
+    dynamic
+        Whether several pictures are a DynamicMap, which draws and reads a picture once it is shown, rather than a
+        HoloMap, which holds all of them. None takes a DynamicMap for lazy data, and in a notebook. The limits of the
+        colours of lazy data are computed first, unless ``clim`` is given.
 
     Returns
     -------
-    Hexagons or holoviews.HoloMap
-        Hexagons, an element of HoloViews, if the data has no dim but ``column``, otherwise a HoloMap over the other
-        dims, ``time`` last. To write a page of many pictures, :func:`flyxr.viz.report` is fastest.
+    Hexagons, holoviews.HoloMap or holoviews.DynamicMap
+        Hexagons, an element of HoloViews, if the data has no dim but ``column``, otherwise a map over the other dims,
+        ``time`` last. :func:`flyxr.viz.save` writes it to a file.
 
     Raises
     ------
     ValueError
         If there is no dim ``column``, an argument is out of range, a Dataset has several cell types, or there are more
-        than 1000 pictures.
+        than 1000 pictures in a HoloMap.
 
     Examples
     --------
@@ -79,8 +84,11 @@ def hexmap(
             )
         )
     elements.load_backend()
-    array = selecting.select_times(array, time).compute()
-    return pictures.column_pictures(array, colours.colour_scale(array, center=center, clim=clim), height)
+    array = selecting.select_times(array, time)
+    if dynamic is False:
+        array = array.compute()
+    scale = colours.colour_scale(array, center=center, clim=clim)
+    return pictures.column_pictures(array, scale, height, dynamic=dynamic)
 
 
 def _colour_limits(arguments: Arguments, clim: Any, center: float | None) -> tuple[float, float]:
