@@ -1,0 +1,21 @@
+"""The benchmark of pictures runs, at a tiny size."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("pictures", Path(__file__).with_name("pictures.py"))
+assert spec is not None
+assert spec.loader is not None
+pictures = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pictures)
+
+
+def test_pictures__measures() -> None:
+    rows = pictures.measure(extent=1, n_frames=2, n_models=2, repeats=1)
+    assert all(seconds > 0 for _, seconds, _ in rows)
+    sizes = {name: size for name, _, size in rows if name.startswith("save")}
+    assert len(sizes) == 7
+    assert all(size > 200 for size in sizes.values())
+    assert len(pictures.table(rows).splitlines()) == len(rows) + 2
