@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
+import importlib.util
 import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -232,15 +235,25 @@ def _printer(panel: Panel, scale: float) -> Any:
     return lambda element: printing.pixels(element, panel.size, scale)
 
 
+@functools.cache
+def _font_file() -> Path | None:
+    """Matplotlib's font, which has more characters than Pillow's, if it is installed."""
+    found = importlib.util.find_spec("matplotlib")
+    folders = [] if found is None else found.submodule_search_locations or []
+    files = [Path(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf") for folder in folders]
+    return next((file for file in files if file.is_file()), None)
+
+
 def _font(size: float) -> Any:
     from PIL import ImageFont
 
-    return ImageFont.load_default(size=size)
+    file = _font_file()
+    return ImageFont.load_default(size=size) if file is None else ImageFont.truetype(file, size)
 
 
 def _drawable(text: str) -> str:
-    """Text in characters that Pillow's font has: it lacks the minus sign, and its dash looks the same."""
-    return text.replace("−", "–")
+    """Text in characters that the font has: Pillow's lacks the minus sign."""
+    return text.replace("−", "-") if _font_file() is None else text
 
 
 def _wrap(text: str, width: float) -> list[str]:
