@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ import xarray as xr
 
 import flyxr as fx
 from flyxr import hexgrid, viz
-from flyxr.viz import elements, pictures, player, rastering, scenes, sheet
+from flyxr.viz import elements, pictures, player, printing, rastering, scenes, sheet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -367,3 +369,64 @@ def test_page__packs_bytes_only_if_they_are_exact() -> None:
     assert player._pack(np.array([0.0, 0.5, np.nan]))["type"] == "float32"
     values = np.array([0, 3, 255]) / 255
     np.testing.assert_allclose(unpack(player._pack(values)), values)
+
+
+@pytest.mark.browser
+def test_page__plays_in_a_browser(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    movie, rendering = l_shape()
+    both = [xr.concat([data, 1 - data], "time").assign_coords(time=[0.0, 0.01]) for data in (movie, rendering)]
+    path = viz.save(viz.movie(both[0]) + viz.hexmap(both[1]), tmp_path / "l.html")
+    text = path.read_text().replace(
+        "start()\n</script>",
+        """start().then(() => {
+    const shown = () => [...document.querySelectorAll("polygon")].map((hexagon) => hexagon.getAttribute("fill"))
+    const corner = () => [...document.querySelector("canvas").getContext("2d").getImageData(26, 80, 1, 1).data]
+    const result = {first: shown(), canvas: corner()}
+    const slider = document.querySelector("#controls input")
+    slider.value = 1
+    slider.dispatchEvent(new Event("input"))
+    result.second = shown()
+    document.querySelectorAll("polygon")[3].dispatchEvent(new MouseEvent("mousemove", {clientX: 9, clientY: 9}))
+    result.tip = document.getElementById("tip").textContent
+    result.clock = document.querySelector("#controls span").textContent
+    element("pre", document.body, JSON.stringify(result)).id = "result"
+})
+</script>""",
+    )
+    path.write_text(text)
+    command = [browser, "--headless", "--no-sandbox", "--virtual-time-budget=10000", f"--user-data-dir={tmp_path}/b"]
+    run = subprocess.run(
+        [*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    result = json.loads(html.unescape(re.search(r'<pre id="result">(.*?)</pre>', run.stdout)[1]))  # type: ignore[index]
+    palette = scenes.read_scene(viz.hexmap(rendering.isel(time=0))).panels[0].palette
+    for name, frame in zip(("first", "second"), both[1].values, strict=True):
+        assert result[name] == [palette[index] for index in rastering.colour_index(frame, (0, 1), len(palette))]
+    expected = round(255 * float(movie.values[0, 80, 26]))
+    assert result["canvas"][:3] == [expected] * 3
+    labels = [int(both[1][name].values[3]) for name in ("u", "v")]
+    assert result["tip"].replace("−", "-").startswith(f"u {labels[0]}, v {labels[1]}\nluminance ")
+    assert float(result["tip"].split()[-1]) == pytest.approx(float(both[1].values[1, 3]), abs=1e-4)
+    assert result["clock"] == "time 0.010 s"
+    points = re.findall(r'<polygon points="([^"]+)"', run.stdout)
+    corners = np.array([list(map(float, text.split())) for text in points]).reshape(len(points), 6, 2)
+    x, y = corners.mean(axis=1).T
+    np.testing.assert_allclose(x, rendering["x_column"], atol=1e-3)
+    np.testing.assert_allclose(y, -rendering["y_column"], atol=1e-3)  # y of SVG points down
+
+
+def test_matplotlib__keeps_the_orientation_of_the_stimulus() -> None:
+    pytest.importorskip("matplotlib")
+    _, rendering = l_shape()
+    picture = viz.hexmap(rendering)
+    figure = hv.render(printing.for_matplotlib(picture), backend="matplotlib")
+    (collection,) = figure.axes[0].collections
+    centers = np.array([path.vertices[:6].mean(axis=0) for path in collection.get_paths()])
+    np.testing.assert_allclose(centers[:, 0], rendering["x_column"], atol=1e-6)
+    np.testing.assert_allclose(centers[:, 1], rendering["y_column"], atol=1e-6)
+    np.testing.assert_allclose(collection.get_array(), rendering.values[0])
+    assert collection.get_clim() == (0, 1)
+    assert not figure.axes[0].yaxis_inverted()
