@@ -27,3 +27,6 @@ from .sweeping import sweep as sweep
 from .sweeping import sweep_status as sweep_status
 
 __version__: str
+
+def load_ipython_extension(ipython: object) -> None: ...
+def unload_ipython_extension(ipython: object) -> None: ...

@@ -21,6 +21,16 @@ class FlyAccessor:
     def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
         self._data: Any = data
 
+    def __repr__(self) -> str:
+        from flyxr.viz.overview import overview  # loads parts of the store
+
+        return overview(self._data)
+
+    def _repr_html_(self) -> str:
+        from flyxr.viz.overview import overview_html
+
+        return overview_html(self._data)
+
     def celltype(self, names: str | Iterable[str]) -> Any:
         """Select cell types; see :func:`flyxr.selection.celltype`."""
         return selection.celltype(self._data, names)
@@ -44,6 +54,10 @@ class FlyAccessor:
     def traces(self, **options: Any) -> Any:
         """Draw time courses; see :func:`flyxr.viz.traces` for the options."""
         return viz.traces(self._data, **options)
+
+    def animate(self, **options: Any) -> Any:
+        """Play the frames of columns or of a movie; see :func:`flyxr.viz.animate` for the options."""
+        return viz.animate(self._data, **options)
 
     def embedding(self, **options: Any) -> Any:
         """Draw clustered models in the plane of their embedding; see :func:`flyxr.viz.embedding` for the options."""

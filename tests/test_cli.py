@@ -311,7 +311,9 @@ def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFi
     assert re.search(r"integration step of .*add --dt 0\.01", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("command", ["demo", "stimulus", "render", "simulate", "tuning", "cluster", "info", "bench"])
+@pytest.mark.parametrize(
+    "command", ["demo", "stimulus", "render", "simulate", "tuning", "cluster", "browse", "info", "bench"]
+)
 def test_help__has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main([command, "--help"])

@@ -75,6 +75,7 @@ def test_accessor__has_a_test_for_every_method() -> None:
         *ACCESSORS,
         "members",  # in test_clustering
         *PICTURES,
+        "animate",  # in test_viz_files
         "embedding",  # in test_viz_clusters
     }
 

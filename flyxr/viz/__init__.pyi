@@ -1,6 +1,12 @@
+from .browsing import browse as browse
 from .clusters import embedding as embedding
 from .columns import hexmap as hexmap
+from .connections import connectivity as connectivity
 from .courses import traces as traces
+from .density import raster as raster
+from .directions import tuning as tuning
+from .fields import receptive_field as receptive_field
+from .optics import illustrate as illustrate
 from .page import report as report
 from .playing import animate as animate
 from .screen import movie as movie

@@ -134,6 +134,7 @@ def _with_options(element: Any) -> Any:
         wanted["s"] = (given["size"] * POINTS) ** 2
     if "frame_width" in given and "frame_height" in given:
         wanted["aspect"] = "equal" if given.get("data_aspect") == 1 else given["frame_width"] / given["frame_height"]
+    wanted["show_values"] = False  # of a HeatMap
     known = set(plot_class.param) | set(getattr(plot_class, "style_opts", ()))
     wanted = {name: value for name, value in wanted.items() if name in known}
     return element.opts(hv.Options(type(element).__name__, **wanted, backend="matplotlib"))

@@ -292,7 +292,7 @@ def selection_title(data: xr.DataArray) -> str:
             name = selected.get(f"{dim}_name")
             parts.append(f"{dim} {selected[dim]}" + (f" ({name})" if name not in (None, str(selected[dim])) else ""))
     if "time" in selected:
-        parts.append(f"{selected['time']:.4g} s")
+        parts.append(f"{selected['time']:.4g} s".replace("-", "−"))
     return ", ".join(parts)
 
 
