@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import holoviews as hv
 import numpy as np
+import xarray as xr
 
 from flyxr.arguments import shorten
 from flyxr.errors import InputError, Problem
+from flyxr.selection import align_labels
 from flyxr.viz import colours, elements, selecting
 
 if TYPE_CHECKING:
-    import xarray as xr
     from numpy.typing import NDArray
 
 MAX_CURVES = 500
@@ -28,7 +29,8 @@ OUTLIER_FACTOR = 3.0
 def traces(
     data: xr.DataArray | xr.Dataset,
     *,
-    by: Literal["task_error", "sample"] | None = None,
+    by: Literal["task_error", "sample", "cluster", "perturbation"] | None = None,
+    clusters: xr.Dataset | None = None,
     width: int = 280,
     height: int = 180,
     columns: int = 3,
@@ -40,6 +42,10 @@ def traces(
     lines are models, the thick line is their mean. Above 500 curves in a panel, datashader draws the thin lines as an
     image, which is dark where many models agree; the means stay curves.
 
+    By cluster, there is a row of panels for each cell type and a panel for each of its clusters, with the same axes;
+    the colours are task errors, or samples if these are unknown. By perturbation, each perturbation of the models has a
+    colour, as a sample has.
+
     A few models with far larger responses do not flatten the others: the axis is that of the others, and the title
     says how many curves reach beyond it. Zooming out shows them, except in an image.
 
@@ -49,8 +55,10 @@ def traces(
         (time) and any of ``model``, ``sample`` and ``cell_type``. Of a Dataset, the ``response`` is drawn. Dims of
         length one count as selected.
     by
-        What the colours mean. None takes the task error for several models of known task error and a single sample,
-        and otherwise the sample.
+        What the colours or panels mean. None takes the cluster if there are ``clusters``, the task error for several
+        models of known task error and a single sample, and otherwise the sample.
+    clusters
+        Result of :func:`flyxr.cluster` for the cell types and models of the data, for ``by="cluster"``.
     width, height
         Size of a panel, screen pixels.
     columns
@@ -65,7 +73,8 @@ def traces(
     ------
     ValueError
         If there is no ``time``, there is another dim, such as ``column``, an argument is out of range, or ``by`` is
-        ``"task_error"`` for several samples, one model, or models of unknown task error.
+        ``"task_error"`` for several samples, one model, or models of unknown task error, ``"cluster"`` without clusters
+        of these models, or ``"perturbation"`` for models without one, or several samples.
 
     Examples
     --------
@@ -90,10 +99,16 @@ def traces(
                 "responses.fly.central()",
             )
         )
-    by_error = _is_by_task_error(array, by)
+    by = "cluster" if by is None and clusters is not None else by
+    members = _clusters_of(array, by, clusters)
+    array = _by_perturbation(array) if by == "perturbation" else array
+    by_error = _is_by_task_error(array, None if by == "cluster" else by)
     array = array.compute()
     elements.load_backend()
-    style = _Style(width, height, selecting.value_label(array), by_error)
+    scale = colours.task_error_scale(array["task_error"]) if by_error else None
+    style = _Style(width, height, selecting.value_label(array), scale, "" if by == "perturbation" else "sample ")
+    if members is not None:
+        return style.cluster_panels(array, members)
     if "cell_type" not in array.dims:
         return style.panel(array, selecting.selected_cell_type(array), has_key=True)
     names = list(map(str, selecting.labels(array, "cell_type")))
@@ -107,8 +122,8 @@ def traces(
 
 def _is_by_task_error(array: xr.DataArray, by: str | None) -> bool:
     """Whether colours are task errors; raises if they are asked for and there are none."""
-    if by not in (None, "task_error", "sample"):
-        raise InputError(f"expected by as 'task_error', 'sample' or None, got {shorten(by)}")
+    if by not in (None, "task_error", "sample", "perturbation"):
+        raise InputError(f"expected by as 'task_error', 'sample', 'cluster', 'perturbation' or None, got {shorten(by)}")
     problem = None
     if "model" not in array.dims:
         problem = Problem("expected several models for by='task_error', got one", "leave out by=")
@@ -125,7 +140,48 @@ def _is_by_task_error(array: xr.DataArray, by: str | None) -> bool:
         return False
     if by == "task_error" and problem is not None:
         raise InputError(problem)
-    return by != "sample" and problem is None
+    return by not in ("sample", "perturbation") and problem is None
+
+
+def _clusters_of(array: xr.DataArray, by: str | None, clusters: Any) -> xr.DataArray | None:
+    """Cluster (cell_type, model) of each model of an array, or None if it is not drawn by cluster."""
+    if by != "cluster":
+        if clusters is not None:
+            raise InputError(
+                Problem(f"expected by='cluster' for clusters, got by={by!r}", "leave out by= or clusters=")
+            )
+        return None
+    if not isinstance(clusters, xr.Dataset) or "cluster" not in clusters:
+        got = f"variables {list(clusters.data_vars)}" if isinstance(clusters, xr.Dataset) else type(clusters).__name__
+        hint = "pass clusters=fx.cluster(responses.fly.central())"
+        raise InputError(Problem(f"expected clusters with the variable 'cluster' for by='cluster', got {got}", hint))
+    if "model" not in array.dims:
+        raise InputError(Problem("expected several models for by='cluster', got one", "keep the dim 'model'"))
+    labelled = array if "cell_type" in array.coords else array.assign_coords(cell_type="")
+    known = [name for name in ("cell_type", "model") if name in clusters.coords and name in labelled.coords]
+    members = clusters["cluster"]
+    for name in known:
+        members = members if name in members.dims else members.expand_dims(name)
+    aligned = align_labels(members, labelled, "clusters").compute()
+    return aligned if "cell_type" in aligned.dims else aligned.expand_dims("cell_type")
+
+
+def _by_perturbation(array: xr.DataArray) -> xr.DataArray:
+    """Curves with the perturbations of their models along ``sample``, and the models before perturbation."""
+    if "model" not in array.dims or "perturbation" not in array.coords or array["perturbation"].dims != ("model",):
+        text = "expected models with the coordinate 'perturbation' for by='perturbation', got none"
+        raise InputError(Problem(text, "simulate fx.silence(ensemble, ...), fx.scale or fx.clamp"))
+    if "sample" in array.dims:
+        text = f"expected one sample for by='perturbation', got {array.sizes['sample']}"
+        raise InputError(Problem(text, "select one with .isel(sample=0)"))
+    names = array["perturbation"].values
+    before = array["unperturbed"].values if "unperturbed" in array.coords else array["model"].values
+    array = array.drop_vars([name for name, coord in array.coords.items() if "model" in coord.dims or name == "sample"])
+    groups = []
+    for name in dict.fromkeys(names.tolist()):
+        chosen = np.flatnonzero(names == name)
+        groups.append(array.isel(model=chosen).assign_coords(model=before[chosen], sample=str(name)))
+    return xr.concat(groups, "sample", join="outer")
 
 
 @dataclass(frozen=True)
@@ -135,19 +191,50 @@ class _Style:
     width: int
     height: int
     label: str
-    by_error: bool
+    scale: colours.ColourScale | None
+    """Colours of task errors, or None for colours of samples."""
 
-    def panel(self, data: xr.DataArray, title: str, has_key: bool) -> hv.Overlay:
+    prefix: str
+    """What stands before the label of a sample in the legend."""
+
+    def cluster_panels(self, array: xr.DataArray, members: xr.DataArray) -> hv.Layout:
+        """A row of panels for each cell type, and a panel for each of its clusters (cell_type, model)."""
+        by_type = array if "cell_type" in array.dims else array.expand_dims("cell_type")
+        rows = []
+        for i in range(by_type.sizes["cell_type"]):
+            curves, cluster = by_type.isel(cell_type=i), members.isel(cell_type=i).values
+            limits, _ = robust_limits(curves.values)
+            present = sorted(set(cluster.tolist()), key=lambda label: (label < 0, label))  # those without one are last
+            row = []
+            for label in present:
+                chosen = np.flatnonzero(cluster == label)
+                count = f"{chosen.size} model{'' if chosen.size == 1 else 's'}"
+                name = "no cluster" if label < 0 else f"cluster {label}"
+                title = ", ".join(filter(None, [selecting.selected_cell_type(curves), f"{name} ({count})"]))
+                has_key = i == 0 and label == present[-1]
+                row.append(self.panel(curves.isel(model=chosen), title, has_key, limits))
+            rows.append(row)
+        columns = max(map(len, rows))
+        panels = [panel for row in rows for panel in (*row, *[hv.Empty()] * (columns - len(row)))]
+        return elements.layout(panels, columns)
+
+    def panel(
+        self, data: xr.DataArray, title: str, has_key: bool, limits: tuple[float, float] | None = None
+    ) -> hv.Overlay:
         """Curves of data (time) and any of model and sample, with a legend or a colour bar if there is a key."""
         curves = data.expand_dims([dim for dim in ("model", "sample") if dim not in data.dims])
         curves = curves.transpose("sample", "model", "time")
-        limits, n_outliers = robust_limits(curves.values)
+        if limits is None:
+            limits, n_outliers = robust_limits(curves.values)
+        else:
+            low, high = limits
+            n_outliers = int(((curves.values < low) | (curves.values > high)).any(axis=-1).sum())
         if n_outliers:
             is_model = data.sizes.get("sample", 1) == 1
             noun = "models" if is_model else "curves"
             title += f" ({n_outliers} of {curves.sizes['sample'] * curves.sizes['model']} {noun} beyond the axis)"
-        if self.by_error:
-            layers = [self._curves_by_error(curves.isel(sample=0), limits, has_key)]
+        if self.scale is not None:
+            layers = [self._curves_by_error(curves.isel(sample=0), limits, self.scale, has_key)]
         else:
             layers = self._curves_by_sample(curves, limits)
         n_samples = data.sizes.get("sample", 1)
@@ -158,16 +245,17 @@ class _Style:
             "xlabel": "time (s)",
             "ylabel": self.label,
             "ylim": limits,
-            "show_legend": has_key and not self.by_error and 1 < n_samples <= MAX_LEGEND_ENTRIES,
+            "show_legend": has_key and self.scale is None and 1 < n_samples <= MAX_LEGEND_ENTRIES,
             "legend_position": "right",
         }
         return hv.Overlay(layers).opts(hv.opts.Overlay(**options, backend="bokeh"))
 
-    def _curves_by_error(self, curves: xr.DataArray, limits: tuple[float, float], has_key: bool) -> hv.Contours:
+    def _curves_by_error(
+        self, curves: xr.DataArray, limits: tuple[float, float], scale: colours.ColourScale, has_key: bool
+    ) -> hv.Contours:
         """Curves (model, time) in the colour of their task error, the best on top."""
         errors = curves["task_error"].values.astype(float)
         order = np.argsort(-np.nan_to_num(errors, nan=np.inf), kind="stable")
-        scale = colours.task_error_scale(curves["task_error"])
         error = hv.Dimension("task_error", label="task error", range=scale.clim)
         fill = elements.scale_style(scale, "task error (a.u.)" if has_key else "")
         style = hv.opts.Contours(color="task_error", line_width=1.2, tools=["hover"], **fill, backend="bokeh")
@@ -187,7 +275,7 @@ class _Style:
                 layers.append(_contours(sample, limits, {"model": "model"}).opts(style))
         means = curves.mean("model").values
         for sample, course, colour in zip(samples, means, palette, strict=True):
-            label = "" if sample is None else f"sample {sample}"
+            label = "" if sample is None else f"{self.prefix}{sample}"
             curve = hv.Curve((time, course), "time", "response", label=label)
             layers.append(curve.opts(hv.opts.Curve(color=colour, line_width=2.5, backend="bokeh")))
         return layers
