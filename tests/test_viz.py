@@ -774,6 +774,28 @@ def test_report__moves_in_a_browser(
     assert seen["clock"] == "0.030 s"
 
 
+@pytest.mark.browser
+def test_report__has_no_hole_without_a_picture_of_the_responses(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium")
+    central = responses.isel(column=responses.sizes["column"] // 2)
+    path = viz.report(movie, rendering, central, tmp_path / "r.html")
+    assert "0.87 (√3/2) times as wide" in path.read_text(encoding="utf-8")
+    head, tail = path.read_text(encoding="utf-8").rsplit("</body>", 1)
+    measure = """<script>setTimeout(() => {
+        const boxes = [...document.querySelectorAll(".row > div")].map((panel) => panel.getBoundingClientRect())
+        document.title = JSON.stringify(boxes.filter((box) => box.width > 0).map((box) => [box.left, box.right]))
+    }, 2000)</script></body>"""
+    path.write_text(head + measure + tail, encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--virtual-time-budget=10000", f"--user-data-dir={tmp_path}/b"]
+    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    stimulus, columns = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])  # type: ignore[index]
+    assert 0 < columns[0] - stimulus[1] < 50
+
+
 # -- outside the time of the movie, and without it --------------------------------------------------------------------
 
 

@@ -38,6 +38,12 @@ MAX_SAMPLES, MAX_MODELS, MAX_FRAMES, MAX_CURVE_POINTS, MAX_FRAME_PIXELS = 8, 50,
 
 BANNER = '<p class="banner">untrained: initial parameters, not the published models</p>'
 
+NARROW = (
+    "The eye samples a frame at points that are as far apart to the side as they are up and down. A regular lattice "
+    "of hexagons is narrower, so the columns show the frame 0.87 (√3/2) times as wide."
+)
+"""Why the columns are narrower than the movie beside them."""
+
 
 def report(
     movie: xr.DataArray | xr.Dataset | None,
@@ -268,6 +274,7 @@ def _page(content: _Content, title: str, notes: str) -> str:
         "bar": bar,
         "grey": _colour_bar(colours.LUMINANCE, "luminance"),
         "shown": shown,
+        "narrow": NARROW if content.frames is not None else "",
         "if_movie": "" if content.frames is not None else "hidden",
         "if_responses": "" if responses is not None else "hidden",
         "if_traces": "" if traces else "hidden",
