@@ -393,6 +393,7 @@ def upload(folder: Path, place: UPath, *, last: str = "zarr.json", progress: str
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "zarr.json").write_bytes(b"{}")
     >>> upload(folder, find("memory://flyxr/store"))
