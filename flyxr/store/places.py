@@ -41,6 +41,7 @@ WRITABLE = ("s3", "gs", "gcs", "abfs", "az", "memory")
 MAX_BYTES = 2**31
 """Largest object that is read, bytes."""
 N_TRIES = 3
+_MAX_REDIRECTS = 5
 _CONNECT_SECONDS, _READ_SECONDS, _TOTAL_SECONDS = 30, 60, 1800
 _NOT_FOUND = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -138,6 +139,7 @@ def _with_defaults(protocol: str, options: dict[str, Any]) -> dict[str, Any]:
 
         timeout = aiohttp.ClientTimeout(total=_TOTAL_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
         options["client_kwargs"] = {"timeout": timeout, **options.get("client_kwargs", {})}
+        options.setdefault("allow_redirects", False)  # to another host only if the user says so
     return options if protocol == "memory" else {"use_listings_cache": False, **options}
 
 
@@ -237,30 +239,48 @@ def _read_web(place: Any, max_bytes: int, span: tuple[int | None, int | None]) -
 
 async def _fetch(place: Any, max_bytes: int, span: tuple[int | None, int | None]) -> bytes:
     start, end = span
-    headers = {"Accept-Encoding": "identity"}
+    headers = {"Accept-Encoding": "identity", **place.fs.kwargs.get("headers", {})}
     if span != (None, None):
         last = "" if end is None else end - 1
         headers["Range"] = f"bytes={start}" if start is not None and start < 0 else f"bytes={start or 0}-{last}"
-    session = await place.fs.set_session()
     options = {name: value for name, value in place.fs.kwargs.items() if name != "headers"}
-    headers |= place.fs.kwargs.get("headers", {})
-    async with session.get(place.fs.encode_url(place.path), headers=headers, **options) as response:
-        if response.status in (404, 410):
-            raise FileNotFoundError(place.path)
-        if response.status == 416:  # an empty file has no range
-            return b""
-        response.raise_for_status()
-        is_whole = "Range" in headers and response.status != 206
-        content = bytearray()
-        async for part in response.content.iter_chunked(2**20):
-            content += part
-            _check_size(place, len(content), max_bytes)
-        expected = response.content_length
-        if expected is not None and len(content) < expected:
-            raise ConnectionError(f"expected {expected:,} bytes, got {len(content):,}")
-    if is_whole:
-        _warn_of_ranges(place)
-        return bytes(content[slice(start, end)])
+    session = await place.fs.set_session()
+    url = place.fs.encode_url(place.path)
+    for _ in range(_MAX_REDIRECTS):
+        async with session.get(url, headers=headers, **options) as response:
+            if response.status in (301, 302, 303, 307, 308) and "Location" in response.headers:
+                url = _redirected(response)
+                continue
+            if response.status in (404, 410):
+                raise FileNotFoundError(place.path)
+            if response.status == 416:  # an empty file has no range
+                return b""
+            response.raise_for_status()
+            content = await _receive(place, response, max_bytes)
+            if "Range" in headers and response.status != 206:
+                _warn_of_ranges(place)
+                return content[slice(start, end)]
+            return content
+    raise RemoteError(f"{place}: expected at most {_MAX_REDIRECTS} redirections, got more")
+
+
+def _redirected(response: Any) -> Any:
+    """Address that a server redirects to, on the same host."""
+    url = response.url.join(response.url.__class__(response.headers["Location"]))
+    if url.host != response.url.host or url.scheme not in ("http", "https"):
+        text = f"{response.url} redirects to another host, {url}"
+        raise RemoteError(Problem(text, "open that address if you trust it"))
+    return url
+
+
+async def _receive(place: Any, response: Any, max_bytes: int) -> bytes:
+    content = bytearray()
+    async for part in response.content.iter_chunked(2**20):
+        content += part
+        _check_size(place, len(content), max_bytes)
+    expected = response.content_length
+    if expected is not None and len(content) < expected:
+        raise ConnectionError(f"expected {expected:,} bytes, got {len(content):,}")
     return bytes(content)
 
 
@@ -309,7 +329,7 @@ def list_sizes(place: UPath) -> dict[str, int]:
     root = place.path.rstrip("/")
     found = call(lambda: place.fs.find(root, detail=True), place)
     prefix = f"{root}/" if root else ""
-    return {name.removeprefix(prefix): int(info["size"] or 0) for name, info in found.items()}
+    return {name.removeprefix(prefix): int(info.get("size") or 0) for name, info in found.items()}
 
 
 def list_names(place: UPath) -> list[str]:

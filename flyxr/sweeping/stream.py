@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from flyxr.store import StoredFile
     from flyxr.sweeping.workers import Pool
 
-_TEMPORARY = (".lock", ".lease", ".partial")
+_NOT_LABELS = (".lock", ".lease", ".partial", "/manifest.json")
 CHUNK_FOLDERS = ("response/c/", "luminance/c/")
 """Folders with the files of blocks."""
 
@@ -119,7 +119,7 @@ def _record_label_files(path: Path, ledger: Ledger) -> None:
     sizes = {
         file: n_bytes
         for file, (n_bytes, _) in stores.list_files(path, exclude=CHUNK_FOLDERS).items()
-        if file not in excluded and not file.startswith(f"{LEDGER_FILE}.") and not file.endswith(_TEMPORARY)
+        if file not in excluded and not file.startswith(f"{LEDGER_FILE}.") and not file.endswith(_NOT_LABELS)
     }
     ledger.record(path, files_say=ledger.labels_digest, files=sizes)
 
