@@ -83,7 +83,10 @@ def _open_place(
     if str(place) in parents or len(parents) >= base.MAX_DEPTH:
         raise CatalogError(f"{place} contains itself, or more than {base.MAX_DEPTH} catalogs lie within each other")
     content = base.read_content(place)
-    entries = {entry.name: entry for entry in (base.parse_entry(*item) for item in content["sources"].items())}
+    on_demand = content["metadata"].get("on_demand", {})
+    parsed = [base.parse_entry(*item) for item in content["sources"].items()]
+    parsed += [base.parse_on_demand(*item) for item in (on_demand.items() if isinstance(on_demand, dict) else ())]
+    entries = {entry.name: entry for entry in parsed}
     return Catalog(place, entries, storage_options, hosts, parents)
 
 
@@ -150,10 +153,9 @@ class Catalog(Mapping[str, Any]):
         outer, _, inner = name.partition("/") if isinstance(name, str) else ("", "", "")
         if name not in self.entries and inner and outer in self.entries:
             return self.open(outer).open(inner, verify=verify)
-        if name not in self.entries:
-            raise _no_entry_error(self.place, name, self.entries)
-        entry = self.entries[name]
-        place = base.locate(self.place, entry, self._storage_options, self._hosts)
+        if name in self.entries and self.entries[name].driver == "on_demand":
+            return _make(self.place, self.entries[name])
+        entry, place = self.locate(name)
         if entry.driver == "yaml_file_cat":
             return _open_place(place, self._storage_options, self._hosts, (*self._parents, str(self.place)))
         self._check_unchanged(entry, place)
@@ -161,6 +163,25 @@ class Catalog(Mapping[str, Any]):
         if verify:
             self._verify(entry, place, dataset)
         return dataset
+
+    def locate(self, name: str) -> tuple[Entry, Place]:
+        """An entry, and the place of what it names; ``"a/b"`` is the entry ``b`` of the catalog ``a``.
+
+        Raises
+        ------
+        KeyError
+            If there is no such entry.
+        CatalogError
+            A ValueError. If the entry must not be opened.
+        """
+        outer, _, inner = name.partition("/")
+        if name not in self.entries and inner and outer in self.entries:
+            located: tuple[Entry, Place] = self.open(outer).locate(inner)
+            return located
+        if name not in self.entries:
+            raise _no_entry_error(self.place, name, self.entries)
+        entry = self.entries[name]
+        return entry, base.locate(self.place, entry, self._storage_options, self._hosts)
 
     def _check_unchanged(self, entry: Entry, place: Place) -> None:
         """Raise if the metadata of a store differ from those that were published."""
@@ -246,6 +267,23 @@ class Catalog(Mapping[str, Any]):
     def _repr_html_(self) -> str:
         title = html.escape(str(self.place))
         return f"<p><b>Catalog</b> {title}, {len(self)} entries</p>{self.table.to_html(escape=True, border=0)}"
+
+
+def _make(place: Place, entry: Entry) -> xr.Dataset:
+    """Make a stimulus, or open an ensemble, that a catalog names."""
+    from flyxr import ensemble, stimuli
+
+    if entry.problem is not None:
+        raise CatalogError(entry.problem._replace(text=f"entry {entry.name!r} of {place}: {entry.problem.text}"))
+    if entry.target in base.ENSEMBLES:
+        return ensemble.open_ensemble(entry.target)
+    arguments = dict(entry.metadata.get("stimulus_parameters", {}))
+    try:
+        made: xr.Dataset = getattr(stimuli, entry.target)(**arguments)
+    except TypeError as error:
+        text = f"entry {entry.name!r} of {place}: expected arguments of fx.stimuli.{entry.target}, got {arguments}"
+        raise CatalogError(Problem(f"{text} ({error})")) from error
+    return made
 
 
 class VanishedError(CatalogError, MissingError):
