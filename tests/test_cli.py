@@ -331,6 +331,8 @@ def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFi
         "cluster",
         "browse",
         "info",
+        "publish",
+        "catalog",
         "bench",
     ],
 )
