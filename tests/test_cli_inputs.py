@@ -247,7 +247,8 @@ def test_main__prints_help_without_a_command(capsys: pytest.CaptureFixture[str])
     assert cli.main([]) == 0
     printed = capsys.readouterr().out
     commands = re.findall(r"^    (\w+) {2,}", printed, re.M)
-    assert commands == ["demo", "stimulus", "render", "simulate", "tuning", "cluster", "browse", "info", "publish", "catalog", "bench"]
+    expected = "demo stimulus render simulate tuning cluster browse info publish catalog bench"
+    assert commands == expected.split()
     assert cli.main(["stimulus"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^    (\w+) {2,}write", printed, re.M) == [

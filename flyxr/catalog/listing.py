@@ -153,9 +153,12 @@ class Catalog(Mapping[str, Any]):
         outer, _, inner = name.partition("/") if isinstance(name, str) else ("", "", "")
         if name not in self.entries and inner and outer in self.entries:
             return self.open(outer).open(inner, verify=verify)
-        if name in self.entries and self.entries[name].driver == "on_demand":
-            return _make(self.place, self.entries[name])
-        entry, place = self.locate(name)
+        if name not in self.entries:
+            raise _no_entry_error(self.place, name, self.entries)
+        entry = self.entries[name]
+        if entry.driver == "on_demand":
+            return _make(self.place, entry)
+        place = base.locate(self.place, entry, self._storage_options, self._hosts)
         if entry.driver == "yaml_file_cat":
             return _open_place(place, self._storage_options, self._hosts, (*self._parents, str(self.place)))
         self._check_unchanged(entry, place)
@@ -163,25 +166,6 @@ class Catalog(Mapping[str, Any]):
         if verify:
             self._verify(entry, place, dataset)
         return dataset
-
-    def locate(self, name: str) -> tuple[Entry, Place]:
-        """An entry, and the place of what it names; ``"a/b"`` is the entry ``b`` of the catalog ``a``.
-
-        Raises
-        ------
-        KeyError
-            If there is no such entry.
-        CatalogError
-            A ValueError. If the entry must not be opened.
-        """
-        outer, _, inner = name.partition("/")
-        if name not in self.entries and inner and outer in self.entries:
-            located: tuple[Entry, Place] = self.open(outer).locate(inner)
-            return located
-        if name not in self.entries:
-            raise _no_entry_error(self.place, name, self.entries)
-        entry = self.entries[name]
-        return entry, base.locate(self.place, entry, self._storage_options, self._hosts)
 
     def _check_unchanged(self, entry: Entry, place: Place) -> None:
         """Raise if the metadata of a store differ from those that were published."""

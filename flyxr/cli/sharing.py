@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import flyxr as fx
-from flyxr import store
+from flyxr import schema, store
 from flyxr.catalog import Catalog
 from flyxr.cli import base
 
@@ -85,7 +85,10 @@ def _catalog(options: argparse.Namespace) -> None:
         if isinstance(opened, Catalog):
             print(repr(opened))
             continue
-        entry, place = catalog.locate(name)
-        print(store.describe(place))
+        *outer, inner = name.split("/")
+        entry = (catalog["/".join(outer)] if outer else catalog).entries[inner]
+        print(f"{name}: {schema.kind_of(opened, name)}, {base.format_dims(opened)}")
+        print("\n".join(store.describe_dataset(opened)))
         print(f"  {entry.description or 'no description'}; licence {entry.metadata.get('licence') or 'not stated'}")
-        print("  all files are as they were published" if options.verify else "  --verify compares all files")
+        if "digest" in entry.metadata:
+            print("  all files are as they were published" if options.verify else "  --verify compares all files")
