@@ -148,7 +148,9 @@ class Catalog(Mapping[str, Any]):
         KeyError
             If there is no such entry; the message names similar ones.
         CatalogError
-            A ValueError. If the entry must not be opened, has vanished, or has changed since it was published.
+            A ValueError. If the entry must not be opened, or has changed since it was published.
+        MissingError
+            A FileNotFoundError. If the store of the entry is not there.
         """
         outer, _, inner = name.partition("/") if isinstance(name, str) else ("", "", "")
         if name not in self.entries and inner and outer in self.entries:
@@ -174,7 +176,7 @@ class Catalog(Mapping[str, Any]):
         except FileNotFoundError as error:
             text = f"entry {entry.name!r} of {self.place}: there is no store at {place}"
             hint = "it was moved, removed, or is being replaced: ask whoever published it, or publish it again"
-            raise VanishedError(Problem(text, hint)) from error
+            raise MissingError(Problem(text, hint)) from error
         recorded = entry.metadata.get("digest")
         if recorded is not None and digest != recorded:
             text = f"entry {entry.name!r} of {self.place}: {place} has changed since it was published"
@@ -268,10 +270,6 @@ def _make(place: Place, entry: Entry) -> xr.Dataset:
         text = f"entry {entry.name!r} of {place}: expected arguments of fx.stimuli.{entry.target}, got {arguments}"
         raise CatalogError(Problem(f"{text} ({error})")) from error
     return made
-
-
-class VanishedError(CatalogError, MissingError):
-    """The store of an entry is not there."""
 
 
 class NoEntryError(FlyxrError, KeyError):
