@@ -1,6 +1,7 @@
 # The public names of flyxr. Type checkers read this table, and ``flyxr.lazy`` loads from it; see SPEC 1.
 from . import accessor as accessor
 from . import stimuli as stimuli
+from . import training as training
 from . import tuning as tuning
 from . import viz as viz
 from .clustering import cluster as cluster
@@ -25,6 +26,7 @@ from .store import open as open
 from .store import save as save
 from .sweeping import sweep as sweep
 from .sweeping import sweep_status as sweep_status
+from .training.running import train as train
 
 __version__: str
 

@@ -80,6 +80,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "sweeping": ("workers", "base"),
     "cli": ("base", "inputs"),
     "bench": ("limits", "workload", "worker", "cases"),
+    "training": ("readout", "indicator", "losses", "calibration", "loop", "checkpoints", "models", "checks"),
     "tuning": ("base",),
     "clustering": ("mixture", "base", "models"),
 }

@@ -23,9 +23,10 @@ TEXTURES = ("photograph", "noise", "edges", "dots")
 
 _MOTION_SHARES = (0.55, 0.12, 0.15, 0.12, 0.06)
 _TEXTURE_SHARES = (0.4, 0.25, 0.25, 0.1)
-_SPEEDS = (2.0, 20.0)  # columns/s
+_SPEEDS = (3.0, 15.0)  # columns/s
 _ROTATION_SPEEDS = (0.4, 3.0)  # rad/s
 _EXPANSION_RATES = (0.4, 2.5)  # 1/s
+_MAX_SPEED = 15.0  # columns/s, anywhere on the lattice
 _OBJECT_RADII = (2.0, 6.0)  # columns
 _TEXTURE_SIZE = 192  # pixels
 _TEXTURE_PIXELS = 4.0  # of a made texture between neighbouring columns
@@ -39,6 +40,7 @@ def moving_layers(
     seed: int = 42,
     *,
     single_layer_share: float = 0.6,
+    n_directions: int = 1,
     t_fade: Duration = 0.12,
     t_stim: Duration = 0.4,
     dt: Duration = 1 / 50,
@@ -58,6 +60,9 @@ def moving_layers(
         Seed, at least 0. Sample i depends only on (seed, i) and the arguments below.
     single_layer_share
         Share of samples without objects.
+    n_directions
+        Number of samples in a row that show the same scene, with its flow turned by equal steps around the circle:
+        a translation goes in all directions, and a rotation becomes looming, the opposite rotation, and receding.
     t_fade
         Duration in which contrast grows from 0 to 1, s.
     t_stim
@@ -72,7 +77,8 @@ def moving_layers(
     Dataset
         ``luminance`` (sample, time, column), float32, 0 to 1, and ``flow`` (sample, time, column, axis), float32,
         columns per second along x and y, of the layer in front, both lazy. Coordinates on ``sample``: ``motion`` and
-        ``texture`` of the background, ``n_objects`` and ``contrast``.
+        ``texture`` of the background, ``n_objects``, ``contrast`` and ``scene``, the number of the scene. The
+        texture of samples of one scene is the same.
 
     Raises
     ------
@@ -82,8 +88,8 @@ def moving_layers(
     Notes
     -----
     Each column sees textures through a Gaussian that is one column wide at half height. A flow is that of a similarity
-    (translation, rotation and expansion), constant in time. Speeds are at most 20 columns per second at the centre of
-    a layer and one column per time step anywhere.
+    (translation, rotation and expansion), constant in time. Speeds are at most 15 columns per second, and one
+    column per time step.
 
     Examples
     --------
@@ -94,6 +100,7 @@ def moving_layers(
     arguments = columns.stimulus_arguments()
     n_samples, seed = arguments.integer("n_samples", n_samples, least=1), arguments.seed(seed)
     share = arguments.number("single_layer_share", single_layer_share, least=0, most=1)
+    n_directions = arguments.integer("n_directions", n_directions, least=1)
     extent, dt = arguments.integer("extent", extent, least=1), arguments.duration("dt", dt)
     t_fade = columns.duration_around(arguments, "t_fade", t_fade)
     t_stim = columns.duration_of_frames(arguments, "t_stim", t_stim, dt)
@@ -101,13 +108,18 @@ def moving_layers(
 
     n_frames, n_fade = columns.n_frames(t_stim, dt), columns.n_frames(t_fade, dt)
     shape = (n_frames, hexgrid.n_columns(extent))
-    scenes = [_draw_scene(np.random.default_rng([seed, i]), share, extent, dt) for i in range(n_samples)]
+    numbers, turns = np.divmod(np.arange(n_samples), n_directions)
+    scenes = [
+        _draw_scene(np.random.default_rng([seed, number]), share, extent, dt, np.exp(2j * np.pi * turn / n_directions))
+        for number, turn in zip(numbers.tolist(), turns.tolist(), strict=True)
+    ]
     options = {"scenes": scenes, "extent": extent, "dt": dt, "n_frames": n_frames}
     luminance = base.generate(_render_luminance, n_samples, shape, n_fade=n_fade, **options)
     flow = base.generate(_render_flow, n_samples, (*shape, 2), luminance.chunks[0][0], **options)
     coords: dict[str, Any] = {
         "motion": np.array([scene.layers[0].motion for scene in scenes], dtype=object),
         "texture": np.array([scene.layers[0].texture for scene in scenes], dtype=object),
+        "scene": numbers,
         "n_objects": np.array([len(scene.layers) - 1 for scene in scenes]),
         "contrast": np.array([scene.contrast for scene in scenes]),
     }
@@ -161,9 +173,12 @@ class _Scene(NamedTuple):
     noise_seed: int
 
 
-def _draw_scene(rng: np.random.Generator, single_layer_share: float, extent: int, dt: float) -> _Scene:
+def _draw_scene(
+    rng: np.random.Generator, single_layer_share: float, extent: int, dt: float, turn: complex
+) -> _Scene:
+    """Scene whose flow is turned by the argument of a number on the unit circle."""
     n_objects = 0 if rng.random() < single_layer_share else int(rng.integers(1, 4))
-    layers = [_draw_layer(rng, extent, dt, is_object=i > 0) for i in range(n_objects + 1)]
+    layers = [_draw_layer(rng, extent, dt, turn, is_object=i > 0) for i in range(n_objects + 1)]
     flickers = layers[0].motion == "still" or rng.random() < 0.1
     return _Scene(
         layers,
@@ -176,22 +191,22 @@ def _draw_scene(rng: np.random.Generator, single_layer_share: float, extent: int
     )
 
 
-def _draw_layer(rng: np.random.Generator, extent: int, dt: float, *, is_object: bool) -> _Layer:
+def _draw_layer(rng: np.random.Generator, extent: int, dt: float, turn: complex, *, is_object: bool) -> _Layer:
     def log_uniform(low: float, high: float) -> float:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
     motion = str(rng.choice(MOTIONS, p=_MOTION_SHARES))
     radius = rng.uniform(*_OBJECT_RADII) if is_object else np.inf
-    most = columns.MAX_COLUMNS_PER_FRAME / dt
-    direction = np.exp(2j * np.pi * rng.random())
+    most = min(_MAX_SPEED, columns.MAX_COLUMNS_PER_FRAME / dt)
+    direction = turn * np.exp(2j * np.pi * rng.random())
     velocity = direction * min(log_uniform(*_SPEEDS), most) if motion in ("translation", "mixed") else 0
     spin, growth = (
         rng.choice([-1, 1]) * log_uniform(*limits) * (motion in kinds)
         for limits, kinds in ((_ROTATION_SPEEDS, ("rotation", "mixed")), (_EXPANSION_RATES, ("looming", "mixed")))
     )
-    rate = complex(growth, spin)
+    rate = complex(growth, spin) * turn
     reach = min(radius, extent)
-    if abs(rate):  # nothing moves further than one column in a step
+    if abs(rate):
         rate *= min(1.0, (most - abs(velocity)) / (reach * abs(rate)))
     middle = np.sqrt(rng.random()) * extent * np.exp(2j * np.pi * rng.random()) if is_object else 0
     texture = str(rng.choice(TEXTURES, p=_TEXTURE_SHARES))

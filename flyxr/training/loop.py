@@ -26,7 +26,7 @@ N_CUT = 3
 """Frames at the beginning of a sample through which no gradient flows."""
 N_WARM = 5
 """Frames of grey in each iteration, which follow the grey state to that of the changed parameters."""
-N_START = 64
+N_START = 256
 """Samples to which losses are fitted before the first step."""
 MIN_RATE = 0.02
 """Learning rate at the end, relative to the highest."""
@@ -55,7 +55,7 @@ class Recipe:
     warm_up: int = 300
     batch_size: int = 16
     learning_rates: Mapping[str, float] = field(
-        default_factory=lambda: {"synapse_strength": 4e-3, "bias": 2e-3, "time_constant": 1e-4, "loss": 1e-3}
+        default_factory=lambda: {"synapse_strength": 4e-3, "bias": 2e-3, "time_constant": 1e-4, "loss": 2e-3}
     )
     fixed: tuple[str, ...] = ()
 
@@ -85,11 +85,14 @@ class Task:
         Arrays (sample, time, ...) by name.
     dt
         Integration step, s.
+    scenes : (sample,)
+        Samples with the same number are drawn together; by default each alone.
     """
 
     luminance: NDArray[np.float32]
     targets: Mapping[str, NDArray[np.float32]]
     dt: float
+    scenes: NDArray[np.int64] | None = None
 
 
 class ModelTraining:
@@ -116,15 +119,18 @@ class ModelTraining:
         penalties: Sequence[Penalty],
         recipe: Recipe,
         seed: Sequence[int],
+        device: str = "cpu",
     ) -> None:
         self.network, self.task, self.loss, self.penalties = compile_network(connectome), task, loss, penalties
         self.recipe, self.seed = recipe, list(seed)
         self.recording: Recording = getattr(loss, "recording", Recording())
-        self.luminance = torch.as_tensor(task.luminance)
-        self.targets = {name: torch.as_tensor(values) for name, values in task.targets.items()}
+        self.luminance = torch.as_tensor(task.luminance, device=device)
+        self.targets = {name: torch.as_tensor(values, device=device) for name, values in task.targets.items()}
         self.n_samples, self.n_frames, self.n_columns = self.luminance.shape
         self._choose_cells(connectome)
-        bias, time_constant, strength = (torch.as_tensor(values, dtype=torch.float32) for values in parameters)
+        bias, time_constant, strength = (
+            torch.as_tensor(values, dtype=torch.float32, device=device) for values in parameters
+        )
         self.values = {
             "bias": bias.clone(),
             "time_constant": time_constant.clone(),
@@ -134,15 +140,15 @@ class ModelTraining:
         for name, tensor in self.values.items():
             if name not in recipe.fixed:
                 groups.append({"params": [tensor.requires_grad_()], "lr": recipe.learning_rates[name]})
-        self.iteration, self.losses = 0, []
+        self.iteration = 0
+        self.losses: list[float] = []
         self.grey: torch.Tensor | None = None
         self._start_loss(connectome)
         if isinstance(loss, torch.nn.Module) and (trained := list(loss.parameters())):
             groups.append({"params": trained, "lr": recipe.learning_rates["loss"]})
         self.base_rates = [group["lr"] for group in groups]
         self.adam = torch.optim.Adam(groups)
-
-    losses: list[float]
+        self.remember()
 
     def _choose_cells(self, connectome: xr.Dataset) -> None:
         names = connectome["cell_type"].values.tolist()
@@ -158,6 +164,8 @@ class ModelTraining:
             self.loss.build(connectome, int(connectome.attrs["extent"]))
         if not hasattr(self.loss, "start"):
             return
+        if isinstance(self.loss, torch.nn.Module):
+            self.loss.to(self.luminance.device)
         samples = np.random.default_rng([*self.seed, 2**32 - 1]).permutation(self.n_samples)[:N_START]
         frames = np.arange(self.first_frame, self.n_frames)
         with torch.no_grad():
@@ -180,7 +188,7 @@ class ModelTraining:
         n_cut = min(N_CUT, int(frames[0]))
         with torch.no_grad():
             n_grey = base.n_frames(base.FADE_IN, dt) if self.grey is None else N_WARM
-            grey = torch.full((1, n_grey, self.n_columns), base.GREY)
+            grey = self.luminance.new_full((1, n_grey, self.n_columns), base.GREY)
             none = np.arange(0)
             self.grey = respond(
                 self.network, parameters, grey, dt, state=self.grey, frames=none, cells=none, n_threads=1
@@ -217,7 +225,7 @@ class ModelTraining:
         """One iteration; returns the loss before it, and raises FloatingPointError if that is not finite."""
         rng = np.random.default_rng([*self.seed, self.iteration])
         n_samples = min(self.recipe.batch_size, self.n_samples)
-        samples = np.sort(rng.choice(self.n_samples, n_samples, replace=False))
+        samples = self._draw_samples(rng, n_samples)
         frames = np.arange(self.first_frame, self.n_frames)
         if self.recording.n_frames is not None and self.recording.n_frames < len(frames):
             frames = np.sort(rng.choice(frames, self.recording.n_frames, replace=False))
@@ -229,8 +237,10 @@ class ModelTraining:
         self.adam.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         gradients = [tensor.grad for group in self.adam.param_groups for tensor in group["params"]]
-        if not math.isfinite(float(total.detach())) or not all(g is None or bool(g.isfinite().all()) for g in gradients):
-            raise FloatingPointError(f"loss {float(total.detach())}")
+        value = float(total.detach())
+        if not math.isfinite(value) or not all(g is None or bool(g.isfinite().all()) for g in gradients):
+            raise FloatingPointError(f"the loss is {value} in iteration {self.iteration}, or its gradient not finite")
+        self.remember()
         for group, rate in zip(self.adam.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.recipe.rate(self.iteration)
         self.adam.step()
@@ -239,6 +249,50 @@ class ModelTraining:
         self.iteration += 1
         self.losses.append(float(loss.detach()))
         return self.losses[-1]
+
+    def remember(self) -> None:
+        """Keep the parameters, which gave a finite loss."""
+        self.good = {name: tensor.detach().clone() for name, tensor in self.values.items()}
+
+    def restore(self) -> None:
+        """Return to the last parameters that gave a finite loss."""
+        with torch.no_grad():
+            for name, tensor in self.values.items():
+                tensor.copy_(self.good[name])
+        self.grey = None
+
+    def result(self) -> base.Parameters:
+        """Parameters of the model as arrays."""
+        bias, time_constant, strength = (tensor.detach().cpu().numpy() for tensor in self.parameters())
+        return base.Parameters(bias, time_constant, strength)
+
+    @torch.no_grad()
+    def evaluate(self, task: Task) -> float:
+        """Mean loss over all samples and frames of other stimuli, in batches; NaN if it is not finite."""
+        own = self.luminance, self.targets, self.n_samples
+        self.luminance = own[0].new_tensor(task.luminance)
+        self.targets = {name: torch.as_tensor(values).to(own[0].device) for name, values in task.targets.items()}
+        self.n_samples = len(task.luminance)
+        frames = np.arange(self.first_frame, self.luminance.shape[1])
+        size = self.recipe.batch_size
+        total = 0.0
+        try:
+            for first in range(0, self.n_samples, size):
+                samples = np.arange(first, min(first + size, self.n_samples))
+                responses = self.respond(samples, frames)
+                total += len(samples) * float(self.loss(responses, self._targets_of(samples, frames)))
+        finally:
+            self.luminance, self.targets, self.n_samples = own
+        return total / len(task.luminance)
+
+    def _draw_samples(self, rng: np.random.Generator, n_samples: int) -> NDArray[np.int64]:
+        """Samples of a batch; those of one scene come together."""
+        if self.task.scenes is None:
+            return np.sort(rng.choice(self.n_samples, n_samples, replace=False))
+        scenes = rng.permutation(np.unique(self.task.scenes))
+        order = np.argsort(scenes)
+        rank = order[np.searchsorted(scenes[order], self.task.scenes)]
+        return np.sort(np.argsort(rank, kind="stable")[:n_samples])
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as tensors and plain values."""
