@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +24,6 @@ from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -31,6 +32,9 @@ __all__ = ["EnsembleError", "open_ensemble", "sample_ensemble"]
 BIAS_MEAN, BIAS_STD = 0.5, 0.05
 TIME_CONSTANT = 0.05
 STRENGTH_SCALE = 0.01
+
+SHIPPED = "flyxr"
+"""Name of the ensemble in the package."""
 
 _ZARR_FILES = ("zarr.json", ".zgroup")
 
@@ -115,6 +119,8 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     path
         One of
 
+        - ``"flyxr"``, the ensemble that the package contains: trained on procedural optic flow, not the published
+          models, see ``docs/ensemble.md``;
         - a zarr store of an ensemble, as written by :func:`flyxr.store.save`;
         - a directory of flyvis with models (``flow/0000``, which contains ``000``, ``001``, ...), the directory of one
           model (``flow/0000/000``), or a directory with a single ensemble at most four levels below it;
@@ -162,7 +168,11 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     ...     path = store.save(sample_ensemble(2, seed=42), folder + "/ensemble.zarr")
     ...     open_ensemble(path).model_name.values.tolist()
     ['sample-42/000', 'sample-42/001']
+    >>> open_ensemble("flyxr").attrs["trained"]
+    1
     """
+    if path == SHIPPED:
+        return _open_store(Path(str(files("flyxr") / "data" / "ensemble.zarr")), connectome)
     place = local_path(path)
     if any((place / name).is_file() for name in _ZARR_FILES):
         return _open_store(place, connectome)

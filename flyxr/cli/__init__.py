@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import flyxr as fx
-from flyxr.cli import browsing, demo, info, measures, responses, stimulus, timings
+from flyxr.cli import browsing, demo, info, measures, responses, stimulus, timings, training
 from flyxr.errors import FlyxrError, FlyxrWarning
 from flyxr.paths import local_path
 
@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     responses.add_simulate(commands)
     measures.add_tuning(commands)
     measures.add_cluster(commands)
+    training.add_train(commands)
     browsing.add_browse(commands)
     info.add_info(commands)
     timings.add_bench(commands)

@@ -63,10 +63,10 @@ def flow_loss(
     target: str = "flow",
     cell_types: Iterable[str] | None = None,
     radius: int = 2,
-    n_frames: int = 6,
+    n_frames: int = 4,
     t_skip: float = 0.16,
 ) -> Loss:
-    """Error of the optic flow that a readout decodes from responses, relative to that of the mean flow.
+    """Squared error of the optic flow that a readout decodes from responses, relative to that of the mean flow.
 
     Parameters
     ----------
@@ -85,8 +85,9 @@ def flow_loss(
     Returns
     -------
     Loss
-        Mean over columns of the length of the difference of target and decoded flow, divided by that length for the
-        mean target of the training samples. Columns closer than ``radius`` to the rim are not used.
+        Mean over samples, times and columns of the squared length of the difference of target and decoded flow,
+        divided by that for the mean target of up to 256 training samples: 1 minus the explained variance. Columns
+        closer than ``radius`` to the rim are not used.
 
     Notes
     -----
@@ -96,7 +97,7 @@ def flow_loss(
     Examples
     --------
     >>> flow_loss().recording.n_frames
-    6
+    4
     """
     arguments = Arguments()
     radius = arguments.integer("radius", radius, least=0)
@@ -126,18 +127,14 @@ class FlowLoss(nn.Module):
         """Fit the linear part of the readout by ridge regression."""
         assert self.readout is not None
         flow = self.readout.inner(targets[self.target])
-        self.mean_error.copy_(_length(flow - flow.mean((0, 1, 2))).mean())  # type: ignore[operator]
+        self.mean_error.copy_((flow - flow.mean((0, 1, 2))).square().sum(-1).mean())  # type: ignore[operator]
         self.readout.fit(responses, flow)
 
     def forward(self, responses: Tensors, targets: Tensors) -> torch.Tensor:
         """Loss of a batch."""
         assert self.readout is not None
-        error = _length(self.readout(responses) - self.readout.inner(targets[self.target]))
-        return error.mean() / self.mean_error
-
-
-def _length(vectors: torch.Tensor) -> torch.Tensor:
-    return (vectors.square().sum(-1) + 1e-4).sqrt()  # the derivative exists at 0
+        difference = self.readout(responses) - self.readout.inner(targets[self.target])
+        return difference.square().sum(-1).mean() / self.mean_error
 
 
 def response_loss(
