@@ -88,9 +88,7 @@ def integrate(network: Any, parameters: dict[str, torch.Tensor], luminance: torc
     return torch.stack(states)
 
 
-def test_gradients__equal_those_of_the_equations(
-    scenes: xr.Dataset, connectome: xr.Dataset, start: xr.Dataset
-) -> None:
+def test_gradients__equal_those_of_the_equations(scenes: xr.Dataset, connectome: xr.Dataset, start: xr.Dataset) -> None:
     training = make_training(scenes, connectome, start, mean_square)
     samples, frames = np.arange(4), np.arange(8, 12)
     training.respond(samples, frames)["T4a"].square().mean().backward()
@@ -155,7 +153,8 @@ def test_train__matches_parameters_by_label(scenes: xr.Dataset, connectome: xr.D
     one = start.isel(model=[0])
     reversed_labels = one.isel(cell_type=slice(None, None, -1), pair=slice(None, None, -1))
     trained, expected = (
-        fx.train(scenes, mean_square, ensemble=given, connectome=connectome, **QUICK) for given in (reversed_labels, one)
+        fx.train(scenes, mean_square, ensemble=given, connectome=connectome, **QUICK)
+        for given in (reversed_labels, one)
     )
     np.testing.assert_array_equal(trained["bias"].sel(cell_type="T4c"), expected["bias"].sel(cell_type="T4c"))
     np.testing.assert_array_equal(trained["synapse_strength"].values[:, ::-1], expected["synapse_strength"].values)
@@ -362,15 +361,18 @@ def test_response_loss__rejects_recordings(scenes: xr.Dataset, connectome: xr.Da
         fx.training.response_loss(measured, rise=0.1)
     with pytest.raises(InputError, match="expected 0 < rise < decay"):
         fx.training.response_loss(measured, rise=0.2, decay=0.1)
-    with pytest.raises(InputError, match="expected recordings of 16 samples, got 3"):
-        loss = fx.training.response_loss(measured.isel(sample=slice(3)))
-        fx.train(scenes[["luminance"]], loss, connectome=connectome, **QUICK)
-    with pytest.raises(InputError, match="expected recordings of the samples of the rendering, got 16 others"):
-        loss = fx.training.response_loss(measured.assign_coords(sample=np.arange(16) + 100))
-        fx.train(scenes[["luminance"]], loss, connectome=connectome, **QUICK)
-    with pytest.raises(UnknownCellTypeError, match="Mi99"):
-        loss = fx.training.response_loss(measured.assign_coords(cell_type=["Mi99"]))
-        fx.train(scenes[["luminance"]], loss, connectome=connectome, **QUICK)
+    for recordings, error, message in (
+        (measured.isel(sample=slice(3)), InputError, "expected recordings of 16 samples, got 3"),
+        (
+            measured.assign_coords(sample=np.arange(16) + 100),
+            InputError,
+            "of the samples of the rendering, got 16 others",
+        ),
+        (measured.assign_coords(cell_type=["Mi99"]), UnknownCellTypeError, "Mi99"),
+    ):
+        loss = fx.training.response_loss(recordings)
+        with pytest.raises(error, match=message):
+            fx.train(scenes[["luminance"]], loss, connectome=connectome, **QUICK)
 
 
 def test_flow_readout__recovers_a_linear_flow() -> None:

@@ -114,7 +114,9 @@ def motion_scores(ensemble: xr.Dataset) -> dict[str, Any]:
         difference = abs(angle - known.sel(cell_type=types)) % 360
         distances.append(xr.where(difference <= 180, difference, 360 - difference).transpose("model", "cell_type"))
         largest = curves.sel(cell_type=types).max("angle")
-        contrasts.append((largest.sel(intensity=intensity) > largest.sel(intensity=1 - intensity)).transpose("model", ...))
+        contrasts.append(
+            (largest.sel(intensity=intensity) > largest.sel(intensity=1 - intensity)).transpose("model", ...)
+        )
     distance = xr.concat(distances, "cell_type").fillna(180)
     result["n_right_directions"] = (distance <= 45).sum("cell_type").values.tolist()
     result["right_directions_of_median"] = int((distance.median("model") <= 45).sum())

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 import flyxr as fx
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 DT, EXTENT = 1 / 50, 6
 RISE, DECAY = 0.05, 0.2
@@ -60,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ensemble", help="anything that fx.open_ensemble opens; its first model is recorded")
     parser.add_argument("--iterations", type=int, default=N_ITERATIONS)
-    parser.add_argument("--start", default="calibrated", help="'calibrated', or the position of a model of the ensemble")
+    parser.add_argument(
+        "--start", default="calibrated", help="'calibrated', or the position of a model of the ensemble"
+    )
     options = parser.parse_args()
     ensemble = fx.open_ensemble(options.ensemble)
     fitted_to = stimuli([0, 60, 120, 180, 240, 300], 9.7, 6)

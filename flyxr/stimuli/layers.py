@@ -173,9 +173,7 @@ class _Scene(NamedTuple):
     noise_seed: int
 
 
-def _draw_scene(
-    rng: np.random.Generator, single_layer_share: float, extent: int, dt: float, turn: complex
-) -> _Scene:
+def _draw_scene(rng: np.random.Generator, single_layer_share: float, extent: int, dt: float, turn: complex) -> _Scene:
     """Scene whose flow is turned by the argument of a number on the unit circle."""
     n_objects = 0 if rng.random() < single_layer_share else int(rng.integers(1, 4))
     layers = [_draw_layer(rng, extent, dt, turn, is_object=i > 0) for i in range(n_objects + 1)]

@@ -55,7 +55,9 @@ def calibrate(
 
     Returns
     -------
+
     Parameters
+    ----------
         One model; time constants are 0.05 s.
     """
     n_types = int(network.cell_type.max()) + 1

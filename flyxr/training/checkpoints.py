@@ -54,9 +54,7 @@ def open_folder(folder: Path, plan: Mapping[str, Any], n_models: int) -> None:
         free, needed = shutil.disk_usage(folder).free, n_models * BYTES_PER_MODEL
         if free < needed:
             text = f"expected {needed / 2**20:.0f} MiB of room for checkpoints at {folder}, got {free / 2**20:.0f} MiB"
-            raise UnwritableError(
-                Problem(text, "free some room, or give a folder on another disk"), code=errno.ENOSPC
-            )
+            raise UnwritableError(Problem(text, "free some room, or give a folder on another disk"), code=errno.ENOSPC)
         _write(path, json.dumps(wanted, indent=1).encode())
     except UnwritableError:
         raise

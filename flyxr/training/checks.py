@@ -48,7 +48,11 @@ def training_connectome(connectome: xr.Dataset, extent: int) -> xr.Dataset:
         ][:MOST_SYNAPSES]
         own = int(connectome.attrs["extent"])
         fitting = next(
-            (e for e in range(extent + 1, own) if synapses.size == connectomes.realised(connectome.assign_attrs(extent=e))[1].size),
+            (
+                e
+                for e in range(extent + 1, own)
+                if synapses.size == connectomes.realised(connectome.assign_attrs(extent=e))[1].size
+            ),
             own,
         )
         raise InputError(
@@ -91,7 +95,9 @@ def make_task(
     inner = hexgrid.column_index(u, v, own_extent)
     luminance = rendering["luminance"].transpose("sample", "time", "column")
     source = given if isinstance(given, xr.Dataset) else rendering
-    variables = {str(key): array for key, array in source.data_vars.items() if key != "luminance" and "sample" in array.dims}
+    variables = {
+        str(key): array for key, array in source.data_vars.items() if key != "luminance" and "sample" in array.dims
+    }
     if targets is not None:
         variables |= _given_targets(targets, rendering, problems)
     required = getattr(loss, "required_targets", ())
@@ -124,7 +130,9 @@ def make_task(
             arrays[key] = numbers.astype(np.float32)
     values = np.asarray(luminance.isel(column=inner).values, np.float32)
     if not np.isfinite(values).all():
-        problems.append(Problem(f"expected finite luminance, got NaN in the {name}", "drop samples of shorter duration"))
+        problems.append(
+            Problem(f"expected finite luminance, got NaN in the {name}", "drop samples of shorter duration")
+        )
     raise_problems(InputError, "cannot train on these stimuli", problems)
     scenes = None
     if "scene" in rendering.coords and rendering["scene"].dims == ("sample",):
@@ -132,9 +140,7 @@ def make_task(
     return Task(values, arrays, schema.time_step(rendering), scenes), extent
 
 
-def _given_targets(
-    targets: Any, rendering: xr.Dataset, problems: list[str | Problem]
-) -> Mapping[str, xr.DataArray]:
+def _given_targets(targets: Any, rendering: xr.Dataset, problems: list[str | Problem]) -> Mapping[str, xr.DataArray]:
     """Targets that lie in a Dataset of their own."""
     if isinstance(targets, xr.DataArray):
         targets = targets.to_dataset(name=targets.name or "target")

@@ -23,8 +23,8 @@ from torch import nn
 from flyxr import schema
 from flyxr.arguments import Arguments
 from flyxr.errors import InputError, Problem, raise_problems
-from flyxr.training.readout import FlowReadout
 from flyxr.training.indicator import calcium_matrix
+from flyxr.training.readout import FlowReadout
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -6,11 +6,9 @@ import tempfile
 import threading
 import warnings
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from flyxr import connectome as connectomes
 from flyxr import identity, provenance, schema
@@ -29,6 +27,9 @@ from flyxr.training.models import Plan, train_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import xarray as xr
 
     from flyxr.training.losses import Loss, Penalty
     from flyxr.training.models import TrainedModel
@@ -371,7 +372,9 @@ def _has_client() -> bool:
 
 
 def _report_diverged(models: Sequence[TrainedModel], names: Sequence[Any]) -> None:
-    diverged = [(str(name), model.diverged_at) for name, model in zip(names, models, strict=True) if model.diverged_at >= 0]
+    diverged = [
+        (str(name), model.diverged_at) for name, model in zip(names, models, strict=True) if model.diverged_at >= 0
+    ]
     if len(diverged) == len(models) and all(iteration == 0 for _, iteration in diverged):
         raise InputError(
             Problem(
@@ -382,7 +385,9 @@ def _report_diverged(models: Sequence[TrainedModel], names: Sequence[Any]) -> No
     if diverged:
         text = ", ".join(f"{name} in iteration {iteration}" for name, iteration in diverged)
         hint = "they keep the last parameters whose loss was finite; smaller learning_rates may help"
-        warnings.warn(FlyxrWarning(Problem(f"the loss of {len(diverged)} models was not finite: {text}", hint)), stacklevel=3)
+        warnings.warn(
+            FlyxrWarning(Problem(f"the loss of {len(diverged)} models was not finite: {text}", hint)), stacklevel=3
+        )
 
 
 def _wrap(
