@@ -53,12 +53,9 @@ def calibrate(
     n_rounds
         Number of steps.
 
-    Returns
-    -------
-
-    Parameters
-    ----------
-        One model; time constants are 0.05 s.
+    Notes
+    -----
+    The result is one model, with time constants of 0.05 s.
     """
     n_types = int(network.cell_type.max()) + 1
     target = np.zeros(jitter.size, int)

@@ -170,7 +170,7 @@ class ModelTraining:
         frames = np.arange(self.first_frame, self.n_frames)
         with torch.no_grad():
             responses = self.respond(samples, frames)
-        self.loss.start(responses, self._targets_of(samples, frames))
+        self.loss.start(responses, self._targets_of(samples, frames), self.targets)
 
     @property
     def first_frame(self) -> int:

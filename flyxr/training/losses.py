@@ -4,7 +4,8 @@ A loss is any function ``loss(responses, targets)`` that returns a scalar tensor
 type to a tensor (sample, time, column), which is NaN where the type has no cell. ``targets`` maps each other variable
 of the rendering over ``sample``, such as ``flow``, to a tensor of the same samples and times. A loss may have an
 attribute ``recording`` (:class:`Recording`), which limits what is simulated and recorded for it. A loss that is a
-:class:`torch.nn.Module` is trained with the model; its method ``start(responses, targets)`` is called once before.
+:class:`torch.nn.Module` is trained with the model; its method ``start(responses, targets, all_targets)`` is called once before, with
+those of up to 256 samples, and with the targets of all.
 
 A penalty is any function ``penalty(responses, parameters)``, where ``parameters`` are those of one model, ``bias`` and
 ``time_constant`` (1, cell_type) and ``synapse_strength`` (1, pair), in the order of the connectome.
@@ -86,7 +87,7 @@ def flow_loss(
     -------
     Loss
         Mean over samples, times and columns of the squared length of the difference of target and decoded flow,
-        divided by that for the mean target of up to 256 training samples: 1 minus the explained variance. Columns
+        divided by that for the mean target: 1 minus the explained variance. Columns
         closer than ``radius`` to the rim are not used.
 
     Notes
@@ -123,11 +124,12 @@ class FlowLoss(nn.Module):
         outputs = connectome["cell_type"].values[connectome["role"].values == "output"].tolist()
         self.readout = FlowReadout(self.cell_types or tuple(outputs), extent, self.radius)
 
-    def start(self, responses: Tensors, targets: Tensors) -> None:
+    def start(self, responses: Tensors, targets: Tensors, all_targets: Tensors) -> None:
         """Fit the linear part of the readout by ridge regression."""
         assert self.readout is not None
+        every_flow = self.readout.inner(all_targets[self.target])
+        self.mean_error.copy_((every_flow - every_flow.mean((0, 1, 2))).square().sum(-1).mean())  # type: ignore[operator]
         flow = self.readout.inner(targets[self.target])
-        self.mean_error.copy_((flow - flow.mean((0, 1, 2))).square().sum(-1).mean())  # type: ignore[operator]
         self.readout.fit(responses, flow)
 
     def forward(self, responses: Tensors, targets: Tensors) -> torch.Tensor:
