@@ -113,7 +113,7 @@ def moving_layers(
         _draw_scene(np.random.default_rng([seed, number]), share, extent, dt, np.exp(2j * np.pi * turn / n_directions))
         for number, turn in zip(numbers.tolist(), turns.tolist(), strict=True)
     ]
-    options = {"scenes": scenes, "extent": extent, "dt": dt, "n_frames": n_frames}
+    options: dict[str, Any] = {"scenes": scenes, "extent": extent, "dt": dt, "n_frames": n_frames}
     luminance = base.generate(_render_luminance, n_samples, shape, n_fade=n_fade, **options)
     flow = base.generate(_render_flow, n_samples, (*shape, 2), luminance.chunks[0][0], **options)
     coords: dict[str, Any] = {

@@ -12,6 +12,7 @@ import torch
 from flyxr.connectome import cell_index, compile_network
 from flyxr.engine import base
 from flyxr.engine.sparse import TorchParameters, respond
+from flyxr.optics import GREY
 from flyxr.training.losses import Recording
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class ModelTraining:
             "time_constant": time_constant.clone(),
             "synapse_strength": strength.clamp(min=MIN_STRENGTH).log(),
         }
-        groups = []
+        groups: list[dict[str, Any]] = []
         for name, tensor in self.values.items():
             if name not in recipe.fixed:
                 groups.append({"params": [tensor.requires_grad_()], "lr": recipe.learning_rates[name]})
@@ -188,7 +189,7 @@ class ModelTraining:
         n_cut = min(N_CUT, int(frames[0]))
         with torch.no_grad():
             n_grey = base.n_frames(base.FADE_IN, dt) if self.grey is None else N_WARM
-            grey = self.luminance.new_full((1, n_grey, self.n_columns), base.GREY)
+            grey = self.luminance.new_full((1, n_grey, self.n_columns), GREY)
             none = np.arange(0)
             self.grey = respond(
                 self.network, parameters, grey, dt, state=self.grey, frames=none, cells=none, n_threads=1
@@ -209,7 +210,7 @@ class ModelTraining:
             n_threads=1,
         ).responses[0]
         responses = {}
-        by_type = recorded.split(self.is_present.sum(1).tolist(), dim=-1)
+        by_type = torch.split(recorded, self.is_present.sum(1).tolist(), dim=-1)
         for name, is_present, values in zip(self.cell_types, self.is_present, by_type, strict=True):
             if values.shape[-1] < len(is_present):
                 sparse = values.new_full((*values.shape[:2], len(is_present)), math.nan)

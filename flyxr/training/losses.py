@@ -4,8 +4,8 @@ A loss is any function ``loss(responses, targets)`` that returns a scalar tensor
 type to a tensor (sample, time, column), which is NaN where the type has no cell. ``targets`` maps each other variable
 of the rendering over ``sample``, such as ``flow``, to a tensor of the same samples and times. A loss may have an
 attribute ``recording`` (:class:`Recording`), which limits what is simulated and recorded for it. A loss that is a
-:class:`torch.nn.Module` is trained with the model; its method ``start(responses, targets, all_targets)`` is called once before, with
-those of up to 256 samples, and with the targets of all.
+:class:`torch.nn.Module` is trained with the model. Its method ``start(responses, targets, all_targets)`` is called once
+before, with those of up to 256 samples, and with the targets of all.
 
 A penalty is any function ``penalty(responses, parameters)``, where ``parameters`` are those of one model, ``bias`` and
 ``time_constant`` (1, cell_type) and ``synapse_strength`` (1, pair), in the order of the connectome.
@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import nn
 
 from flyxr import schema
-from flyxr.arguments import Arguments
+from flyxr.arguments import Arguments, shorten
 from flyxr.errors import InputError, Problem, raise_problems
 from flyxr.training.indicator import calcium_matrix
 from flyxr.training.readout import FlowReadout
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from flyxr.engine.sparse import TorchParameters
 
 Tensors = Mapping[str, torch.Tensor]
@@ -112,6 +111,8 @@ def flow_loss(
 class FlowLoss(nn.Module):
     """See :func:`flow_loss`; ``readout`` is there after :meth:`start`."""
 
+    mean_error: torch.Tensor
+
     def __init__(self, target: str, cell_types: tuple[str, ...] | None, radius: int, recording: Recording) -> None:
         super().__init__()
         self.target, self.cell_types, self.radius, self.recording = target, cell_types, radius, recording
@@ -128,7 +129,7 @@ class FlowLoss(nn.Module):
         """Fit the linear part of the readout by ridge regression."""
         assert self.readout is not None
         every_flow = self.readout.inner(all_targets[self.target])
-        self.mean_error.copy_((every_flow - every_flow.mean((0, 1, 2))).square().sum(-1).mean())  # type: ignore[operator]
+        self.mean_error.copy_((every_flow - every_flow.mean((0, 1, 2))).square().sum(-1).mean())
         flow = self.readout.inner(targets[self.target])
         self.readout.fit(responses, flow)
 
@@ -136,7 +137,8 @@ class FlowLoss(nn.Module):
         """Loss of a batch."""
         assert self.readout is not None
         difference = self.readout(responses) - self.readout.inner(targets[self.target])
-        return difference.square().sum(-1).mean() / self.mean_error
+        relative: torch.Tensor = difference.square().sum(-1).mean() / self.mean_error
+        return relative
 
 
 def response_loss(
@@ -171,9 +173,12 @@ def response_loss(
     >>> response_loss(measured).recording.cell_types
     ('L1',)
     """
-    array = recordings["response"] if hasattr(recordings, "data_vars") and "response" in recordings else recordings
+    array = recordings.get("response") if isinstance(recordings, xr.Dataset) else recordings
+    if not isinstance(array, xr.DataArray):
+        text = f"expected recordings with the variable 'response', got {shorten(recordings)}"
+        raise InputError(Problem(text, "name it with .rename"))
     problems: list[str | Problem] = []
-    dims = set(getattr(array, "dims", ()))
+    dims = set(array.dims)
     if "column" in dims:
         problems.append(Problem("expected recordings of central cells, got the dim 'column'", "call .fly.central()"))
     elif dims != {"sample", "time", "cell_type"}:
@@ -187,9 +192,9 @@ def response_loss(
     elif rise is not None and decay is not None and not 0 < rise < decay:
         problems.append(f"expected 0 < rise < decay, in s, got rise={rise} and decay={decay}")
     raise_problems(InputError, "cannot fit these recordings", problems)
-    array = array.transpose("sample", "time", "cell_type").astype(np.float32)
-    is_measured = np.isfinite(array).any(("sample", "time")).values
-    return ResponseLoss(array.isel(cell_type=is_measured).load(), rise, decay)
+    array = array.transpose("sample", "time", "cell_type").astype(np.float32).load()
+    is_measured = np.isfinite(array.values).any(axis=(0, 1))
+    return ResponseLoss(array.isel(cell_type=is_measured), rise, decay)
 
 
 class ResponseLoss:
@@ -308,7 +313,10 @@ def parameter_penalty(reference: xr.Dataset, weight: float = 1e-3) -> Penalty:
     logs = torch.log(torch.as_tensor(values, dtype=torch.float32).clamp(min=floor))
 
     def penalty(responses: Tensors, parameters: TorchParameters) -> torch.Tensor:
-        return weight * (parameters.synapse_strength.clamp(min=floor).log() - logs).square().mean()
+        return (
+            weight
+            * (parameters.synapse_strength.clamp(min=floor).log() - logs.to(parameters.bias.device)).square().mean()
+        )
 
     return penalty
 

@@ -272,8 +272,9 @@ def train(
     }
     with _folder(checkpoints, fingerprint, len(starts)) as folder:
         plan = Plan(smaller, task, tested, loss, penalties, recipe, seed, str(folder), device_name)
-        names = ensemble["model_name"].values if "model_name" in ensemble else np.arange(len(starts))
-        with _progress(folder, [str(name) for name in names], recipe.n_iterations, progress):
+        given = ensemble["model_name" if "model_name" in ensemble.coords else "model"].values.tolist()
+        names = [str(name) for name in given]
+        with _progress(folder, names, recipe.n_iterations, progress):
             models = _run(plan, starts)
     _report_diverged(models, names)
     return _wrap(ensemble, models, plan, validation is not None, fingerprint)
@@ -344,7 +345,7 @@ def _progress(folder: Path, names: Sequence[str], n_iterations: int, is_shown: b
 
 def _run(plan: Plan, starts: Sequence[base.Parameters]) -> list[TrainedModel]:
     """Run one task per model."""
-    import dask
+    from dask.base import compute
     from dask.delayed import delayed
 
     shared = delayed(plan, traverse=False)
@@ -354,7 +355,7 @@ def _run(plan: Plan, starts: Sequence[base.Parameters]) -> list[TrainedModel]:
         options: dict[str, Any] = {} if _has_client() else {"scheduler": "processes", "num_workers": base.n_threads()}
         if plan.device != "cpu" and not _has_client():
             options = {"scheduler": "synchronous"}  # models share one GPU
-        return list(dask.compute(*tasks, **options))
+        return list(compute(*tasks, **options))
     return [train_model(plan, starts[0], 0)]
 
 
@@ -371,10 +372,8 @@ def _has_client() -> bool:
     return True
 
 
-def _report_diverged(models: Sequence[TrainedModel], names: Sequence[Any]) -> None:
-    diverged = [
-        (str(name), model.diverged_at) for name, model in zip(names, models, strict=True) if model.diverged_at >= 0
-    ]
+def _report_diverged(models: Sequence[TrainedModel], names: Sequence[str]) -> None:
+    diverged = [(name, model.diverged_at) for name, model in zip(names, models, strict=True) if model.diverged_at >= 0]
     if len(diverged) == len(models) and all(iteration == 0 for _, iteration in diverged):
         raise InputError(
             Problem(
