@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from flyxr.training.losses import Loss, Penalty
 
 N_CUT = 3
-"""Frames at the beginning of a sample through which no gradient flows."""
+"""Frames at the beginning of a sample through which no gradient flows, if the loss begins after them. If it begins
+earlier, gradients flow through the second of grey before the sample too."""
 N_WARM = 5
 """Frames of grey in each iteration, which follow the grey state to that of the changed parameters."""
 N_START = 256
@@ -186,19 +187,14 @@ class ModelTraining:
     def respond(self, samples: NDArray[np.int64], frames: NDArray[np.int64]) -> dict[str, torch.Tensor]:
         """Responses (sample, time, column) of each recorded type."""
         stimulus, parameters, dt = self.luminance[samples], self.parameters(), self.task.dt
-        n_cut = min(N_CUT, int(frames[0]))
-        with torch.no_grad():
-            n_grey = base.n_frames(base.FADE_IN, dt) if self.grey is None else N_WARM
-            grey = self.luminance.new_full((1, n_grey, self.n_columns), GREY)
-            none = np.arange(0)
-            self.grey = respond(
-                self.network, parameters, grey, dt, state=self.grey, frames=none, cells=none, n_threads=1
-            ).state
-            state = self.grey
-            if n_cut:
-                state = respond(
-                    self.network, parameters, stimulus[:, :n_cut], dt, state=state, frames=none, cells=none, n_threads=1
-                ).state
+        n_cut = N_CUT if frames[0] >= N_CUT else 0
+        if n_cut:
+            with torch.no_grad():
+                n_grey = base.n_frames(base.FADE_IN, dt) if self.grey is None else N_WARM
+                self.grey = self._last_state(parameters, self._grey(n_grey), self.grey)
+                state = self._last_state(parameters, stimulus[:, :n_cut], self.grey)
+        else:
+            state = self._last_state(parameters, self._grey(base.n_frames(base.FADE_IN, dt)))
         recorded = respond(
             self.network,
             parameters,
@@ -218,6 +214,19 @@ class ModelTraining:
                 values = sparse
             responses[name] = values
         return responses
+
+    def _grey(self, n_frames: int) -> torch.Tensor:
+        """Grey (sample 1, frame, column)."""
+        return self.luminance.new_full((1, n_frames, self.n_columns), GREY)
+
+    def _last_state(
+        self, parameters: TorchParameters, stimulus: torch.Tensor, state: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """State (model, sample, cell) after a stimulus; by default from rest."""
+        none = np.arange(0)
+        return respond(
+            self.network, parameters, stimulus, self.task.dt, state=state, frames=none, cells=none, n_threads=1
+        ).state
 
     def _targets_of(self, samples: NDArray[np.int64], frames: NDArray[np.int64]) -> dict[str, torch.Tensor]:
         return {name: values[samples][:, frames] for name, values in self.targets.items()}

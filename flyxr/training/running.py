@@ -220,8 +220,8 @@ def train(
     Notes
     -----
     Adam (Kingma and Ba 2014) on log strengths, biases and time constants; the latter stay above the step. Strengths
-    keep their sign. Gradients are those of :func:`flyxr.engine.sparse.respond`; none flow through the first three
-    frames. See ``docs/ensemble.md`` for a recipe and its results.
+    keep their sign. Gradients are those of :func:`flyxr.engine.sparse.respond`. If the loss begins after the third
+    frame, as that of :func:`flyxr.training.flow_loss`, none flow through the frames before. See ``docs/ensemble.md`` for a recipe and its results.
 
     Examples
     --------
