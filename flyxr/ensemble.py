@@ -171,7 +171,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     >>> open_ensemble("flyxr").attrs["trained"]
     1
     """
-    if path == SHIPPED:
+    if os.fspath(path) == SHIPPED and (isinstance(path, str) or not Path(path).exists()):
         return _open_store(Path(str(files("flyxr") / "data" / "ensemble.zarr")), connectome)
     place = local_path(path)
     if any((place / name).is_file() for name in _ZARR_FILES):

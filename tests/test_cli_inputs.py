@@ -155,6 +155,9 @@ URL_COMMANDS = [
     "tuning {i}/r.zarr {p}",
     "cluster {p} {o}/x.zarr",
     "cluster {i}/r.zarr {p}",
+    "train {p} {o}/x.zarr",
+    "train {i}/r.zarr {p}",
+    "train {i}/r.zarr {o}/x.zarr --checkpoints {p}",
     "info {p}",
     "info {i}/r.zarr {p}",
     "bench --quick --out {p}",
@@ -245,7 +248,7 @@ def test_main__prints_help_without_a_command(capsys: pytest.CaptureFixture[str])
     assert cli.main([]) == 0
     printed = capsys.readouterr().out
     commands = re.findall(r"^    (\w+) {2,}", printed, re.M)
-    assert commands == ["demo", "stimulus", "render", "simulate", "tuning", "cluster", "browse", "info", "bench"]
+    assert commands == ["demo", "stimulus", "render", "simulate", "tuning", "cluster", "train", "browse", "info", "bench"]
     assert cli.main(["stimulus"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^    (\w+) {2,}write", printed, re.M) == [

@@ -27,7 +27,7 @@ def add_demo(commands: base.Commands) -> None:
         example="flyxr demo --ensemble results/flow/0000 --out my-demo",
         paths=("ensemble", "out"),
     )
-    parser.add_argument("--ensemble", metavar="PATH", help="ensemble to simulate (default: untrained models)")
+    parser.add_argument("--ensemble", metavar="PATH", help="ensemble to simulate (default: models that flyxr ships)")
     parser.add_argument("--out", metavar="DIR", default="flyxr-demo", help="folder for the stores and the report")
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier demo")
 
@@ -42,7 +42,7 @@ def _demo(options: argparse.Namespace) -> None:
     if options.ensemble:
         ensemble = fx.open_ensemble(options.ensemble)
     else:
-        ensemble = fx.sample_ensemble(MODELS, seed=SEED)
+        ensemble = fx.open_ensemble("flyxr").isel(model=slice(MODELS))
     for path in targets.values():
         store.check_target(path, overwrite=options.overwrite)
     if report.exists() and not options.overwrite:
@@ -74,11 +74,13 @@ def _demo(options: argparse.Namespace) -> None:
 
     seconds = time.perf_counter() - started
     print(f"\nDone in {seconds:.0f} s.")
-    if not is_trained:
+    if not options.ensemble:
         print(
-            "These models are UNTRAINED: parameters drawn from the initial distributions, not the published models.\n"
-            "Simulate trained models with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
+            "These models ship with flyxr, trained on procedural optic flow; they are not the published models.\n"
+            "Simulate others with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
         )
+    elif not is_trained:
+        print("These models are UNTRAINED: parameters drawn from initial distributions, not fitted to a task.")
     for name, path in targets.items():
         print(f"  {path!s:32} {format_bytes(_n_bytes(path)):>10}  {base.format_dims(fx.open(path))}  ({name})")
     print(f"  {report!s:32} {format_bytes(report.stat().st_size):>10}  open it in a browser")
