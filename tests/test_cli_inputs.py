@@ -248,7 +248,18 @@ def test_main__prints_help_without_a_command(capsys: pytest.CaptureFixture[str])
     assert cli.main([]) == 0
     printed = capsys.readouterr().out
     commands = re.findall(r"^    (\w+) {2,}", printed, re.M)
-    assert commands == ["demo", "stimulus", "render", "simulate", "tuning", "cluster", "train", "browse", "info", "bench"]
+    assert commands == [
+        "demo",
+        "stimulus",
+        "render",
+        "simulate",
+        "tuning",
+        "cluster",
+        "train",
+        "browse",
+        "info",
+        "bench",
+    ]
     assert cli.main(["stimulus"]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^    (\w+) {2,}write", printed, re.M) == [

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -17,6 +18,7 @@ import pytest
 import torch
 import xarray as xr
 
+import flyxr as fx
 from flyxr import connectome as connectomes
 from flyxr import ensemble as ensembles
 from flyxr import provenance, schema, store
@@ -25,7 +27,6 @@ from flyxr.testing import tiny_connectome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
