@@ -186,7 +186,7 @@ def train(
         first tenth of the iterations, at most 300, and then decay by a cosine.
     checkpoints
         Folder for checkpoints; a training that was stopped continues when it is called again with the same arguments.
-        By default there are none.
+        By default there are none. Workers on other machines need a folder that all machines share.
     device
         ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, … .
     progress
@@ -221,7 +221,9 @@ def train(
     -----
     Adam (Kingma and Ba 2014) on log strengths, biases and time constants; the latter stay above the step. Strengths
     keep their sign. Gradients are those of :func:`flyxr.engine.sparse.respond`. If the loss begins after the third
-    frame, as that of :func:`flyxr.training.flow_loss`, none flow through the frames before. See ``docs/ensemble.md`` for a recipe and its results.
+    frame, as that of :func:`flyxr.training.flow_loss`, none flow through the frames before. Samples of a rendering with
+    the coordinate ``scene`` are drawn together if they have the same. See ``docs/ensemble.md`` for a recipe, its
+    results and its cost.
 
     Examples
     --------
