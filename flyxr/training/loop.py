@@ -232,7 +232,7 @@ class ModelTraining:
         return {name: values[samples][:, frames] for name, values in self.targets.items()}
 
     def step(self) -> float:
-        """One iteration; returns the loss before it, and raises FloatingPointError if that is not finite."""
+        """One iteration; returns the loss before it. If that or its gradient is not finite, it returns NaN and no more."""
         rng = np.random.default_rng([*self.seed, self.iteration])
         n_samples = min(self.recipe.batch_size, self.n_samples)
         samples = self._draw_samples(rng, n_samples)
@@ -249,7 +249,7 @@ class ModelTraining:
         gradients = [tensor.grad for group in self.adam.param_groups for tensor in group["params"]]
         value = float(total.detach())
         if not math.isfinite(value) or not all(g is None or bool(g.isfinite().all()) for g in gradients):
-            raise FloatingPointError(f"the loss is {value} in iteration {self.iteration}, or its gradient not finite")
+            return math.nan
         self.remember()
         for group, rate in zip(self.adam.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self.recipe.rate(self.iteration)

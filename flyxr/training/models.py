@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,9 +85,7 @@ def _train(plan: Plan, parameters: Parameters, model: int) -> TrainedModel:
         training.load_state_dict(state)
         diverged_at = int(state["diverged_at"])
     while training.iteration < plan.recipe.n_iterations and diverged_at < 0:
-        try:
-            training.step()
-        except FloatingPointError:
+        if math.isnan(training.step()):
             diverged_at = training.iteration
             training.restore()
             break
