@@ -258,6 +258,19 @@ def test_train__rejects_a_loss_that_is_nan_from_the_start(scenes: xr.Dataset, co
         fx.train(scenes, broken, connectome=connectome, **QUICK)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda responses, targets: responses["T4a"].square(),
+        lambda responses, targets: targets["flow"].mean(),
+        lambda responses, targets: 1.0,
+    ],
+)
+def test_train__rejects_a_loss_without_gradient(scenes: xr.Dataset, connectome: xr.Dataset, loss: Any) -> None:
+    with pytest.raises(InputError, match="expected the loss as one number that depends on the responses"):
+        fx.train(scenes, loss, connectome=connectome, **QUICK)
+
+
 def test_train__rejects_arguments(scenes: xr.Dataset, connectome: xr.Dataset, start: xr.Dataset) -> None:
     with pytest.raises(InputError, match=r"(?s)n_iterations.*batch_size.*learning_rates of .* got 'speed'"):
         fx.train(scenes, mean_square, n_iterations=0, batch_size=0, learning_rates={"speed": 1})

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from flyxr.arguments import shorten
 from flyxr.connectome import cell_index, compile_network
 from flyxr.engine import base
 from flyxr.engine.sparse import TorchParameters, respond
+from flyxr.errors import InputError, Problem
 from flyxr.optics import GREY
 from flyxr.training.losses import Recording
 
@@ -232,7 +234,13 @@ class ModelTraining:
         return {name: values[samples][:, frames] for name, values in self.targets.items()}
 
     def step(self) -> float:
-        """One iteration; returns the loss before it. If that or its gradient is not finite, it returns NaN and no more."""
+        """One iteration, unless the loss or its gradient is not finite; returns the loss before it, or NaN.
+
+        Raises
+        ------
+        InputError
+            If the loss is no scalar tensor that depends on the responses.
+        """
         rng = np.random.default_rng([*self.seed, self.iteration])
         n_samples = min(self.recipe.batch_size, self.n_samples)
         samples = self._draw_samples(rng, n_samples)
@@ -241,6 +249,9 @@ class ModelTraining:
             frames = np.sort(rng.choice(frames, self.recording.n_frames, replace=False))
         responses = self.respond(samples, frames)
         loss = self.loss(responses, self._targets_of(samples, frames))
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            text = f"expected the loss as one number that depends on the responses, got {shorten(loss)}"
+            raise InputError(Problem(text, "compute it with torch from responses, e.g. with .mean() at the end"))
         total = loss
         for penalty in self.penalties:
             total = total + penalty(responses, self.parameters())
@@ -255,7 +266,8 @@ class ModelTraining:
             group["lr"] = rate * self.recipe.rate(self.iteration)
         self.adam.step()
         with torch.no_grad():
-            self.values["time_constant"].clamp_(min=self.task.dt)
+            if "time_constant" not in self.recipe.fixed:
+                self.values["time_constant"].clamp_(min=self.task.dt)
         self.iteration += 1
         self.losses.append(float(loss.detach()))
         return self.losses[-1]
@@ -326,3 +338,4 @@ class ModelTraining:
         if isinstance(self.loss, torch.nn.Module):
             self.loss.load_state_dict(state["loss"])
         self.iteration, self.losses = int(state["iteration"]), state["losses"].tolist()
+        self.remember()
