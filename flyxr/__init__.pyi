@@ -1,5 +1,6 @@
 # The public names of flyxr. Type checkers read this table, and ``flyxr.lazy`` loads from it; see SPEC 1.
 from . import accessor as accessor
+from . import catalog as catalog
 from . import stimuli as stimuli
 from . import training as training
 from . import tuning as tuning
@@ -12,11 +13,14 @@ from .ensemble import sample_ensemble as sample_ensemble
 from .eye import BoxEye as BoxEye
 from .eye import HexEye as HexEye
 from .eye import resample as resample
+from .interchange import export_flyvis as export_flyvis
+from .interchange import from_flyvis as from_flyvis
 from .optimal import optimal_stimulus as optimal_stimulus
 from .perturb import clamp as clamp
 from .perturb import perturbation_effect as perturbation_effect
 from .perturb import scale as scale
 from .perturb import silence as silence
+from .pretrained import fetch_pretrained as fetch_pretrained
 from .selection import from_neurons as from_neurons
 from .selection import to_neurons as to_neurons
 from .simulation import Record as Record

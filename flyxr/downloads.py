@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def default_cache() -> Path:
@@ -24,6 +25,28 @@ def default_cache() -> Path:
     import pooch
 
     return Path(pooch.os_cache("flyxr"))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pooch from printing a line for each of many files.
+
+    Examples
+    --------
+    >>> with quiet():
+    ...     import pooch
+    ...     pooch.get_logger().isEnabledFor(20)
+    False
+    """
+    import pooch
+
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def download(

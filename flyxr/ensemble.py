@@ -6,16 +6,17 @@ An ensemble is an ordinary Dataset, so that ``ensemble.sel(model=[0, 3])``, ``.m
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from flyxr import connectome as connectomes
-from flyxr import flyvis, provenance, schema, store
+from flyxr import downloads, flyvis, identity, provenance, schema, store
 from flyxr.arguments import Arguments
 from flyxr.errors import FlyxrWarning, MissingError, Problem
 from flyxr.flyvis import EnsembleError
@@ -23,7 +24,7 @@ from flyxr.optics import EXTENT
 from flyxr.paths import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,10 +34,37 @@ BIAS_MEAN, BIAS_STD = 0.5, 0.05
 TIME_CONSTANT = 0.05
 STRENGTH_SCALE = 0.01
 
-SHIPPED = "flyxr"
-"""Name of the ensemble in the package."""
-
 _ZARR_FILES = ("zarr.json", ".zgroup")
+
+
+class NamedEnsemble(NamedTuple):
+    """An ensemble that is opened by its name.
+
+    ``find`` returns the path of its store, which may not exist yet. ``title`` says what it is. ``hint`` and ``command``
+    say how to get it, in Python and on the command line.
+    """
+
+    find: Callable[[], Path]
+    title: str
+    hint: str
+    command: str
+
+
+NAMED: Mapping[str, NamedEnsemble] = {
+    "flyvis": NamedEnsemble(
+        lambda: downloads.default_cache() / "flyvis.zarr",
+        "the published ensemble of Lappalainen et al. 2024",
+        "fetch it with fx.fetch_pretrained()",
+        "fetch it with `flyxr fetch-pretrained`",
+    ),
+    "flyxr": NamedEnsemble(
+        lambda: Path(str(files("flyxr") / "data" / "ensemble.zarr")),
+        "the ensemble that flyxr ships, trained on procedural optic flow",
+        "install flyxr again, it is part of the package",
+        "install flyxr again, it is part of the package",
+    ),
+}
+"""Ensembles by name, the best one first."""
 
 
 def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None = None) -> xr.Dataset:
@@ -119,6 +147,8 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     path
         One of
 
+        - ``"flyvis"``: the published ensemble, once :func:`flyxr.fetch_pretrained` has fetched it (a folder of that
+          name is ``"./flyvis"``);
         - ``"flyxr"``, the ensemble that the package contains: trained on procedural optic flow, not the published
           models, see ``docs/ensemble.md``;
         - a zarr store of an ensemble, as written by :func:`flyxr.store.save`;
@@ -127,8 +157,9 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
         - a zip of one of these, which is read in memory. If it contains several ensembles, choose one by a path that
           continues inside the zip, such as ``results.zip/results/flow/0000``.
     connectome
-        The connectome the models were trained with; by default that of the package at extent 15. If ``path`` is a
-        store, it is only compared with that of the store.
+        The connectome the models were trained with. By default the one that the configuration of the models names: if
+        its file lies beside them, that file, otherwise the connectome of the package, at the extent that the
+        configuration states, or 15. If ``path`` is a store, the connectome is only compared with that of the store.
 
     Returns
     -------
@@ -142,11 +173,11 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     Raises
     ------
     MissingError
-        A FileNotFoundError. If the path does not exist.
+        A FileNotFoundError. If the path does not exist, or the named ensemble was not fetched.
     EnsembleError
         A ValueError. If there is no ensemble, or more than one; or if the checkpoint or validation error of a model is
-        missing, truncated, would run code, or does not match the connectome in shapes, signs or synapse counts.
-        It names all that is wrong, and no model is left out.
+        missing, truncated, would run code, does not match the connectome in shapes, signs or synapse counts, or belongs
+        to other equations. It names all that is wrong, and no model is left out.
     StoreError, SchemaError
         ValueErrors. If a store cannot be read, or does not follow the schema.
 
@@ -171,14 +202,14 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     >>> open_ensemble("flyxr").attrs["trained"]
     1
     """
-    if os.fspath(path) == SHIPPED and (isinstance(path, str) or not Path(path).exists()):
-        return _open_store(Path(str(files("flyxr") / "data" / "ensemble.zarr")), connectome)
+    if isinstance(path, str) and path in NAMED:
+        return _open_named(path, connectome)
     place = local_path(path)
     if any((place / name).is_file() for name in _ZARR_FILES):
         return _open_store(place, connectome)
-    connectome = connectomes.open_connectome() if connectome is None else connectome
     try:
-        results = flyvis.read_results(place, _layout(connectome))
+        connectome = _configured_connectome(place) if connectome is None else connectome
+        results = flyvis.read_results(place, checkpoint_layout(connectome))
     except FileNotFoundError as error:
         raise MissingError(
             Problem(
@@ -225,6 +256,34 @@ def _unsorted(results: flyvis.Results) -> str:
     return message
 
 
+def _open_named(name: str, connectome: xr.Dataset | None) -> xr.Dataset:
+    named = NAMED[name]
+    path = named.find()
+    if not path.exists():
+        folder = f"; a folder of that name is opened as ./{name}" if Path(name).exists() else ""
+        text = f"expected {named.title} at {path}, found nothing"
+        raise MissingError(Problem(text, named.hint + folder, named.command + folder))
+    try:
+        return _open_store(path, connectome)
+    except (store.StoreError, identity.ChangedError) as error:
+        text = f"expected {named.title} at {path}, got a store that is damaged"
+        raise store.StoreError(*error.problems, Problem(text, named.hint, named.command)) from error
+
+
+def _configured_connectome(path: Path) -> xr.Dataset:
+    """Connectome that the configuration of models names, or that of the package."""
+    config = flyvis.read_connectome_of(path)
+    if config is None:
+        return connectomes.open_connectome()
+    options = {name: getattr(config, name) for name in ("extent", "n_syn_fill") if getattr(config, name) is not None}
+    if config.name == flyvis.PACKAGED_CONNECTOME or config.content is None:
+        return connectomes.open_connectome(**options)
+    with tempfile.TemporaryDirectory() as folder:  # the file may lie in a zip
+        copy = Path(folder) / config.name
+        copy.write_bytes(config.content)
+        return connectomes.open_connectome(copy, **options)
+
+
 def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
     ensemble = schema.in_memory(store.open(path))
     kind = ensemble.attrs.get(schema.KIND_ATTR)
@@ -248,7 +307,7 @@ def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
     return ensemble
 
 
-def _layout(connectome: xr.Dataset) -> flyvis.Layout:
+def checkpoint_layout(connectome: xr.Dataset) -> flyvis.Layout:
     """Describe the checkpoint of a model of a connectome."""
     pairs, synapses = connectomes.realised(connectome)
     pair_names = [

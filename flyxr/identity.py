@@ -261,6 +261,13 @@ def content_digest(path: str | os.PathLike[str]) -> str:
     return hasher.hexdigest()
 
 
+def bytes_digest(content: bytes) -> str:
+    """Hash of bytes, as :func:`content_digest` of a file that holds them."""
+    import xxhash
+
+    return xxhash.xxh3_64(content).hexdigest()
+
+
 def _size_and_time(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 

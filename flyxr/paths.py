@@ -14,6 +14,18 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:[:/]")
 """A scheme of two letters or more, so that ``C:/`` is a drive; a Path joins the two slashes to one."""
 
 
+def is_url(path: Any) -> bool:
+    """Whether a path is a URL of another place than this machine.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/responses.zarr"), is_url("C:/responses.zarr"), is_url("file:///tmp/responses.zarr")
+    (True, False, False)
+    """
+    text = str(path) if isinstance(path, (str, os.PathLike)) else ""
+    return bool(_URL.match(text)) and not text.lower().startswith("file:/")
+
+
 def local_path(path: Any, name: str = "path") -> Path:
     """Path on this machine, with ``~`` expanded and ``file://`` understood.
 
@@ -48,7 +60,7 @@ def local_path(path: Any, name: str = "path") -> Path:
         raise InputError(
             Problem(
                 f"expected a path on this machine, got the URL {text}",
-                "remote places are not supported yet: copy the data here, or mount the place as a folder",
+                "fx.open, fx.open_ensemble, fx.save, fx.sweep and fx.catalog take URLs; copy other data here",
             )
         )
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -26,9 +27,14 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Folder that the demo wrote, and what it printed."""
-    out = tmp_path_factory.mktemp("demo") / "out"
+    folder = tmp_path_factory.mktemp("demo")
+    out = folder / "out"
     run = subprocess.run(
-        [sys.executable, "-m", "flyxr.cli", "demo", "--out", str(out)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "flyxr.cli", "demo", "--out", str(out)],
+        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},  # without the published ensemble
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return out, run.stdout
 
@@ -47,6 +53,7 @@ def test_demo__leaves_stores_and_a_page(demo: tuple[Path, str]) -> None:
     t4c = responses.response.fly.central("T4c").load()
     assert np.isfinite(t4c).all()
     assert t4c.std("time").min() > 0
+    assert "models      flyxr, the best 4 of" in printed
     assert "they are not the published models" in printed
     assert responses.attrs["trained"]
     page = (out / "report.html").read_text()
@@ -312,7 +319,21 @@ def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "stimulus", "render", "simulate", "tuning", "cluster", "train", "browse", "info", "bench"]
+    "command",
+    [
+        "demo",
+        "fetch-pretrained",
+        "import-flyvis",
+        "stimulus",
+        "render",
+        "simulate",
+        "tuning",
+        "cluster",
+        "train",
+        "browse",
+        "info",
+        "bench",
+    ],
 )
 def test_help__has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

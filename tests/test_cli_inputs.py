@@ -145,6 +145,10 @@ def test_parse_record__finds_labels_of_any_kind() -> None:
 URL_COMMANDS = [
     "demo --ensemble {p}",
     "demo --out {p}",
+    "fetch-pretrained --from {p}",
+    "import-flyvis {p} {o}/x.zarr",
+    "import-flyvis {i} {p}",
+    "import-flyvis {i} {o}/x.zarr --connectome {p}",
     "stimulus flashes {p}",
     "render {p} {o}/x.zarr",
     "render {i}/m.mp4 {p}",

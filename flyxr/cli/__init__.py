@@ -8,12 +8,14 @@ import warnings
 from typing import TYPE_CHECKING
 
 import flyxr as fx
-from flyxr.cli import browsing, demo, info, measures, responses, stimulus, timings, training
+from flyxr.cli import browsing, demo, info, measures, pretrained, responses, stimulus, timings, training
+from flyxr.ensemble import NAMED
 from flyxr.errors import FlyxrError, FlyxrWarning
 from flyxr.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 __all__ = ["build_parser", "main", "run_command"]
 
@@ -44,7 +46,7 @@ def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Nam
         Function of the command.
     options
         Its arguments, with the name of the ``command`` and whether to show a ``traceback``. The arguments that
-        ``paths`` names become paths on this machine.
+        ``paths`` names become paths on this machine; those that ``ensembles`` names too may be names of ensembles.
 
     Returns
     -------
@@ -80,13 +82,18 @@ def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Nam
 
 
 def _convert_paths(options: argparse.Namespace) -> None:
-    """Expand ``~`` in paths, and refuse URLs."""
+    """Expand ``~`` in paths, and refuse URLs; names of ensembles stay text."""
+    named = getattr(options, "ensembles", ())
+
+    def convert(name: str, value: str) -> str | Path:
+        return value if name in named and value in NAMED else local_path(value, name)
+
     for name in getattr(options, "paths", ()):
         value = getattr(options, name)
         if isinstance(value, list):
-            setattr(options, name, [local_path(path, name) for path in value])
+            setattr(options, name, [convert(name, path) for path in value])
         elif value is not None:
-            setattr(options, name, local_path(value, name))
+            setattr(options, name, convert(name, value))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -108,6 +115,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=lambda options: parser.print_help(), paths=())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands, in the order of their use")
     demo.add_demo(commands)
+    pretrained.add_fetch_pretrained(commands)
+    pretrained.add_import_flyvis(commands)
     stimulus.add_stimulus(commands)
     responses.add_render(commands)
     responses.add_simulate(commands)

@@ -76,6 +76,7 @@ def add_command(
     example: str,
     description: str = "",
     paths: Sequence[str] = (),
+    ensembles: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     """Add a command to a parser.
 
@@ -95,6 +96,8 @@ def add_command(
         Further sentences for the help of the command.
     paths
         Names of the arguments that are paths; :func:`flyxr.cli.run_command` converts them.
+    ensembles
+        Those of them that may be the name of an ensemble instead, such as ``flyvis``.
     """
     parser = commands.add_parser(
         name,
@@ -103,7 +106,7 @@ def add_command(
         epilog=f"Example: {example}",
         formatter_class=HelpFormatter,
     )
-    parser.set_defaults(run=run, paths=tuple(paths))
+    parser.set_defaults(run=run, paths=tuple(paths), ensembles=tuple(ensembles))
     return parser
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import flyxr as fx
 from flyxr import store
-from flyxr.cli import base
+from flyxr.cli import base, inputs
 from flyxr.errors import ExistsError, Problem
 
 if TYPE_CHECKING:
@@ -26,8 +26,14 @@ def add_demo(commands: base.Commands) -> None:
         "render moving digits, simulate the responses of an ensemble, and write a report with pictures",
         example="flyxr demo --ensemble results/flow/0000 --out my-demo",
         paths=("ensemble", "out"),
+        ensembles=("ensemble",),
     )
-    parser.add_argument("--ensemble", metavar="PATH", help="ensemble to simulate (default: models that flyxr ships)")
+    parser.add_argument(
+        "--ensemble",
+        metavar="PATH",
+        help=f"ensemble to simulate (default: the best {MODELS} published models, if `flyxr fetch-pretrained` has "
+        "fetched them, else those that flyxr ships)",
+    )
     parser.add_argument("--out", metavar="DIR", default="flyxr-demo", help="folder for the stores and the report")
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier demo")
 
@@ -40,9 +46,9 @@ def _demo(options: argparse.Namespace) -> None:
     targets = {name: out / f"{name}.zarr" for name in ("stimulus", "rendering", "responses")}
     report = out / "report.html"
     if options.ensemble:
-        ensemble = fx.open_ensemble(options.ensemble)
+        ensemble, description = fx.open_ensemble(options.ensemble), str(options.ensemble)
     else:
-        ensemble = fx.open_ensemble("flyxr").isel(model=slice(MODELS))
+        ensemble, description = inputs.best_ensemble(MODELS)
     for path in targets.values():
         store.check_target(path, overwrite=options.overwrite)
     if report.exists() and not options.overwrite:
@@ -50,6 +56,7 @@ def _demo(options: argparse.Namespace) -> None:
     n_models = ensemble.sizes["model"]
     is_trained = bool(ensemble.attrs.get("trained", False))
 
+    print(f"     models      {description}")
     print(f"1/4  stimulus    {SAMPLES} sequences of moving digits")
     fx.save(
         fx.stimuli.moving_digits(n_samples=SAMPLES, seed=SEED),
@@ -74,13 +81,13 @@ def _demo(options: argparse.Namespace) -> None:
 
     seconds = time.perf_counter() - started
     print(f"\nDone in {seconds:.0f} s.")
-    if not options.ensemble:
+    if not is_trained:
+        print("These models are UNTRAINED: parameters drawn from the initial distributions, not the published models.")
+    elif description.startswith("flyxr,"):
         print(
-            "These models ship with flyxr, trained on procedural optic flow; they are not the published models.\n"
-            "Simulate others with `flyxr demo --ensemble PATH`, e.g. flyvis's results/flow/0000."
+            "These models ship with flyxr, see docs/ensemble.md; they are not the published models.\n"
+            "Fetch those with `flyxr fetch-pretrained`, then the demo simulates them."
         )
-    elif not is_trained:
-        print("These models are UNTRAINED: parameters drawn from initial distributions, not fitted to a task.")
     for name, path in targets.items():
         print(f"  {path!s:32} {format_bytes(_n_bytes(path)):>10}  {base.format_dims(fx.open(path))}  ({name})")
     print(f"  {report!s:32} {format_bytes(report.stat().st_size):>10}  open it in a browser")

@@ -9,6 +9,7 @@ import numpy as np
 import flyxr as fx
 from flyxr import store
 from flyxr.cli import base
+from flyxr.ensemble import NAMED
 from flyxr.flyvis import EnsembleError
 
 if TYPE_CHECKING:
@@ -29,13 +30,29 @@ def add_info(commands: base.Commands) -> None:
         "show what a store or an ensemble contains and how it was made",
         example="flyxr info responses.zarr results/flow/0000",
         paths=("store",),
+        ensembles=("store",),
     )
-    parser.add_argument("store", nargs="+", help="zarr store, or results of flyvis as a directory or zip file")
+    parser.add_argument(
+        "store", nargs="+", help="zarr store, results of flyvis as a directory or zip file, or `flyvis`"
+    )
 
 
 def _info(options: argparse.Namespace) -> None:
     for path in options.store:
-        print(describe(path))
+        print(describe_named(path) if isinstance(path, str) else describe(path))
+
+
+def describe_named(name: str) -> str:
+    """Describe an ensemble that has a name, with its licence and what to cite.
+
+    Raises
+    ------
+    MissingError
+        A FileNotFoundError. If it was not fetched.
+    """
+    attrs = fx.open_ensemble(name).attrs
+    origin = [f"  {key} {attrs[key]}" for key in ("source", "licence", "citation") if key in attrs]
+    return "\n".join([store.describe(NAMED[name].find()), *origin])
 
 
 def describe(path: Path) -> str:

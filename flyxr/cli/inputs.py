@@ -1,4 +1,4 @@
-"""Movies as the commands take them: videos, arrays and stores, with the options that turn them into renderings."""
+"""What the commands take: movies in files and stores, with the options of rendering, and the best ensemble at hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import flyxr as fx
 from flyxr import optics, schema
 from flyxr.cli import base
+from flyxr.ensemble import NAMED
 from flyxr.errors import InputError, MissingError, Problem
 
 if TYPE_CHECKING:
@@ -115,3 +116,24 @@ def _read_array(path: Path) -> Any:
                 "write it with np.save(path, array)",
             )
         ) from error
+
+
+def best_ensemble(n_models: int) -> tuple[xr.Dataset, str]:
+    """Open the best models at hand: those of the first named ensemble that is there; one is part of the package.
+
+    Parameters
+    ----------
+    n_models
+        Number of models.
+
+    Returns
+    -------
+    ensemble : Dataset
+        The models, best first.
+    description : str
+        Which they are, for printing.
+    """
+    name, named = next((name, named) for name, named in NAMED.items() if named.find().exists() or name == "flyxr")
+    ensemble = fx.open_ensemble(name)
+    best = ensemble.isel(model=slice(n_models))
+    return best, f"{name}, the best {best.sizes['model']} of {ensemble.sizes['model']} of {named.title}"

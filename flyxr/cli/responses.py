@@ -43,11 +43,16 @@ def add_simulate(commands: base.Commands) -> None:
         example="flyxr simulate flight.mp4 results/flow/0000 responses.zarr --dt 0.01 --record 'T4*' 'T5*' "
         "--columns central --plan",
         paths=("stimulus", "ensemble", "out"),
+        ensembles=("ensemble",),
     )
     parser.add_argument(
         "stimulus", help=f"zarr store of a rendering; or a movie, which is rendered: {inputs.STIMULUS_HELP}"
     )
-    parser.add_argument("ensemble", help="zarr store of an ensemble, or flyvis results as a directory or zip file")
+    parser.add_argument(
+        "ensemble",
+        help="zarr store of an ensemble; flyvis results as a directory or zip file; or `flyvis`, the published "
+        "ensemble, once `flyxr fetch-pretrained` has fetched it",
+    )
     parser.add_argument("out", help="zarr store to write or to resume")
     parser.add_argument(
         "--record",

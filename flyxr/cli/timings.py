@@ -21,6 +21,7 @@ def add_bench(commands: base.Commands) -> None:
         "time flyxr on this machine, and compare it with flyvis",
         example="flyxr bench --peer flyvis-env/bin/python --out bench.json",
         paths=("peer", "ensemble", "out", "page"),
+        ensembles=("ensemble",),
     )
     parser.add_argument("--peer", metavar="PYTHON", help="Python interpreter of an environment with flyvis")
     parser.add_argument("--ensemble", metavar="PATH", help="models to simulate (default: random parameters)")

@@ -25,6 +25,7 @@ def add_train(commands: base.Commands) -> None:
         description="The scenes are a rendering with its optic flow, as fx.stimuli.moving_layers makes it, on a small "
         "lattice such as extent 6. With --recordings, central responses (sample, time, cell_type) are fitted instead.",
         paths=("rendering", "out", "ensemble", "recordings", "validation", "checkpoints"),
+        ensembles=("ensemble",),
     )
     parser.add_argument("rendering", help="zarr store of a rendering, with its targets")
     parser.add_argument("out", help="zarr store to write")

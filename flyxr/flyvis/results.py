@@ -3,7 +3,8 @@
 The layout is ``<task>/<ensemble>/<model>/``, for example ``flow/0000/000/``. The directory of a model holds
 
 - ``best_chkpt``, or ``chkpts/chkpt_<number>`` and the numbers in ``chkpt_index.h5``: checkpoints of torch;
-- ``validation/epe.h5``, ``validation/loss.h5``: one validation error for each checkpoint.
+- ``validation/epe.h5``, ``validation/loss.h5``: one validation error for each checkpoint;
+- ``_meta.yaml``: the configuration.
 
 In the layout of the first publication, ``opticflow/000/0000/``, a model has ``best_chkpt`` and ``validation_loss.h5``.
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from flyxr.errors import Problem, raise_problems
 from flyxr.flyvis.checkpoint import PARAMETERS, find_mismatches, read_checkpoint
+from flyxr.flyvis.configuration import META, find_other_dynamics, read_connectome_config, read_network_config
 from flyxr.flyvis.files import MAX_BYTES, EnsembleError, open_tree, read_numbers
 from flyxr.paths import local_path
 
@@ -32,12 +34,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flyxr.flyvis.checkpoint import Layout
+    from flyxr.flyvis.configuration import ConnectomeConfig
     from flyxr.flyvis.files import FileTree
 
 MEASURES = ("validation/epe", "validation/loss", "validation_loss")
 """HDF5 files that may rank models, the preferred one first (flyvis ranks by end-point error)."""
 
-MAX_DEPTH = 4
+MAX_DEPTH = 5
 """Levels below a directory at which an ensemble is searched."""
 
 
@@ -91,7 +94,7 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
     Parameters
     ----------
     path
-        Directory of an ensemble, of one model, or a directory with a single ensemble up to four levels below
+        Directory of an ensemble, of one model, or a directory with a single ensemble up to five levels below
         it; a zip of one of these; or a place inside a zip, as in ``results.zip/results/flow/0000``.
     layout
         Labels and numbers that the checkpoints must fit.
@@ -109,8 +112,9 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
     FileNotFoundError
         If there is no such path, on disk or inside the zip.
     EnsembleError
-        If there is no ensemble or more than one, or if a checkpoint or a file of validation errors is missing,
-        truncated, does not fit, or would run code. One error lists all problems.
+        If there is no ensemble or more than one; if a checkpoint or a file of validation errors is missing,
+        truncated, does not fit, or would run code; or if a configuration names other equations. One error lists all
+        problems.
 
     Notes
     -----
@@ -126,7 +130,7 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
     flyxr.errors.MissingError: nowhere: no such file or directory
     """
     with open_tree(local_path(path), max_bytes) as (tree, start):
-        ensemble, directories = _find_ensemble(tree, start)
+        ensemble, directories = find_ensemble(tree, start)
         measure = _choose_measure(tree, directories)
         models: list[Model] = []
         problems: list[str | Problem] = []
@@ -136,6 +140,11 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
             except EnsembleError as error:
                 problems += error.problems
                 losses = np.empty(0)
+            label = tree.label(join(directory, META))
+            problems += [
+                problem._replace(text=f"{label}: {problem.text}")
+                for problem in find_other_dynamics(read_network_config(tree, directory))
+            ]
             try:
                 checkpoint, is_guess = _choose_checkpoint(tree, directory, losses)
                 tensors = read_checkpoint(tree, join(directory, checkpoint))
@@ -156,7 +165,36 @@ def read_results(path: str | os.PathLike[str], layout: Layout, *, max_bytes: int
         return Results(tree.label(ensemble), measure, models)
 
 
-def _find_ensemble(tree: FileTree, start: str) -> tuple[str, list[str]]:
+def read_connectome_of(path: str | os.PathLike[str]) -> ConnectomeConfig | None:
+    """Read which connectome the configuration of an ensemble's first model names; None if there is none.
+
+    Parameters
+    ----------
+    path
+        As for :func:`read_results`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such path.
+    EnsembleError
+        If there is no ensemble or more than one, or the configuration has an extent that is too large.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "000" / "chkpts").mkdir(parents=True)
+    ...     print(read_connectome_of(folder))
+    None
+    """
+    with open_tree(local_path(path)) as (tree, start):
+        _, directories = find_ensemble(tree, start)
+        return read_connectome_config(tree, directories[0])
+
+
+def find_ensemble(tree: FileTree, start: str) -> tuple[str, list[str]]:
     """Path of the only ensemble at or below a path, and the paths of all its models."""
     if _has_checkpoints(tree, start):
         return start, [start]

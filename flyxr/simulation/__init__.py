@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from flyxr.simulation.block import Block, DivergedError, run_block, steady_state
-from flyxr.simulation.checks import Prepared, bytes_per_sample, engine_parameters, parameters_of, prepare, state_of
+from flyxr.simulation.checks import (
+    Prepared,
+    bytes_per_sample,
+    engine_parameters,
+    ensemble_problems,
+    parameters_of,
+    prepare,
+    state_of,
+)
 from flyxr.simulation.graph import BLOCK_SAMPLES, PACKAGES, RESPONSE_DIMS, simulate
 from flyxr.simulation.record import Record, Recorded
 from flyxr.simulation.tensors import EnsembleTensors, ensemble_tensors
@@ -20,6 +28,7 @@ __all__ = [
     "Recorded",
     "bytes_per_sample",
     "engine_parameters",
+    "ensemble_problems",
     "ensemble_tensors",
     "parameters_of",
     "prepare",

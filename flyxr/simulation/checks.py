@@ -12,7 +12,7 @@ import xarray as xr
 
 from flyxr import connectome as connectomes
 from flyxr import hexgrid, identity, provenance, schema
-from flyxr.connectome import Tables, cell_presence, compile_network, tables
+from flyxr.connectome import cell_presence, compile_network, tables
 from flyxr.engine import base, choose_engine
 from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
 from flyxr.selection import align_labels, lattice_columns
@@ -88,7 +88,7 @@ def prepare(
     ensemble = schema.in_memory(ensemble)
     connectome = connectomes.find_connectome(ensemble.attrs, connectome, stacklevel=stacklevel + 1)
     connectome_tables = tables(connectome)
-    _check_fit(rendering, ensemble, connectome, connectome_tables)
+    _check_fit(rendering, ensemble, connectome)
     parameters = engine_parameters(ensemble, connectome)
     dt = schema.time_step(rendering)
     if dt > MAX_DT * (1 + 1e-6):
@@ -157,21 +157,34 @@ def prepare(
     )
 
 
-def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset, connectome_tables: Tables) -> None:
+def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset) -> None:
     problems: list[str | Problem] = []
-    extent = hexgrid.extent_of(rendering.sizes["column"])
-    if extent != connectome_tables.extent:
+    extent, expected_extent = hexgrid.extent_of(rendering.sizes["column"]), int(connectome.attrs["extent"])
+    if extent != expected_extent:
         problems.append(
             Problem(
-                f"expected a rendering at the connectome's extent {connectome_tables.extent}, got "
+                f"expected a rendering at the connectome's extent {expected_extent}, got "
                 f"{rendering.sizes['column']} columns (extent {extent})",
-                f"render with fx.BoxEye(extent={connectome_tables.extent}), or simulate a smaller lattice with "
+                f"render with fx.BoxEye(extent={expected_extent}), or simulate a smaller lattice with "
                 f"connectome=fx.open_connectome(extent={extent})",
-                f"render with --extent {connectome_tables.extent}",
+                f"render with --extent {expected_extent}",
             )
         )
+    problems += ensemble_problems(ensemble, connectome)
+    raise_problems(schema.SchemaError, "rendering, ensemble and connectome do not fit together", problems)
+
+
+def ensemble_problems(ensemble: xr.Dataset, connectome: xr.Dataset) -> list[str | Problem]:
+    """List what is wrong with the parameters of an ensemble in memory for a connectome.
+
+    Examples
+    --------
+    >>> from flyxr.ensemble import sample_ensemble
+    >>> ensemble_problems(sample_ensemble(2, seed=0), connectomes.open_connectome())
+    []
+    """
     mismatch = connectomes.mismatch(ensemble.attrs, connectome)
-    problems += mismatch or _parameter_problems(ensemble, connectome, connectome_tables)
+    problems: list[str | Problem] = mismatch or _parameter_problems(ensemble, connectome)
     for name, lower_bound in (("bias", -np.inf), ("time_constant", 0), ("synapse_strength", -np.inf)):
         values = ensemble[name].values
         is_wrong = ~np.isfinite(values) | (values <= lower_bound)
@@ -184,17 +197,17 @@ def _check_fit(rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Datas
                     "drop these models or correct their parameters",
                 )
             )
-    raise_problems(schema.SchemaError, "rendering, ensemble and connectome do not fit together", problems)
+    return problems
 
 
-def _parameter_problems(ensemble: xr.Dataset, connectome: xr.Dataset, connectome_tables: Tables) -> list[str | Problem]:
+def _parameter_problems(ensemble: xr.Dataset, connectome: xr.Dataset) -> list[str | Problem]:
     """Cell types and pairs of the connectome whose parameters are missing or duplicated in the ensemble."""
     problems: list[str | Problem] = []
     missing_types = set(connectome["cell_type"].values) - set(ensemble["cell_type"].values)
     if missing_types:
         text = f"expected parameters of all cell types, got none of {sorted(missing_types)}"
         problems.append(Problem(text, "keep the whole ensemble"))
-    required, available = _pairs(connectome).take(compile_network(connectome_tables).pairs), _pairs(ensemble)
+    required, available = _pairs(connectome).take(compile_network(connectome).pairs), _pairs(ensemble)
     missing_pairs = required.difference(available)
     if not available.is_unique:
         duplicates = available[available.duplicated()][:3].tolist()

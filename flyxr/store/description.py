@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flyxr import provenance, schema
-from flyxr.paths import local_path
-from flyxr.store import files, reading
+from flyxr.store import contents, files, places, reading
 from flyxr.store.ledger import read_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
 
     from flyxr.store.ledger import Ledger
+    from flyxr.store.places import Place
 
 
-def describe(path: str | Path) -> str:
+def describe(path: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> str:
     """Describe a store: kind, sizes, variables, provenance, and the progress of a sweep.
 
     The first line stands alone, as a summary.
@@ -26,7 +26,9 @@ def describe(path: str | Path) -> str:
     Parameters
     ----------
     path
-        A store that :func:`save` or :func:`flyxr.sweep` wrote.
+        A store that :func:`save` or :func:`flyxr.sweep` wrote; a path or a URL, as for :func:`open`.
+    storage_options
+        Options of the file system of a URL.
 
     Returns
     -------
@@ -56,19 +58,22 @@ def describe(path: str | Path) -> str:
       made by sample_ensemble(n_models=2, seed=0)
         connectome ...
     """
-    path = local_path(path)
+    path = places.find(path, storage_options)
     dataset = reading.open(path)
-    with reading.reading_store(path):
+    with contents.reading_store(path):
         return _describe(path, dataset)
 
 
-def _describe(path: Path, dataset: xr.Dataset) -> str:
+def _describe(path: Place, dataset: xr.Dataset) -> str:
     """Text of an opened store."""
     from dask.utils import format_bytes
 
     kind = dataset.attrs.get(schema.KIND_ATTR, "a selection")
-    n_bytes = sum(size for size, _ in files.list_files(path).values())
-    lines = [f"{path}: {kind}, {_format_dims(dataset)}, {format_bytes(n_bytes)} on disk"]
+    size = "on a web server"
+    if not places.is_web(path):
+        n_bytes = sum(n_bytes for n_bytes, _ in files.list_files(path).values())
+        size = f"{format_bytes(n_bytes)} {'in storage' if places.is_remote(path) else 'on disk'}"
+    lines = [f"{path}: {kind}, {_format_dims(dataset)}, {size}"]
     lines += describe_dataset(dataset)
     ledger = read_ledger(path)
     if ledger is not None:
@@ -99,7 +104,7 @@ def describe_dataset(dataset: xr.Dataset) -> list[str]:
     return lines
 
 
-def _describe_sweep(path: Path, ledger: Ledger, dataset: xr.Dataset) -> list[str]:
+def _describe_sweep(path: Place, ledger: Ledger, dataset: xr.Dataset) -> list[str]:
     """Progress of a sweep, what is missing, and its runs."""
     import numpy as np
 

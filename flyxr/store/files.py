@@ -9,14 +9,20 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flyxr import identity
 from flyxr.engine import base
 from flyxr.errors import ExistsError, FlyxrError, MissingError, Problem, UnwritableError
+from flyxr.store import places
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
+
+    import xarray as xr
+    from upath import UPath
+
+    from flyxr.store.places import Place
 
 MANIFEST = "manifest.json"
 """File that lists all files of a saved store; it lies in the folder of an array, where zarr ignores it."""
@@ -59,6 +65,23 @@ def fingerprint(store: str | Path, path: str | Path) -> StoredFile:
     return StoredFile(Path(path).as_posix(), stat.st_size, stat.st_mtime_ns, identity.content_digest(file))
 
 
+def find_damaged(store: Place, stored: Iterable[StoredFile], *, verify: bool = False) -> list[StoredFile]:
+    """Files of a store that are missing or not as they were written, see :func:`is_intact`.
+
+    On other machines, times of modification say nothing, so that digests are compared only with ``verify``.
+    """
+    if not places.is_remote(store):
+        return [file for file in stored if not is_intact(cast("Path", store), file, verify=verify)]
+    sizes = places.list_sizes(cast("UPath", store))
+
+    def is_damaged(file: StoredFile) -> bool:
+        if sizes.get(file.path) != file.n_bytes:
+            return True
+        return verify and identity.bytes_digest(places.read_bytes(store / file.path)) != file.digest
+
+    return [file for file in stored if is_damaged(file)]
+
+
 def is_intact(store: str | Path, stored: StoredFile, *, verify: bool = False) -> bool:
     """Whether a file is as it was written.
 
@@ -86,8 +109,15 @@ def _crc32c(path: Path) -> int:
     return int(value)
 
 
-def list_files(folder: Path, *, exclude: Container[str] = ()) -> dict[str, tuple[int, int]]:
-    """Size in bytes and mtime in ns of all files below a folder, by relative path, outside of ``exclude``d folders."""
+def list_files(folder: Place, *, exclude: Container[str] = ()) -> dict[str, tuple[int, int]]:
+    """Size in bytes and mtime in ns of all files below a folder, by relative path, outside of ``exclude``d folders.
+
+    Times on other machines are 0.
+    """
+    if places.is_remote(folder):
+        sizes = places.list_sizes(cast("UPath", folder))
+        return {name: (n_bytes, 0) for name, n_bytes in sizes.items() if not _is_below(name, exclude)}
+    folder = cast("Path", folder)
     stats: dict[str, tuple[int, int]] = {}
     folders = [""]
     while folders:
@@ -104,8 +134,16 @@ def list_files(folder: Path, *, exclude: Container[str] = ()) -> dict[str, tuple
     return stats
 
 
-def stat_files(store: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+def _is_below(name: str, folders: Container[str]) -> bool:
+    parts = name.split("/")
+    return any("/".join([*parts[:depth], ""]) in folders for depth in range(1, len(parts)))
+
+
+def stat_files(store: Place, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Size in bytes and mtime in ns of the given files that exist; cheaper than listing the many folders of a store."""
+    if places.is_remote(store):
+        listed = list_files(store)
+        return {path: listed[path] for path in paths if path in listed}
     stats: dict[str, tuple[int, int]] = {}
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -114,7 +152,7 @@ def stat_files(store: Path, paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     return stats
 
 
-def read_json(file: Path, hints: tuple[str, str] = RESTORE_HINTS) -> dict[str, Any]:
+def read_json(file: Place, hints: tuple[str, str] = RESTORE_HINTS) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises
@@ -124,24 +162,46 @@ def read_json(file: Path, hints: tuple[str, str] = RESTORE_HINTS) -> dict[str, A
         and on the command line.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= MAX_JSON_BYTES else None
-        got = f"{type(content).__name__}, {file.stat().st_size:,} bytes"
-    except (OSError, ValueError, RecursionError) as error:
+        text = places.read_bytes(file, MAX_JSON_BYTES)
+    except OSError as error:
+        raise _json_error(file, f"{type(error).__name__}: {error}", hints) from error
+    return parse_json(text, file, hints)
+
+
+def parse_json(text: bytes, file: Place, hints: tuple[str, str] = RESTORE_HINTS) -> dict[str, Any]:
+    """Parse a JSON object, as :func:`read_json`."""
+    try:
+        content = json.loads(text)
+        got = f"{type(content).__name__}, {len(text):,} bytes"
+    except (ValueError, RecursionError) as error:
         content, got = None, f"{type(error).__name__}: {error}"
     if not isinstance(content, dict):
-        raise StoreError(Problem(f"{file} cannot be read as that of a zarr v3 store ({got})", *hints))
+        raise _json_error(file, got, hints)
     return content
 
 
-def write_attrs(folder: Path, attrs: Mapping[str, object]) -> None:
+def _json_error(file: Place, got: str, hints: tuple[str, str]) -> StoreError:
+    return StoreError(Problem(f"{file} cannot be read as that of a zarr v3 store ({got})", *hints))
+
+
+def write_attrs(folder: Place, attrs: Mapping[str, object]) -> None:
     """Add attributes to a zarr group or array; its metadata file is replaced atomically and synced."""
     file = folder / "zarr.json"
     metadata = read_json(file)
     metadata["attributes"] = {**dict(metadata.get("attributes") or {}), **attrs}
+    write_json(file, metadata)
+
+
+def write_json(file: Place, content: Mapping[str, Any]) -> None:
+    """Write a JSON file; one that exists is replaced atomically, and the new one is synced."""
+    text = json.dumps(content).encode()
+    if places.is_remote(file):
+        places.write_bytes(cast("UPath", file), text)
+        return
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(metadata), encoding="utf-8")
-    sync(partial)
-    os.replace(partial, file)
+    partial.write_bytes(text)
+    sync(cast("Path", partial))
+    os.replace(partial, cast("Path", file))
 
 
 def write_manifest(store: Path, name: str) -> None:
@@ -154,6 +214,11 @@ def write_manifest(store: Path, name: str) -> None:
     sync(path)
 
 
+def manifest_folder(dataset: xr.Dataset) -> list[str]:
+    """Name of the array whose folder holds the manifest: the first variable, or else coordinate; none if empty."""
+    return (sorted(map(str, dataset.data_vars)) or sorted(map(str, dataset.coords)))[:1]
+
+
 def read_manifest(store: Path) -> Mapping[str, tuple[int, str]]:
     """Size and digest of each file that a store was saved with, by path; empty without a manifest.
 
@@ -163,14 +228,19 @@ def read_manifest(store: Path) -> Mapping[str, tuple[int, str]]:
         A ValueError. If the manifest cannot be read.
     """
     for file in sorted(store.glob(f"*/{MANIFEST}")):
-        try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
-            return {str(name): (int(n_bytes), str(digest)) for name, (n_bytes, digest) in manifest.items()}
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise StoreError(
-                Problem(f"{file} is not the manifest of a store ({type(error).__name__}: {error})", "restore the store")
-            ) from error
+        return parse_manifest(file.read_bytes(), file)
     return {}
+
+
+def parse_manifest(content: bytes, file: Place) -> Mapping[str, tuple[int, str]]:
+    """Size and digest of each file in a manifest, as :func:`read_manifest`."""
+    try:
+        manifest = json.loads(content)
+        return {str(name): (int(n_bytes), str(digest)) for name, (n_bytes, digest) in manifest.items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise StoreError(
+            Problem(f"{file} is not the manifest of a store ({type(error).__name__}: {error})", "restore the store")
+        ) from error
 
 
 def nearest_folder(path: Path) -> Path:
@@ -195,6 +265,8 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
         ...
     flyxr.errors.UnwritableError: cannot write /proc/nowhere/responses.zarr: No such file or directory; choose ...
     """
+    if places.is_remote(path):
+        return cast("Path", _check_remote_target(cast("UPath", path), overwrite=overwrite))
     path = Path(path)
     if path.exists() or path.is_symlink():
         if not overwrite:
@@ -211,6 +283,35 @@ def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
     except OSError as error:
         raise unwritable_error(path, error) from error
     return path
+
+
+def _check_remote_target(place: UPath, *, overwrite: bool) -> UPath:
+    places.check_writable(place)
+    if is_remote_store(place):
+        if not overwrite:
+            choice = "to replace it, or choose another path"
+            raise ExistsError(Problem(f"{place} exists", f"pass overwrite=True {choice}", f"add --overwrite {choice}"))
+        return place
+    others = places.list_names(place)
+    if others:
+        text = f"{place} holds {', '.join(others[:3])} and is not a complete store, so it is not overwritten"
+        hint = "remove what a process that ended has left there, or choose another path"
+        raise ExistsError(Problem(text, hint))
+    return place
+
+
+def is_remote_store(place: Place) -> bool:
+    """Whether there is a complete store at a place on another machine."""
+    return places.exists(place / "zarr.json")
+
+
+def replace_remote(folder: Path, place: UPath) -> None:
+    """Upload a store. One that is there vanishes first, so that it is never a mixture of both."""
+    if is_remote_store(place):
+        old = places.list_sizes(place)
+        places.remove(place, ["zarr.json"])  # from here on there is no store
+        places.remove(place, old)
+    places.upload(folder, place, progress=f"upload {place.name}")
 
 
 def unwritable_error(path: Path, error: OSError) -> UnwritableError:
@@ -254,8 +355,11 @@ def scratch_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def missing_error(path: Path, expected: str) -> MissingError:
+def missing_error(path: Place, expected: str) -> MissingError:
     """Error for a path without a store; names the old store if a replacement was interrupted."""
+    if places.is_remote(path):
+        return places.missing_place_error(path, expected)
+    path = cast("Path", path)
     replaced = sorted(path.absolute().parent.glob(f"{path.name}.partial-*/replaced"))
     if replaced:
         return MissingError(

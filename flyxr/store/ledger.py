@@ -19,14 +19,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flyxr import identity
 from flyxr.errors import FlyxrError, InputError, Problem
-from flyxr.store import journal
+from flyxr.store import journal, places
 from flyxr.store.files import StoredFile
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LEDGER_FILE = Path("response", "sweep.jsonl")
+    from flyxr.store.places import Place
+
+LEDGER_FILE = PurePosixPath("response", "sweep.jsonl")
 MAX_RESPONSES = 2**24
 """Largest number of responses of a model to a sample in a store."""
 _ID_BYTES = 64
@@ -117,9 +119,9 @@ class Ledger:
         """Number of responses of a model to a sample that are written."""
         return int(self.done.sum())
 
-    def record(self, store: str | Path, **entry: Any) -> None:
+    def record(self, store: Place, **entry: Any) -> None:
         """Append an entry to the ledger of a store, wait until it is on the disk, and apply it."""
-        journal.append(Path(store) / LEDGER_FILE, **entry)
+        journal.append(ledger_file(store), **entry)
         self.apply(entry)
 
     def apply(self, entry: dict[str, Any]) -> None:
@@ -219,7 +221,19 @@ class Ledger:
         self.shards.pop(shard.path, None)
 
 
-def read_ledger(store: str | Path) -> Ledger | None:
+def ledger_file(store: Place | str) -> Place:
+    """Path of the ledger of a store.
+
+    Examples
+    --------
+    >>> ledger_file("responses.zarr").as_posix()
+    'responses.zarr/response/sweep.jsonl'
+    """
+    place: Place = store if places.is_remote(store) else Path(str(store))
+    return place / LEDGER_FILE.parent.name / LEDGER_FILE.name
+
+
+def read_ledger(store: Place | str) -> Ledger | None:
     """Ledger of a store; None if it has none.
 
     Raises
@@ -232,12 +246,14 @@ def read_ledger(store: str | Path) -> Ledger | None:
     >>> read_ledger("/nowhere") is None
     True
     """
-    path = Path(store) / LEDGER_FILE
-    if not path.is_file():
+    path = ledger_file(store)
+    if not places.is_remote(path) and not path.is_file():
         return None
     ledger = Ledger()
     try:
         entries = journal.read(path)
+        if not entries and places.is_remote(path) and not places.exists(path):
+            return None
         if not entries or "inputs" not in entries[0]:
             raise InputError("expected the inputs first")
         for entry in entries:
@@ -253,19 +269,18 @@ def read_ledger(store: str | Path) -> Ledger | None:
     return ledger
 
 
-def repair_ledger(store: str | Path) -> None:
+def repair_ledger(store: Place) -> None:
     """Remove a last line that was cut off, so that the next entry starts on a new line."""
-    journal.repair(Path(store) / LEDGER_FILE)
+    journal.repair(ledger_file(store))
 
 
-def store_id(store: str | Path) -> str:
+def store_id(store: Place) -> str:
     """Identifier of a store, which differs from that of a store that replaces it; reads only the start of the ledger.
 
     Stores of version 0.1 have no identifier; the inode of their ledger takes its place.
     """
-    path = Path(store) / LEDGER_FILE
-    with path.open("rb") as file:
-        start = file.read(_ID_BYTES)
+    path = ledger_file(store)
+    start = places.read_bytes(path, span=(0, _ID_BYTES))
     if start.startswith(b'{"id": "'):
         return start.split(b'"')[3].decode()
     return f"inode-{path.stat().st_ino}"

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from flyxr.store.places import Place
+
 CODECS = ("blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "transpose", "vlen-utf8", "zstd")
 """Codecs of zarr v3 that only decode numbers or text."""
 MAX_DIMS = 16
@@ -43,9 +45,14 @@ def check_metadata(path: Path, names: Iterable[str] | None = None, hints: tuple[
     for file in arrays:
         metadata = read_json(file, hints)
         if metadata.get("node_type") == "array":
-            problem = _array_problem(metadata)
-            if problem:
-                raise StoreError(Problem(f"{file}: {problem}", *hints))
+            check_array(metadata, file, hints)
+
+
+def check_array(metadata: dict[str, Any], file: Place, hints: tuple[str, str] = RESTORE_HINTS) -> None:
+    """Check the metadata of an array, as :func:`check_metadata`."""
+    problem = _array_problem(metadata)
+    if problem:
+        raise StoreError(Problem(f"{file}: {problem}", *hints))
 
 
 def _array_problem(metadata: dict[str, Any]) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from flyxr import identity, provenance
 from flyxr.errors import ExistsError, FlyxrError, Problem, raise_problems
-from flyxr.store import files, labels, reading
+from flyxr.store import files, labels, places, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     import xarray as xr
+
+    from flyxr.store.places import Place
 
 TOKENS = "tokens.json"
 """File with the tokens of the lazy variables that a store was saved from; it lies beside the manifest."""
@@ -31,7 +33,7 @@ def write_tokens(dataset: xr.Dataset, store: Path, name: str) -> None:
     (store / name / TOKENS).write_text(json.dumps(content), encoding="utf-8")
 
 
-def check_same(path: Path, dataset: xr.Dataset) -> None:
+def check_same(path: Place, dataset: xr.Dataset) -> None:
     """Check that a store holds a Dataset; see :func:`find_differences`.
 
     Raises
@@ -41,7 +43,7 @@ def check_same(path: Path, dataset: xr.Dataset) -> None:
     StoreError
         A ValueError. If the store cannot be opened, is damaged, or is an unfinished sweep.
     """
-    is_store = (path / "zarr.json").is_file()
+    is_store = places.exists(path / "zarr.json")
     hint = f"{'pass overwrite=True to replace it, or ' if is_store else ''}choose another path"
     try:
         stored, problems = reading.open_with_problems(path)
@@ -52,7 +54,7 @@ def check_same(path: Path, dataset: xr.Dataset) -> None:
     raise_problems(ExistsError, f"{path} holds other data; {hint}", find_differences(path, stored, dataset))
 
 
-def find_differences(path: Path, stored: xr.Dataset, given: xr.Dataset) -> list[str]:
+def find_differences(path: Place, stored: xr.Dataset, given: xr.Dataset) -> list[str]:
     """List the differences between a store and a Dataset, one line each.
 
     Operations, arguments, hashes, dims, dtypes and labels are compared first, without computing. If these agree, lazy
@@ -75,7 +77,8 @@ def find_differences(path: Path, stored: xr.Dataset, given: xr.Dataset) -> list[
         lines += labels.differences(_drop_places(stored), _drop_places(given))
     if lines:
         return lines
-    tokens = _read_tokens(path) if _is_as_saved(path) else {}
+    # Times of modification on other machines do not say whether the tokens still hold.
+    tokens = {} if places.is_remote(path) or not _is_as_saved(cast("Path", path)) else _read_tokens(cast("Path", path))
     undecided = []
     for name, variable in given.data_vars.items():
         token = identity.token(variable)

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
 
-from flyxr import schema
+from flyxr import identity, schema
 from flyxr.engine import base
 from flyxr.errors import ExistsError
-from flyxr.paths import local_path
-from flyxr.store import files, labels
+from flyxr.store import files, labels, places
+from flyxr.store.contents import reading_store
 from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
-from flyxr.store.reading import reading_store
 from flyxr.store.reuse import check_same, write_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
+    from upath import UPath
+
+    from flyxr.store.places import Place
 
 _PROGRESS_AFTER = 1.0  # s
 
 
-def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: bool = False, reuse: bool = False) -> Path:
+def save(
+    dataset: xr.Dataset | xr.DataArray,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    reuse: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a Dataset to a zarr store; lazy variables are streamed.
 
     The store appears at the path when it is complete and on the disk; until then it is ``<name>.partial-…`` in the same
@@ -40,7 +50,9 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     dataset
         Any Dataset, or a selection from one.
     path
-        Path of the store; parent folders are created.
+        Path of the store, whose parent folders are created, or a URL of object storage (``s3://``, ``gs://``,
+        ``abfs://``, ``memory://``). There the store is written to the folder for temporary files, which ``TMPDIR``
+        sets, and uploaded, the metadata of the group last: until then there is no store at the URL.
     overwrite
         Replace an existing zarr store; anything else at the path raises.
     reuse
@@ -48,11 +60,13 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
         the same files, with equal labels and content. Lazy data are not computed if their provenance decides this, and
         are computed and compared otherwise (see Notes). A store with other data raises, or is replaced if
         ``overwrite`` is also true.
+    storage_options
+        Options of the fsspec file system of a URL, such as ``{"key": ..., "secret": ...}``.
 
     Returns
     -------
     Path
-        The path of the store.
+        The path of the store; for a URL a ``upath.UPath``, which the other functions take too.
 
     Raises
     ------
@@ -86,10 +100,10 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
     ...     rendering = fx.BoxEye(extent=2).render(fx.stimuli.moving_digits(n_samples=1))
     ...     rendering = fx.open(fx.save(rendering, folder + "/rendering.zarr", reuse=True))
     """
-    path = local_path(path)
+    path = cast("Path", places.find(path, storage_options))
     if isinstance(dataset, xr.DataArray):
         dataset = dataset.to_dataset(name=dataset.name or "values")
-    if reuse and os.path.lexists(path):
+    if reuse and (files.is_remote_store(path) if places.is_remote(path) else os.path.lexists(path)):
         try:
             check_same(path, _update_kind(_prepare(dataset)))
             return path
@@ -98,12 +112,23 @@ def save(dataset: xr.Dataset | xr.DataArray, path: str | Path, *, overwrite: boo
                 raise
     path = files.check_target(path, overwrite=overwrite)
     dataset = _update_kind(_prepare(dataset))
+    if places.is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="flyxr-") as folder:
+            scratch = Path(folder, path.name)
+            _write_saved(dataset, scratch)
+            files.replace_remote(scratch, cast("UPath", path))
+        return path
     with files.atomic_directory(path, replace=overwrite) as scratch:
-        write_dataset(dataset, scratch)
-        for name in [*dataset.data_vars, *dataset.coords][:1]:
-            write_tokens(dataset, scratch, str(name))
-            files.write_manifest(scratch, str(name))
+        _write_saved(dataset, scratch)
     return path
+
+
+def _write_saved(dataset: xr.Dataset, path: Path) -> None:
+    """Write a store with its tokens and its manifest to a new path."""
+    write_dataset(dataset, path)
+    for name in files.manifest_folder(dataset):
+        write_tokens(dataset, path, name)
+        files.write_manifest(path, name)
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, *, type_chunk_bytes: int = TYPE_CHUNK_BYTES) -> None:
@@ -133,7 +158,7 @@ def write_template(dataset: xr.Dataset, path: Path, block_samples: int) -> None:
     dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding, compute=False)
 
 
-def write_region(path: str | Path, name: str, values: NDArray[Any], start: tuple[int, ...]) -> files.StoredFile:
+def write_region(path: Place | str, name: str, values: NDArray[Any], start: tuple[int, ...]) -> files.StoredFile:
     """Write values into a variable of a store, within one shard that no other task writes at the same time.
 
     Parameters
@@ -154,14 +179,40 @@ def write_region(path: str | Path, name: str, values: NDArray[Any], start: tuple
     """
     import zarr
 
+    if places.is_remote(path):
+        return _write_remote_region(cast("UPath", path), name, values, start)
+    path = Path(str(path))
     with _single_threaded_zarr():
-        with reading_store(Path(path) / name):
-            array = zarr.open_array(Path(path) / name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
-        start = (*start, *(0,) * (array.ndim - len(start)))
-        region = tuple(slice(first, first + length) for first, length in zip(start, values.shape, strict=True))
-        array[region] = values
-    chunk = [str(first // length) for first, length in zip(start, array.shards or array.chunks, strict=True)]
+        with reading_store(path / name):
+            array = zarr.open_array(path / name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
+        chunk = _assign_region(array, values, start)
     return files.fingerprint(path, Path(name, "c", *chunk))
+
+
+def _assign_region(array: Any, values: NDArray[Any], start: tuple[int, ...]) -> list[str]:
+    """Assign values to a region of an array on disk; return the position of its shard, as text."""
+    start = (*start, *(0,) * (array.ndim - len(start)))
+    region = tuple(slice(first, first + length) for first, length in zip(start, values.shape, strict=True))
+    array[region] = values
+    return [str(first // length) for first, length in zip(start, array.shards or array.chunks, strict=True)]
+
+
+def _write_remote_region(path: UPath, name: str, values: NDArray[Any], start: tuple[int, ...]) -> files.StoredFile:
+    """Encode a shard in memory, and send it as one object."""
+    import zarr
+
+    from flyxr.store.remote import RemoteStore
+
+    with _single_threaded_zarr():
+        with reading_store(path / name):
+            metadata = places.read_bytes(path / name / "zarr.json", files.MAX_JSON_BYTES)
+            store = RemoteStore(path, {f"{name}/zarr.json": metadata}, is_read_only=False)
+            array = zarr.open_array(store, path=name, mode="r+", zarr_format=3, config={"write_empty_chunks": True})
+        chunk = _assign_region(array, values, start)
+    file = "/".join([name, "c", *chunk])
+    content = store.written[file]
+    places.write_bytes(path / file, content)
+    return files.StoredFile(file, len(content), 0, identity.bytes_digest(content))
 
 
 _n_writers = 0

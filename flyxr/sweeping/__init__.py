@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import xarray as xr
@@ -14,11 +16,10 @@ from flyxr import identity
 from flyxr import store as stores
 from flyxr.arguments import Arguments, as_float, shorten
 from flyxr.errors import ExistsError, FlyxrError, Problem, UnwritableError
-from flyxr.paths import local_path
 from flyxr.simulation import Record, prepare
-from flyxr.store import labels
+from flyxr.store import labels, places
 from flyxr.store.ledger import LEDGER_FILE, read_ledger
-from flyxr.sweeping import stream
+from flyxr.sweeping import lease, stream
 from flyxr.sweeping.base import (
     REPLACE_HINT,
     LabelMismatchError,
@@ -36,7 +37,6 @@ from flyxr.sweeping.workers import ClusterPool, ThreadPool, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from flyxr.store.ledger import Ledger
     from flyxr.sweeping.workers import Pool
@@ -65,6 +65,7 @@ def sweep(
     relabel: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset | Plan:
     """Simulate models × samples into a store, block by block, and resume where an earlier call left off.
 
@@ -77,7 +78,8 @@ def sweep(
     rendering, ensemble, record, initial_state, connectome, engine, device
         As in :func:`flyxr.simulate`. ``engine`` and ``device`` may differ from those of an earlier call.
     store
-        Path of the zarr store; with a client, on a file system that its workers share.
+        Path of the zarr store; with a client, on a file system that its workers share. Or a URL of object storage
+        (``s3://``, ``gs://``, ``abfs://``), to which the workers write themselves.
     client
         A ``dask.distributed.Client``, whose workers compute and write; by default the threads of this process.
     memory_limit
@@ -101,6 +103,8 @@ def sweep(
         Replace an existing store.
     progress
         Show a progress bar, after a second.
+    storage_options
+        Options of the fsspec file system of a URL. They are sent to the workers and are not stored.
 
     Returns
     -------
@@ -138,7 +142,8 @@ def sweep(
     >>> plan.n_blocks, dict(responses.response.sizes)
     (2, {'model': 2, 'sample': 2, 'time': 20, 'cell_type': 65, 'column': 1})
     """
-    path = local_path(store, "store").absolute()
+    path = _find(store, storage_options)
+    places.check_writable(path)
     record = Record.take(record)  # once, since it may be an iterator
     arguments = Arguments()
     precision = parse_precision(precision, arguments)
@@ -176,7 +181,7 @@ def sweep(
             _create(run, overwrite)
         except ExistsError:  # another process was faster: continue with that store and its block size
             options |= {"client": client, "memory_limit": memory_limit, "precision": precision, "progress": progress}
-            return sweep(rendering, ensemble, store, **options, verify=verify, relabel=relabel)
+            return sweep(rendering, ensemble, path, **options, verify=verify, relabel=relabel)
     else:
         _check_writable(path)
     with _exclusive_lock(path):
@@ -196,13 +201,20 @@ def _is_finished(ledger: Ledger, run: Run) -> bool:
     return is_same and ledger.is_complete and not ledger.drop_missing_files(stores.stat_files(run.path, ledger.files))
 
 
-def sweep_status(store: str | Path) -> xr.Dataset:
+def _find(store: str | Path, storage_options: Mapping[str, Any] | None) -> Path:
+    place = places.find(store, storage_options, name="store")
+    return cast("Path", place if places.is_remote(place) else place.absolute())
+
+
+def sweep_status(store: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
     """Progress of a sweep.
 
     Parameters
     ----------
     store
-        Path of a store that :func:`sweep` has written, or is writing.
+        Path or URL of a store that :func:`sweep` has written, or is writing.
+    storage_options
+        Options of the file system of a URL.
 
     Returns
     -------
@@ -230,8 +242,8 @@ def sweep_status(store: str | Path) -> xr.Dataset:
     >>> status.attrs["complete"], status.done.values.tolist()
     (True, [[True, True]])
     """
-    path = local_path(store, "store")
-    if not path.exists():
+    path = _find(store, storage_options)
+    if not _exists(path):
         raise stores.missing_error(path, "the store of fx.sweep or `flyxr simulate`")
     ledger = read_ledger(path)
     if ledger is None:
@@ -268,9 +280,13 @@ def _parse_memory(memory_limit: str | float, arguments: Arguments) -> float:
     return math.nan
 
 
+def _exists(path: Path) -> bool:
+    return stores.is_remote_store(path) if places.is_remote(path) else path.exists() or path.is_symlink()
+
+
 def _existing_ledger(path: Path, overwrite: bool) -> Ledger | None:
     """Ledger of the sweep at the path; None if the path does not exist or will be replaced."""
-    if not (path.exists() or path.is_symlink()):
+    if not _exists(path):
         return None
     if overwrite:
         stores.check_target(path, overwrite=True)
@@ -311,6 +327,8 @@ def _check_content(run: Run, ledger: Ledger, relabel: bool) -> None:
 
 
 def _check_writable(path: Path) -> None:
+    if places.is_remote(path):  # locking the store writes to it
+        return
     try:
         with (path / _LOCK_FILE).open("ab"):
             pass
@@ -324,6 +342,10 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
     """Lock the store for this process; the operating system releases the lock when the process ends or dies."""
     import filelock
 
+    if places.is_remote(path):
+        with lease.exclusive_lease(path):
+            yield
+        return
     lock = filelock.FileLock(path / _LOCK_FILE)
     try:
         lock.acquire(timeout=0)
@@ -340,6 +362,13 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
 
 def _create(run: Run, overwrite: bool) -> None:
     """Create the store atomically, with all labels and no responses."""
+    if places.is_remote(run.path):
+        with lease.exclusive_lease(run.path), stores.scratch_directory(Path(tempfile.gettempdir(), "flyxr")) as scratch:
+            if not overwrite and _exists(run.path):
+                raise ExistsError(Problem(f"another process has already created {run.path}", "choose another path"))
+            stream.write_new(scratch / "store", run)
+            stores.replace_remote(scratch / "store", run.path)
+        return
     is_replaced = overwrite and (run.path / LEDGER_FILE).exists()
     # A store that another process writes to must not be replaced.
     with _exclusive_lock(run.path) if is_replaced else nullcontext():

@@ -216,7 +216,7 @@ def template(run: Run, n_models: int, n_samples: int) -> xr.Dataset:
 
 
 def write_stimulus(
-    path: str, stimulus: NDArray[np.floating], first: int, recorded: Recorded, n_frames: NDArray[np.int64] | None
+    path: Path, stimulus: NDArray[np.floating], first: int, recorded: Recorded, n_frames: NDArray[np.int64] | None
 ) -> dict[str, Any]:
     """Write the recorded luminance of samples, the first of which is at position ``first``; return a ledger entry."""
     luminance = np.asarray(stimulus, dtype=np.float32)[:, recorded.frames][:, :, recorded.columns]
@@ -225,7 +225,7 @@ def write_stimulus(
 
 
 def write_block(
-    path: str,
+    path: Path,
     block: Block,
     parameters: Parameters,
     stimulus: NDArray[np.floating],

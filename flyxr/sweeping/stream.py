@@ -6,9 +6,11 @@ import os
 import platform
 import secrets
 import shutil
+import tempfile
 import warnings
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from flyxr import identity, provenance, schema
 from flyxr import store as stores
 from flyxr.errors import FlyxrWarning, Problem, UnwritableError
 from flyxr.simulation import PACKAGES, DivergedError, parameters_of, state_of, steady_state
-from flyxr.store import labels
+from flyxr.store import labels, places
 from flyxr.store.ledger import LEDGER_FILE, Ledger, read_ledger, repair_ledger
 from flyxr.sweeping.base import (
     Run,
@@ -33,18 +35,20 @@ from flyxr.sweeping.workers import LostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from upath import UPath
 
     from flyxr.store import StoredFile
     from flyxr.sweeping.workers import Pool
 
+_NOT_LABELS = (".lock", ".lease", ".partial", "/manifest.json")
 CHUNK_FOLDERS = ("response/c/", "luminance/c/")
 """Folders with the files of blocks."""
 
 
 def damaged_shards(path: Path, ledger: Ledger, *, verify: bool) -> list[StoredFile]:
     """Files of blocks that are missing or not as they were written."""
-    return [shard for shard in ledger.shards.values() if not stores.is_intact(path, shard, verify=verify)]
+    return stores.find_damaged(path, ledger.shards.values(), verify=verify)
 
 
 def write_labels(path: Path, run: Run, ledger: Ledger) -> None:
@@ -71,10 +75,14 @@ def write_new(path: Path, run: Run) -> None:
 
 def refresh_labels(run: Run, ledger: Ledger) -> None:
     """Bring the zarr files of labels and shapes up to date with the ledger; safe to repeat after a crash."""
-    with stores.scratch_directory(run.path) as folder:
+    is_remote = places.is_remote(run.path)
+    with stores.scratch_directory(Path(tempfile.gettempdir(), "flyxr") if is_remote else run.path) as folder:
         scratch = folder / "store"
         write_labels(scratch, run, ledger)
         new_files = sorted(file.relative_to(scratch) for file in scratch.rglob("*") if file.is_file())
+        if is_remote:
+            _replace_remote_labels(run, ledger, scratch, new_files)
+            return
         for file in new_files:
             target = run.path / file
             # A coordinate of one value has the file ``c``, one along a dim has a folder ``c``.
@@ -90,6 +98,18 @@ def refresh_labels(run: Run, ledger: Ledger) -> None:
     _record_label_files(run.path, ledger)
 
 
+def _replace_remote_labels(run: Run, ledger: Ledger, scratch: Path, new_files: list[Path]) -> None:
+    """Bring the labels of a store in object storage up to date, the metadata of the group last."""
+    place = cast("UPath", run.path)
+    old = places.list_sizes(place)
+    for file in sorted(new_files, key=lambda file: file.as_posix() == "zarr.json"):
+        places.write_bytes(place / file.as_posix(), (scratch / file).read_bytes())
+    current = {file.as_posix() for file in new_files}
+    is_label = ledger.coords | {file.parts[0] for file in new_files} - {"response", "luminance"}
+    places.remove(place, [name for name in old if name.split("/")[0] in is_label and name not in current])
+    _record_label_files(run.path, ledger)
+
+
 def _record_label_files(path: Path, ledger: Ledger) -> None:
     """Record that the zarr files have the labels of the ledger, and their sizes.
 
@@ -99,7 +119,7 @@ def _record_label_files(path: Path, ledger: Ledger) -> None:
     sizes = {
         file: n_bytes
         for file, (n_bytes, _) in stores.list_files(path, exclude=CHUNK_FOLDERS).items()
-        if file not in excluded and not file.endswith((".lock", ".partial"))
+        if file not in excluded and not file.startswith(f"{LEDGER_FILE}.") and not file.endswith(_NOT_LABELS)
     }
     ledger.record(path, files_say=ledger.labels_digest, files=sizes)
 
@@ -138,7 +158,7 @@ def _repair(run: Run, *, verify: bool, relabel: bool) -> Ledger:
     stats = stores.list_files(path)
     for file in stats:
         if file.endswith(".partial") or (file.startswith(CHUNK_FOLDERS) and file not in ledger.shards):
-            (path / file).unlink()  # may be incomplete, and zarr would read it to update it
+            _remove(path, file)  # may be incomplete, and zarr would read it to update it
     check_inputs(ledger, run.inputs, path)
     if ledger.inputs["block_samples"] != run.block_samples:
         raise SweepError(Problem(f"another sweep has replaced {path}", "call again", "run it again"))
@@ -148,7 +168,7 @@ def _repair(run: Run, *, verify: bool, relabel: bool) -> Ledger:
     for shard in damaged_shards(path, ledger, verify=verify):
         warnings.warn(FlyxrWarning(f"{path / shard.path} is missing or corrupted and will be recomputed"), stacklevel=4)
         ledger.drop_shard(shard)
-        (path / shard.path).unlink(missing_ok=True)
+        _remove(path, shard.path)
     ledger.drop_missing_files(stats)  # files of labels, which are rewritten below
     # The ledger changes before the files, so that it is right if the process dies in between.
     if ledger.inputs != run.inputs:
@@ -158,6 +178,14 @@ def _repair(run: Run, *, verify: bool, relabel: bool) -> Ledger:
     if ledger.written_digest != ledger.labels_digest:
         refresh_labels(run, ledger)
     return ledger
+
+
+def _remove(path: Path, file: str) -> None:
+    """Remove a file of a store, if it is there."""
+    if places.is_remote(path):
+        places.remove(cast("UPath", path), [file])
+    else:
+        (path / file).unlink(missing_ok=True)
 
 
 def _run_blocks(run: Run, pool: Pool, at_once: int, ledger: Ledger) -> list[str]:
@@ -198,7 +226,7 @@ def _run_blocks(run: Run, pool: Pool, at_once: int, ledger: Ledger) -> list[str]
 
 def _submit_missing(run: Run, pool: Pool, ledger: Ledger) -> Iterator[Any]:
     """Submit the tasks of missing blocks one by one, as their futures are requested."""
-    prepared, path, size = run.prepared, str(run.path), run.block_samples
+    prepared, path, size = run.prepared, run.path, run.block_samples
     block, device = pool.share(prepared.block), prepared.block.device
     missing: dict[int, list[tuple[int, int, int]]] = {}
     for model, start, stop in ledger.missing_blocks(size):
@@ -235,7 +263,7 @@ def _submit_missing(run: Run, pool: Pool, ledger: Ledger) -> Iterator[Any]:
 
 def _record_result(path: Path, ledger: Ledger, entry: dict[str, Any]) -> None:
     """Record a finished task in the ledger."""
-    if not (path / entry["shard"].path).exists():
+    if not places.is_remote(path) and not (path / entry["shard"].path).exists():
         raise SweepError(
             f"a worker wrote {entry['shard'].path}, but this process does not see it: {path} must be on a file system "
             "that this process and the workers share"
