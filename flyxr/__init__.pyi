@@ -2,6 +2,7 @@
 from . import accessor as accessor
 from . import catalog as catalog
 from . import stimuli as stimuli
+from . import training as training
 from . import tuning as tuning
 from . import viz as viz
 from .clustering import cluster as cluster
@@ -29,6 +30,7 @@ from .store import open as open
 from .store import save as save
 from .sweeping import sweep as sweep
 from .sweeping import sweep_status as sweep_status
+from .training.running import train as train
 
 __version__: str
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,6 +59,12 @@ NAMED: Mapping[str, NamedEnsemble] = {
         "the published ensemble of Lappalainen et al. 2024",
         "fetch it with fx.fetch_pretrained()",
         "fetch it with `flyxr fetch-pretrained`",
+    ),
+    "flyxr": NamedEnsemble(
+        lambda: Path(str(files("flyxr") / "data" / "ensemble.zarr")),
+        "the ensemble that flyxr ships, trained on procedural optic flow",
+        "install flyxr again, it is part of the package",
+        "install flyxr again, it is part of the package",
     ),
 }
 """Ensembles by name, the best one first."""
@@ -150,6 +157,8 @@ def open_ensemble(
 
         - ``"flyvis"``: the published ensemble, once :func:`flyxr.fetch_pretrained` has fetched it (a folder of that
           name is ``"./flyvis"``);
+        - ``"flyxr"``, the ensemble that the package contains: trained on procedural optic flow, not the published
+          models, see ``docs/ensemble.md``;
         - a zarr store of an ensemble, as written by :func:`flyxr.save`: a path, a zipped store, or the URL of either;
         - a directory of flyvis with models (``flow/0000``, which contains ``000``, ``001``, ...), the directory of one
           model (``flow/0000/000``), or a directory with a single ensemble at most four levels below it;
@@ -200,6 +209,8 @@ def open_ensemble(
     ...     path = store.save(sample_ensemble(2, seed=42), folder + "/ensemble.zarr")
     ...     open_ensemble(path).model_name.values.tolist()
     ['sample-42/000', 'sample-42/001']
+    >>> open_ensemble("flyxr").attrs["trained"]
+    1
     """
     if isinstance(path, str) and path in NAMED:
         return _open_named(path, connectome)

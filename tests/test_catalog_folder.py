@@ -55,7 +55,7 @@ def test_catalog__entries_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ({"stimulus": "from_video", "arguments": {"path": "/etc/passwd"}}, "expected a stimulus among"),
         ({"stimulus": "__import__"}, "expected a stimulus among"),
-        ({"ensemble": "/etc"}, "expected an ensemble among flyvis"),
+        ({"ensemble": "/etc"}, "expected an ensemble among flyvis, flyxr"),
         ({"stimulus": "moving_digits", "arguments": {"n_samples": 10**9}}, "numbers up to 10,000"),
         ({"stimulus": "moving_digits", "arguments": {"n_samples": float("nan")}}, "numbers up to 10,000"),
         ({"stimulus": "moving_digits", "arguments": {"n_samples": [1]}}, "text or numbers"),

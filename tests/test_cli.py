@@ -53,11 +53,11 @@ def test_demo__leaves_stores_and_a_page(demo: tuple[Path, str]) -> None:
     t4c = responses.response.fly.central("T4c").load()
     assert np.isfinite(t4c).all()
     assert t4c.std("time").min() > 0
-    assert "models      4 untrained models, sampled at random" in printed
-    assert "UNTRAINED" in printed
-    assert not responses.attrs["trained"]
+    assert "models      flyxr, the best 4 of" in printed
+    assert "they are not the published models" in printed
+    assert responses.attrs["trained"]
     page = (out / "report.html").read_text()
-    assert "untrained" in page.lower()
+    assert "untrained" not in page.lower()
 
 
 def test_demo__prints_three_lines_that_run(demo: tuple[Path, str]) -> None:
@@ -329,6 +329,7 @@ def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFi
         "simulate",
         "tuning",
         "cluster",
+        "train",
         "browse",
         "info",
         "publish",
@@ -415,6 +416,19 @@ def test_simulate__rejects_other_labels_and_writes_them_on_request(
     assert re.search(r"(?s)has other labels:\n- angle: .*with --relabel; .*--overwrite", capsys.readouterr().err)
     assert cli.main([*commands["b"], "--relabel"]) == 0
     assert fx.open(tmp_path / "r.zarr").angle.values.tolist() == [0.0, 90.0]
+
+
+def test_train__writes_an_ensemble_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = fx.save(fx.stimuli.moving_layers(4, seed=0, extent=4), tmp_path / "scenes.zarr")
+    command = ["train", str(scenes), str(tmp_path / "out.zarr"), "--iterations", "2", "--batch-size", "4"]
+    command += ["--checkpoints", str(tmp_path / "run"), "--fixed", "time_constant", "--validation", str(scenes)]
+    assert cli.main(command) == 0
+    assert re.search(r"calibrated-0/000 +loss \d.* to \d.*, task error \d", capsys.readouterr().out)
+    assert fx.open_ensemble(tmp_path / "out.zarr").attrs["trained"] == 1
+    assert cli.main(command) == 2
+    assert "out.zarr" in capsys.readouterr().err
+    assert cli.main([*command, "--overwrite", "--seed", "1"]) == 2
+    assert "holds checkpoints of another training" in capsys.readouterr().err
 
 
 def test_contributing__names_existing_files() -> None:

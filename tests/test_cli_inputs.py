@@ -159,6 +159,9 @@ URL_COMMANDS = [
     "tuning {i}/r.zarr {p}",
     "cluster {p} {o}/x.zarr",
     "cluster {i}/r.zarr {p}",
+    "train {p} {o}/x.zarr",
+    "train {i}/r.zarr {p}",
+    "train {i}/r.zarr {o}/x.zarr --checkpoints {p}",
     "bench --quick --out {p}",
     "bench --quick --page {p}",
     "bench --quick --ensemble {p}",
@@ -247,7 +250,7 @@ def test_main__prints_help_without_a_command(capsys: pytest.CaptureFixture[str])
     assert cli.main([]) == 0
     printed = capsys.readouterr().out
     commands = re.findall(r"^    (\w+) {2,}", printed, re.M)
-    expected = "demo stimulus render simulate tuning cluster browse info publish catalog bench"
+    expected = "demo stimulus render simulate tuning cluster train browse info publish catalog bench"
     assert commands == expected.split()
     assert cli.main(["stimulus"]) == 0
     printed = capsys.readouterr().out

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -17,6 +18,7 @@ import pytest
 import torch
 import xarray as xr
 
+import flyxr as fx
 from flyxr import connectome as connectomes
 from flyxr import ensemble as ensembles
 from flyxr import provenance, schema, store
@@ -25,7 +27,6 @@ from flyxr.testing import tiny_connectome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -316,3 +317,30 @@ def test_open_ensemble__does_not_warn_without_a_reason(results: Path, tiny: xr.D
 def test_ensemble__imports_neither_torch_nor_h5py() -> None:
     code = f"import sys, {ensembles.__name__}; sys.exit(bool({{'torch', 'h5py'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_open_ensemble__opens_the_shipped_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained models, best first, of the package's connectome, that say what they are."""
+    (tmp_path / "flyxr").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ensemble = fx.open_ensemble("flyxr")
+    assert 10 <= ensemble.sizes["model"] <= 20
+    assert ensemble.attrs["connectome"] == fx.open_connectome().attrs["connectome"]
+    assert "not the published models" in ensemble.attrs["description"]
+    assert ensemble.attrs["trained"] == 1
+    assert (np.diff(ensemble["task_error"]) >= 0).all()
+    assert (ensemble["time_constant"] >= 1 / 50).all()
+    store = Path(fx.__file__).parent / "data" / "ensemble.zarr"
+    assert sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) < 300_000
+
+
+def test_open_ensemble__shipped_models_are_direction_selective() -> None:
+    """T4c prefers ON edges that move upward, T5c OFF edges; measured for the best two models, on a small lattice."""
+    models = fx.open_ensemble("flyxr").isel(model=[0, 1])
+    edges = fx.stimuli.moving_edges(angles=[90, 270], speeds=9.7, dt=1 / 50, extent=8)
+    responses = fx.simulate(edges, models, record=["T4c", "T5c"], connectome=fx.open_connectome(extent=8))
+    curves = fx.tuning.tuning_curves(responses)["tuning_curve"]
+    for cell_type, intensity in (("T4c", 1), ("T5c", 0)):
+        curve = curves.sel(cell_type=cell_type)
+        assert (curve.sel(intensity=intensity, angle=90) > 1.3 * curve.sel(intensity=intensity, angle=270)).all()
+        assert (curve.sel(intensity=intensity, angle=90) > curve.sel(intensity=1 - intensity, angle=90)).all()

@@ -99,6 +99,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "catalog": ("base",),
     "cli": ("base", "inputs"),
     "bench": ("limits", "workload", "worker", "cases"),
+    "training": ("readout", "indicator", "losses", "calibration", "loop", "checkpoints", "models", "checks"),
     "tuning": ("base",),
     "clustering": ("mixture", "base", "models"),
 }

@@ -67,7 +67,9 @@ def test_simulate__stays_the_function_when_its_module_is_imported() -> None:
     assert callable(fx.simulate)
 
 
-@pytest.mark.parametrize("package", [fx, fx.stimuli, fx.tuning, fx.viz], ids=lambda package: package.__name__)
+@pytest.mark.parametrize(
+    "package", [fx, fx.stimuli, fx.training, fx.tuning, fx.viz], ids=lambda package: package.__name__
+)
 def test_public_names__are_all_that_dir_lists(package: ModuleType) -> None:
     for module in pkgutil.iter_modules(package.__path__):
         if module.name not in {"cli", "__main__"}:
@@ -75,7 +77,8 @@ def test_public_names__are_all_that_dir_lists(package: ModuleType) -> None:
     assert {*dir(package)} == {*package.__all__} | ({"open"} if package is fx else set())
     for name in dir(package):
         value = getattr(package, name)
-        assert name in {"accessor", "catalog", "stimuli", "tuning", "viz"} or not isinstance(value, ModuleType), name
+        modules = {"accessor", "catalog", "stimuli", "training", "tuning", "viz"}
+        assert name in modules or not isinstance(value, ModuleType), name
         assert value.__name__.rpartition(".")[2] == name
     with pytest.raises(AttributeError, match=f"'{package.__name__}' has no attribute 'nonsense': dir"):
         package.nonsense  # noqa: B018

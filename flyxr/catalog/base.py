@@ -31,7 +31,7 @@ MAX_NUMBER = 10_000
 """Largest number among the arguments of a stimulus that a catalog names."""
 STIMULI = ("flashes", "gratings", "impulses", "moving_bars", "moving_digits", "moving_edges", "natural_motion")
 """Functions of :mod:`flyxr.stimuli` that a catalog may name; they read no files."""
-ENSEMBLES = ("flyvis",)
+ENSEMBLES = ("flyvis", "flyxr")
 """Ensembles that :func:`flyxr.open_ensemble` knows by name."""
 _MAX_NESTING = 50
 MAX_DEPTH = 8

@@ -8,7 +8,18 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import flyxr as fx
-from flyxr.cli import browsing, demo, info, measures, pretrained, responses, sharing, stimulus, timings
+from flyxr.cli import (
+    browsing,
+    demo,
+    info,
+    measures,
+    pretrained,
+    responses,
+    sharing,
+    stimulus,
+    timings,
+    training,
+)
 from flyxr.ensemble import NAMED
 from flyxr.errors import FlyxrError, FlyxrWarning
 from flyxr.paths import is_url, local_path
@@ -126,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     responses.add_simulate(commands)
     measures.add_tuning(commands)
     measures.add_cluster(commands)
+    training.add_train(commands)
     browsing.add_browse(commands)
     info.add_info(commands)
     sharing.add_publish(commands)

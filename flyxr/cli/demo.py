@@ -32,7 +32,7 @@ def add_demo(commands: base.Commands) -> None:
         "--ensemble",
         metavar="PATH",
         help=f"ensemble to simulate (default: the best {MODELS} published models, if `flyxr fetch-pretrained` has "
-        "fetched them, else untrained models)",
+        "fetched them, else those that flyxr ships)",
     )
     parser.add_argument("--out", metavar="DIR", default="flyxr-demo", help="folder for the stores and the report")
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier demo")
@@ -48,7 +48,7 @@ def _demo(options: argparse.Namespace) -> None:
     if options.ensemble:
         ensemble, description = fx.open_ensemble(options.ensemble), str(options.ensemble)
     else:
-        ensemble, description = inputs.best_ensemble(MODELS, SEED)
+        ensemble, description = inputs.best_ensemble(MODELS)
     for path in targets.values():
         store.check_target(path, overwrite=options.overwrite)
     if report.exists() and not options.overwrite:
@@ -82,9 +82,11 @@ def _demo(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - started
     print(f"\nDone in {seconds:.0f} s.")
     if not is_trained:
+        print("These models are UNTRAINED: parameters drawn from the initial distributions, not the published models.")
+    elif description.startswith("flyxr,"):
         print(
-            "These models are UNTRAINED: parameters drawn from the initial distributions, not the published models.\n"
-            "Fetch the published models with `flyxr fetch-pretrained`, then the demo simulates them."
+            "These models ship with flyxr, see docs/ensemble.md; they are not the published models.\n"
+            "Fetch those with `flyxr fetch-pretrained`, then the demo simulates them."
         )
     for name, path in targets.items():
         print(f"  {path!s:32} {format_bytes(_n_bytes(path)):>10}  {base.format_dims(fx.open(path))}  ({name})")

@@ -5,6 +5,7 @@ from .digits import moving_digits as moving_digits
 from .discs import flashes as flashes
 from .discs import impulses as impulses
 from .drifting import gratings as gratings
+from .layers import moving_layers as moving_layers
 from .mnist import moving_mnist as moving_mnist
 from .moving import moving_bars as moving_bars
 from .moving import moving_edges as moving_edges

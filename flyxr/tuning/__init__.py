@@ -13,6 +13,7 @@ from flyxr.errors import FlyxrError, Problem
 from flyxr.tuning.base import central_responses, is_unknown
 from flyxr.tuning.flashes import flash_response_index
 from flyxr.tuning.impulses import spatial_receptive_field, temporal_receptive_field
+from flyxr.tuning.indicator import calcium
 from flyxr.tuning.known import agreement, known_tuning
 from flyxr.tuning.motion import direction_selectivity_index, peak_responses, preferred_direction, tuning_curves
 from flyxr.tuning.norm import response_norm
@@ -20,6 +21,7 @@ from flyxr.tuning.norm import response_norm
 __all__ = [
     "agreement",
     "agreements",
+    "calcium",
     "direction_selectivity_index",
     "flash_response_index",
     "known_tuning",
