@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,17 +110,17 @@ INTAKE = """
 import sys, warnings
 warnings.simplefilter("ignore")
 import intake
-catalog = intake.open_catalog(sys.argv[1], **({"storage_options": eval(sys.argv[2])} if len(sys.argv) > 2 else {}))
+catalog = intake.open_catalog(sys.argv[1])
 data = catalog["answers"].to_dask()
 assert data.response.chunks is not None
 print(sorted(catalog), float(data.response.sum(skipna=True)), "flyxr" in sys.modules)
 """
 
 
-def run_intake(*arguments: str) -> list[str]:
-    """Open a catalog in a process that has intake and xarray only."""
-    command = [sys.executable, "-c", INTAKE, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_intake(url: str, **environment: str) -> list[str]:
+    """Open a catalog in a process that imports intake and xarray only."""
+    command = [sys.executable, "-c", INTAKE, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.split("]")[1].split()
 
@@ -142,6 +143,9 @@ def test_publish__in_object_storage(lab: Path) -> None:
         answers = catalog.open("answers", verify=True)
         expected = fx.open(lab / "data" / "responses.zarr").response.values
         np.testing.assert_array_equal(answers.response.values, expected)
+        keys = {"AWS_ACCESS_KEY_ID": options["key"], "AWS_SECRET_ACCESS_KEY": options["secret"]}
+        total, has_flyxr = run_intake(url, AWS_ENDPOINT_URL=options["endpoint_url"], **keys)
+        assert (float(total), has_flyxr) == (pytest.approx(float(np.nansum(expected)), rel=1e-5), "False")
         (lab / "catalog.yaml").write_bytes((lab / "catalog" / "catalog.yaml").read_bytes())
         with pytest.raises(CatalogError, match="near the catalog"):
             fx.catalog.publish("s3://lab/shared/answers.zarr", lab / "catalog.yaml", storage_options=options)
