@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -21,12 +21,15 @@ from flyxr.arguments import Arguments
 from flyxr.errors import FlyxrWarning, MissingError, Problem
 from flyxr.flyvis import EnsembleError
 from flyxr.optics import EXTENT
-from flyxr.paths import local_path
+from flyxr.paths import is_url, local_path
+from flyxr.store import places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from flyxr.store.places import Place
 
 __all__ = ["EnsembleError", "open_ensemble", "sample_ensemble"]
 
@@ -139,7 +142,12 @@ def sample_ensemble(n_models: int, seed: int, *, connectome: xr.Dataset | None =
     )
 
 
-def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None = None) -> xr.Dataset:
+def open_ensemble(
+    path: str | os.PathLike[str],
+    *,
+    connectome: xr.Dataset | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
     """Open an ensemble of models from a zarr store or from results of flyvis.
 
     Parameters
@@ -151,7 +159,7 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
           name is ``"./flyvis"``);
         - ``"flyxr"``, the ensemble that the package contains: trained on procedural optic flow, not the published
           models, see ``docs/ensemble.md``;
-        - a zarr store of an ensemble, as written by :func:`flyxr.store.save`;
+        - a zarr store of an ensemble, as written by :func:`flyxr.save`: a path, a zipped store, or the URL of either;
         - a directory of flyvis with models (``flow/0000``, which contains ``000``, ``001``, ...), the directory of one
           model (``flow/0000/000``), or a directory with a single ensemble at most four levels below it;
         - a zip of one of these, which is read in memory. If it contains several ensembles, choose one by a path that
@@ -160,6 +168,8 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
         The connectome the models were trained with. By default the one that the configuration of the models names: if
         its file lies beside them, that file, otherwise the connectome of the package, at the extent that the
         configuration states, or 15. If ``path`` is a store, the connectome is only compared with that of the store.
+    storage_options
+        Options of the fsspec file system of a URL, as for :func:`flyxr.open`.
 
     Returns
     -------
@@ -204,9 +214,13 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
     """
     if isinstance(path, str) and path in NAMED:
         return _open_named(path, connectome)
+    if places.is_remote(path) or is_url(path):
+        return _open_store(places.find(path, storage_options), connectome)
     place = local_path(path)
     if any((place / name).is_file() for name in _ZARR_FILES):
         return _open_store(place, connectome)
+    if place.is_file() and (zipped := _zipped_store(place)) is not None:
+        return _open_store(zipped, connectome)
     try:
         connectome = _configured_connectome(place) if connectome is None else connectome
         results = flyvis.read_results(place, checkpoint_layout(connectome))
@@ -241,6 +255,15 @@ def open_ensemble(path: str | os.PathLike[str], *, connectome: xr.Dataset | None
         hashes={"connectome": ensemble.attrs["connectome"]},
         packages=("numpy", "xarray", "torch", "h5py"),
     )
+
+
+def _zipped_store(path: Path) -> Place | None:
+    """Place of the store in a zip; None if it holds something else."""
+    try:
+        place = places.find(path)
+    except places.RemoteError:  # results of flyvis say more about a damaged zip
+        return None
+    return place if places.is_remote(place) and places.exists(place / "zarr.json") else None
 
 
 def _unsorted(results: flyvis.Results) -> str:
@@ -284,7 +307,7 @@ def _configured_connectome(path: Path) -> xr.Dataset:
         return connectomes.open_connectome(copy, **options)
 
 
-def _open_store(path: Path, connectome: xr.Dataset | None) -> xr.Dataset:
+def _open_store(path: Place, connectome: xr.Dataset | None) -> xr.Dataset:
     ensemble = schema.in_memory(store.open(path))
     kind = ensemble.attrs.get(schema.KIND_ATTR)
     if kind != "ensemble":

@@ -1,11 +1,13 @@
-"""Open and compute thousands of damaged stores, zips, checkpoints and videos, and report what is not an error of flyxr.
+"""Open and compute thousands of damaged files of all kinds, and report what is not an error of flyxr.
 
-    python tests/fuzz.py {stores,zips,checkpoints,videos} [--n 10000] [--seed 0] [--jobs 2] [--only CASE]
+    python tests/fuzz.py KIND [--n 10000] [--seed 0] [--jobs 2] [--only CASE]
+
+The kinds are stores, zipped-stores, catalogs, zips, checkpoints and videos.
 
 A case is a valid input with some bytes, JSON values or files changed, at random but the same for each seed. It may
 succeed or raise an error of flyxr. A crash, more than five seconds, more than a few GB of memory, a started process, a
-changed file beside the input, and any other exception are findings. Cases run in child processes, so that a crash or a
-hang is one finding. ``test_fuzz.py`` runs a few cases of each kind.
+connection, a changed file beside the input, and any other exception are findings. Cases run in child processes, so
+that a crash or a hang is one finding. ``test_fuzz.py`` runs a few cases of each kind.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ MAX_COMPUTED = 2**26
 """Size up to which a Dataset is computed as a whole, bytes; of a larger one, the first value is."""
 NUMBERS = [0, 1, -1, 2, 127, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**53, 2**62, 2**63 - 1, -(2**63)]
 VALUES: list[Any] = [None, True, "", "x", "../../x", "x" * 5000, [], {}, [[]], 0.5, -0.5, 1e308, *NUMBERS]
-STARTED = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork")
-"""Events that opening a file must not cause."""
+STARTED = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "socket.getaddr")
+"""Events that opening a file must not cause: started processes and connections."""
 
 
 class Finding(NamedTuple):
@@ -326,6 +328,101 @@ def use_video(path: Path, rng: np.random.Generator) -> None:
     compute(stimuli.from_video(path, fill_gaps=bool(rng.random() < 0.5)))
 
 
+def make_zipped_stores(folder: Path) -> list[Path]:
+    """Write zips of stores, with the store at the top or in a folder, stored and deflated."""
+    stores = make_stores(folder / "stores")
+    paths = []
+    for number, store in enumerate(stores):
+        paths.append(folder / f"{store.name}.zip")
+        top = store if number % 2 else store.parent
+        compression = zipfile.ZIP_STORED if number % 3 else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(paths[-1], "w", compression) as archive:
+            for file in sorted(store.rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(top))
+    shutil.rmtree(folder / "stores")
+    return paths
+
+
+def use_zipped_store(path: Path, rng: np.random.Generator) -> None:
+    """Open and compute a zipped store."""
+    import flyxr as fx
+
+    compute(fx.open(path))
+
+
+def make_catalogs(folder: Path) -> list[Path]:
+    """Write a folder with stores, a catalog of them, and a catalog within it."""
+    import flyxr as fx
+    from flyxr.testing import noise_rendering
+
+    top = folder / "lab"
+    fx.save(fx.sample_ensemble(2, seed=0), top / "untrained.zarr")
+    fx.save(noise_rendering(3), top / "inner" / "noise.zarr")
+    fx.catalog.publish(top / "untrained.zarr", top / "catalog.yaml", licence="MIT")
+    fx.catalog.publish(top / "inner" / "noise.zarr", top / "inner" / "catalog.yaml")
+    with (top / "catalog.yaml").open("a") as file:
+        file.write("  inner:\n    driver: yaml_file_cat\n    args: {path: '{{ CATALOG_DIR }}/inner/catalog.yaml'}\n")
+    return [top]
+
+
+def damage_catalog(folder: Path, rng: np.random.Generator) -> None:
+    """Damage a catalog as text or as data, or a file of its stores."""
+    import yaml
+
+    if rng.random() < 0.2:
+        damage_folder(folder, rng)
+        return
+    file = folder / ("catalog.yaml" if rng.random() < 0.7 else "inner/catalog.yaml")
+    if rng.random() < 0.4:
+        damage_file(file, rng)
+        return
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        damaged = json.loads(damage_json(json.dumps(yaml.safe_load(file.read_text())), rng))
+        text = yaml.safe_dump(damaged)
+        if rng.random() < 0.3:
+            path = str(rng.choice(CATALOG_PATHS))
+            text = text.replace("{{ CATALOG_DIR }}/untrained.zarr", path).replace("{{ CATALOG_DIR }}/noise.zarr", path)
+        file.write_text(text)
+
+
+CATALOG_PATHS = [
+    "/etc",
+    "../../../etc/passwd",
+    "https://example.org/x.zarr",
+    "s3://bucket/x.zarr",
+    "memory://x",
+    "{{ env(HOME) }}",
+    "{{ shell(id) }}",
+    "zip::https://example.org/x.zip",
+    "{{ CATALOG_DIR }}/../lab/inner/noise.zarr",
+    "{{ CATALOG_DIR }}/inner",
+]
+
+
+def use_catalog(path: Path, rng: np.random.Generator) -> None:
+    """Open a catalog, show it, and open all entries, of the catalogs within it too."""
+    import flyxr as fx
+    from flyxr.errors import FlyxrError
+
+    errors: list[FlyxrError] = []
+    pending = [fx.catalog.open(path)]
+    while pending and len(errors) < 50:
+        catalog = pending.pop()
+        repr(catalog)
+        catalog._repr_html_()
+        for name in catalog.search(cell_type="*") or catalog:
+            try:
+                entry = catalog.open(name, verify=bool(rng.random() < 0.5))
+                pending += [entry] if isinstance(entry, fx.catalog.Catalog) else []
+                if not isinstance(entry, fx.catalog.Catalog):
+                    compute(entry)
+            except FlyxrError as error:
+                errors.append(error)
+    if errors:
+        raise errors[0]
+
+
 class Kind(NamedTuple):
     """A kind of input: ``make(folder)`` writes valid ones, ``damage`` changes a copy, ``use`` opens it."""
 
@@ -336,6 +433,8 @@ class Kind(NamedTuple):
 
 KINDS = {
     "stores": Kind(make_stores, damage_folder, use_store),
+    "zipped-stores": Kind(make_zipped_stores, damage_zip, use_zipped_store),
+    "catalogs": Kind(make_catalogs, damage_catalog, use_catalog),
     "zips": Kind(make_zips, damage_zip, use_results),
     "checkpoints": Kind(make_results, damage_checkpoint, use_results),
     "videos": Kind(make_videos, damage_file, use_video),

@@ -332,6 +332,8 @@ def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFi
         "train",
         "browse",
         "info",
+        "publish",
+        "catalog",
         "bench",
     ],
 )
@@ -433,3 +435,27 @@ def test_contributing__names_existing_files() -> None:
     text = (ROOT / "docs/contributing.md").read_text()
     for path in re.findall(r"(?:flyxr|tests|docs|\.ci)/[\w./]*\w", text):
         assert (ROOT / path).exists() or path.endswith("test_stimuli_"), path
+
+
+def test_publish_catalog__write_list_and_describe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    catalog = str(tmp_path / "catalog.yaml")
+    path = str(fx.save(fx.sample_ensemble(2, seed=0), tmp_path / "models.zarr"))
+    arguments = ["publish", path, "--catalog", catalog, "--description", "Two models", "--licence", "CC0-1.0"]
+    assert cli.main(arguments) == 0
+    assert f'intake.open_catalog("{catalog}")["models"].to_dask()' in capsys.readouterr().out
+    assert cli.main(arguments) == 2
+    assert "add --overwrite to replace it" in capsys.readouterr().err
+    assert cli.main(["catalog", catalog, "--kind", "ens*"]) == 0
+    assert "1 of 1 entries" in capsys.readouterr().out
+    assert cli.main(["catalog", str(tmp_path), "models", "--verify"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("models: ensemble, 2 model x 65 cell_type x 604 pair\n")
+    assert "Two models; licence CC0-1.0" in printed
+    assert "all files are as they were published" in printed
+    assert cli.main(["catalog", catalog, "model"]) == 2
+    assert "it has models" in capsys.readouterr().err
+
+
+def test_catalog__describes_what_is_made_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["catalog", str(Path(__file__).parents[1] / "catalog"), "edges"]) == 0
+    assert capsys.readouterr().out.startswith("edges: rendering, ")

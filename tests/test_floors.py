@@ -54,6 +54,7 @@ SHARED: dict[str, tuple[str, ...]] = {
         "colours",
         "selecting",
         "hexagons",
+        "time_courses",
         "glyphs",
         "elements",
         "pictures",

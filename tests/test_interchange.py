@@ -532,7 +532,7 @@ except RuntimeError:  # of another version than torch; flyvis does not need its 
 import flyvis
 from flyvis.analysis.stimulus_responses import generic_responses
 from flyvis.datasets.flashes import Flashes
-from flyvis.datasets.moving_bar import MovingEdge
+from flyvis.datasets.dots import CentralImpulses
 
 results, out, extent = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 ensemble = flyvis.EnsembleView(results)
@@ -540,15 +540,21 @@ written = {"names": np.array(ensemble.names), "losses": ensemble.min_validation_
 np.savez(out / "ensemble.npz", **written, **ensemble.parameters())
 if extent == 15:
     flashes = Flashes(dt=1 / 50, t_pre=0.2, t_stim=0.2, radius=[-1, 6])
-    edges = MovingEdge(dt=1 / 50, t_pre=0.2, t_post=0.2, angles=[0, 180], speeds=[13, 25], height=80, device="cpu")
+    impulses = {"impulse_durations": [0.04], "t_stim": 0.2, "t_pre": 0.2, "dt": 1 / 50}
+    impulses |= {"dot_column_radius": 0, "bg_intensity": 0.5, "intensity": 1, "device": "cpu"}
     datasets = {"central": ensemble.flash_responses(dataset=flashes)}
-    datasets["edges"] = ensemble.moving_edge_responses(dataset=edges)
+    datasets["impulses"] = generic_responses(
+        ensemble, None, impulses, CentralImpulses, t_pre=1.0, t_fade_in=0.0, batch_size=1
+    )
     datasets["all"] = generic_responses(
         ensemble, flashes, {}, Flashes, t_pre=1.0, t_fade_in=0.0, batch_size=1, cell_index=None
     )
     for name, data in datasets.items():
         variables = {**data.data_vars, **data.coords}
-        values = {f"{key}:values": np.array(variable.values.tolist()) for key, variable in variables.items()}
+        values = {f"{key}:values": variable.values for key, variable in variables.items()}
+        for key, array in values.items():
+            if array.dtype == object:  # text, paths, or the index of each disc of one column
+                values[key] = np.array([int(v[0]) if isinstance(v, (list, np.ndarray)) else str(v) for v in array])
         dims = {f"{key}:dims": np.array(variable.dims, dtype=str) for key, variable in variables.items()}
         attrs = {"config": data.attrs["config"], "network_config": data.attrs["network_config"]}
         np.savez(out / f"{name}.npz", **values, **dims, attrs=json.dumps(attrs, default=str))
@@ -604,14 +610,14 @@ def test_flyvis__opens_exports_and_its_responses_are_read(tmp_path: Path) -> Non
             np.testing.assert_array_equal(responses[parameter], expected[parameter])
         assert fx.tuning.flash_response_index(responses).sizes["cell_type"] == 65
 
-    edges = fx.from_flyvis(read_dataset(tmp_path / "out" / "edges.npz"))
-    stimulus = fx.stimuli.moving_edges([0, 180], [13, 25], t_pre=0.2, t_post=0.2, dt=1 / 50)
+    impulses = fx.from_flyvis(read_dataset(tmp_path / "out" / "impulses.npz"))
+    stimulus = fx.stimuli.impulses("central", duration=0.04, t_pre=0.2, t_post=0.16, dt=1 / 50)
     expected = fx.simulate(stimulus, models, initial_state="steady_state", record="central").load()
-    for parameter in ("angle", "intensity", "speed", "t_stim", "t_end", "first_offset"):
-        np.testing.assert_allclose(edges[parameter], expected[parameter], rtol=1e-12)
-    np.testing.assert_array_equal(edges["response"].isnull(), expected["response"].isnull())
-    np.testing.assert_allclose(edges["response"], expected["response"], atol=2e-2)  # greys of flyvis have 8 bits
-    assert fx.tuning.direction_selectivity_index(edges).sizes["cell_type"] == 65
+    for parameter in ("u_impulse", "v_impulse", "radius", "intensity", "t_stim"):
+        np.testing.assert_array_equal(impulses[parameter], expected[parameter])
+    np.testing.assert_array_equal(impulses["luminance"], expected["luminance"])
+    np.testing.assert_allclose(impulses["response"], expected["response"], atol=1e-4)
+    assert fx.tuning.temporal_receptive_field(impulses).sizes["cell_type"] == 65
 
 
 @pytest.mark.peer

@@ -26,6 +26,7 @@ import flyxr as fx
 from flyxr import hexgrid, schema, viz
 from flyxr.viz import colours, elements, figures, selecting
 from flyxr.viz.hexagons import Hexagons
+from flyxr.viz.time_courses import TimeCourses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -311,8 +312,8 @@ def test_traces__draws_models_thin_under_their_mean(responses: xr.Dataset) -> No
     course = central(responses).sel(cell_type="T4c", sample=0)
     panel = viz.traces(course, by="sample")
     singles, mean = panel
-    np.testing.assert_array_equal(singles.dimension_values("model", expanded=False), [0, 1, 2])
-    drawn = [path["response"] for path in singles.data]
+    np.testing.assert_array_equal(singles.labels("model"), [0, 1, 2])
+    _, drawn = singles.curves()
     np.testing.assert_array_equal(drawn, course.transpose("model", "time").values)
     np.testing.assert_allclose(mean.dimension_values("response"), course.mean("model").values, rtol=1e-6)
     np.testing.assert_array_equal(mean.dimension_values("time"), course.time.values)
@@ -434,7 +435,7 @@ def test_traces__draws_many_curves_with_datashader() -> None:
     assert np.nanmax(counts[middle - 2 : middle + 2, :2]) > 100
     assert not np.nan_to_num(counts[:20, :20]).any()
     few = viz.traces(course.isel(model=slice(10)))
-    assert isinstance(few.get(0), hv.Contours)
+    assert isinstance(few.get(0), TimeCourses)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from flyxr import viz
+from flyxr.viz.time_courses import TimeCourses
 
 
 @pytest.fixture
@@ -37,9 +38,9 @@ def options_of(panel: Any) -> dict[str, Any]:
     return dict(hv.Store.lookup_options("bokeh", panel, "plot").kwargs)
 
 
-def models_of(panel: hv.Overlay) -> list[Any]:
-    (lines,) = [layer for layer in panel if isinstance(layer, hv.Contours)]
-    return [path["model"] for path in lines.data]
+def models_of(courses: TimeCourses) -> list[Any]:
+    assert isinstance(courses, TimeCourses)
+    return courses.labels("model").tolist()
 
 
 def test_traces__by_cluster_has_a_panel_for_each(courses: xr.DataArray, clusters: xr.Dataset) -> None:
@@ -58,8 +59,7 @@ def test_traces__by_cluster_has_a_panel_for_each(courses: xr.DataArray, clusters
 
 def test_traces__by_cluster_shares_its_colours(courses: xr.DataArray, clusters: xr.Dataset) -> None:
     panels = viz.traces(courses.sel(cell_type="T4c"), clusters=clusters).values()
-    lines = [next(layer for layer in panel if isinstance(layer, hv.Contours)) for panel in panels]
-    limits = {hv.Store.lookup_options("bokeh", line, "plot").kwargs["clim"] for line in lines}
+    limits = {options_of(panel)["clim"] for panel in panels}
     assert limits == {(5.1, 5.4)}
     assert hv.render(viz.traces(courses, clusters=clusters), backend="bokeh") is not None
 
@@ -80,11 +80,7 @@ def test_traces__by_perturbation_overlays_the_models(courses: xr.DataArray) -> N
     np.testing.assert_allclose(means["none"], 10.5)
     np.testing.assert_allclose(means["silence Mi9"], 12.5)
     assert options_of(panel)["show_legend"]
-    assert [models_of_layer(layer) for layer in panel if isinstance(layer, hv.Contours)] == [[10, 11], [10, 11]]
-
-
-def models_of_layer(layer: hv.Contours) -> list[Any]:
-    return [path["model"] for path in layer.data]
+    assert [models_of(layer) for layer in panel if isinstance(layer, TimeCourses)] == [[10, 11], [10, 11]]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -27,6 +27,13 @@ VERSION = 1
 MAX_BYTES = 2**22
 """Largest catalog file, bytes."""
 MAX_ENTRIES = 10_000
+MAX_NUMBER = 10_000
+"""Largest number among the arguments of a stimulus that a catalog names."""
+STIMULI = ("flashes", "gratings", "impulses", "moving_bars", "moving_digits", "moving_edges", "natural_motion")
+"""Functions of :mod:`flyxr.stimuli` that a catalog may name; they read no files."""
+ENSEMBLES = ("flyvis", "flyxr")
+"""Ensembles that :func:`flyxr.open_ensemble` knows by name."""
+_MAX_NESTING = 50
 MAX_DEPTH = 8
 """Catalogs within catalogs."""
 DRIVERS = {"zarr": "urlpath", "yaml_file_cat": "path"}
@@ -50,7 +57,7 @@ class Entry:
     name : str
         Name in the catalog.
     driver : str
-        ``"zarr"`` for a store, ``"yaml_file_cat"`` for another catalog.
+        ``"zarr"`` for a store, ``"yaml_file_cat"`` for another catalog, ``"on_demand"`` for data that flyxr makes.
     target : str
         Path relative to the folder of the catalog, with slashes, or a URL.
     description : str
@@ -116,7 +123,7 @@ def read_content(place: Place) -> dict[str, Any]:
             raise
         raise CatalogError(f"{place} cannot be read ({error})") from error
     try:
-        content = yaml.load(text, _loader())
+        content = _load_plain(text)
         got = type(content).__name__
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, AttributeError, OverflowError) as error:
         content, got = None, f"{type(error).__name__}: {str(error)[:200]}"
@@ -141,17 +148,17 @@ def read_content(place: Place) -> dict[str, Any]:
     return {"metadata": {}, "sources": {}, **content}
 
 
-def _loader() -> Any:
-    """Loader of plain YAML without aliases, which can stand for more data than any memory holds."""
+def _load_plain(text: bytes) -> Any:
+    """Load YAML without tags and without aliases, which can stand for more data than any memory holds."""
     import yaml
 
-    class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("expected no aliases")
-            return super().compose_node(parent, index)
-
-    return PlainLoader
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _MAX_NESTING:
+            raise yaml.YAMLError(f"expected no aliases, and at most {_MAX_NESTING} levels")
+    return yaml.load(text, loader)
 
 
 def parse_entry(name: Any, source: Any) -> Entry:
@@ -221,6 +228,39 @@ def _parse_target(path: str) -> tuple[str, Problem | None]:
         )
         return "", Problem(text, "open it with fx.open if you trust it")
     return normal, None
+
+
+def parse_on_demand(name: Any, source: Any) -> Entry:
+    """Understand an entry that intake does not know: a stimulus that flyxr makes, or an ensemble that it fetches.
+
+    Examples
+    --------
+    >>> made = {"stimulus": "moving_digits", "arguments": {"n_samples": 2}}
+    >>> parse_on_demand("digits", made).target
+    'moving_digits'
+    >>> print(parse_on_demand("digits", {"stimulus": "from_video"}).problem.text)
+    expected a stimulus among flashes, ... got 'from_video'
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(source, dict):
+        return Entry(str(name)[:200], "on_demand", problem=Problem("expected a name and what makes the data"))
+    description, arguments = str(source.get("description", ""))[:2000], source.get("arguments", {})
+    metadata = {key: source[key] for key in ("kind", "licence") if isinstance(source.get(key), str)}
+    entry = Entry(name, "on_demand", str(source.get("stimulus", source.get("ensemble")))[:80], description, metadata)
+    if "ensemble" in source:
+        expected = f"expected an ensemble among {', '.join(ENSEMBLES)}, got {entry.target!r}"
+        problem = None if entry.target in ENSEMBLES else Problem(expected)
+        return replace(entry, metadata={"kind": "ensemble", **metadata}, problem=problem)
+    if entry.target not in STIMULI:
+        text = f"expected a stimulus among {', '.join(STIMULI)}, got {entry.target!r}"
+        return replace(entry, problem=Problem(text))
+    is_plain = isinstance(arguments, dict) and all(
+        isinstance(key, str) and type(value) in (int, float, str) and (type(value) is str or abs(value) <= MAX_NUMBER)
+        for key, value in arguments.items()
+    )
+    if not is_plain:
+        text = f"expected arguments that are text or numbers up to {MAX_NUMBER:,}, got {arguments!r:.120}"
+        return replace(entry, problem=Problem(text))
+    return replace(entry, metadata={"stimulus": entry.target, "stimulus_parameters": arguments, **metadata})
 
 
 def locate(

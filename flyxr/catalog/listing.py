@@ -83,7 +83,10 @@ def _open_place(
     if str(place) in parents or len(parents) >= base.MAX_DEPTH:
         raise CatalogError(f"{place} contains itself, or more than {base.MAX_DEPTH} catalogs lie within each other")
     content = base.read_content(place)
-    entries = {entry.name: entry for entry in (base.parse_entry(*item) for item in content["sources"].items())}
+    on_demand = content["metadata"].get("on_demand", {})
+    parsed = [base.parse_entry(*item) for item in content["sources"].items()]
+    parsed += [base.parse_on_demand(*item) for item in (on_demand.items() if isinstance(on_demand, dict) else ())]
+    entries = {entry.name: entry for entry in parsed}
     return Catalog(place, entries, storage_options, hosts, parents)
 
 
@@ -145,7 +148,9 @@ class Catalog(Mapping[str, Any]):
         KeyError
             If there is no such entry; the message names similar ones.
         CatalogError
-            A ValueError. If the entry must not be opened, has vanished, or has changed since it was published.
+            A ValueError. If the entry must not be opened, or has changed since it was published.
+        MissingError
+            A FileNotFoundError. If the store of the entry is not there.
         """
         outer, _, inner = name.partition("/") if isinstance(name, str) else ("", "", "")
         if name not in self.entries and inner and outer in self.entries:
@@ -153,6 +158,8 @@ class Catalog(Mapping[str, Any]):
         if name not in self.entries:
             raise _no_entry_error(self.place, name, self.entries)
         entry = self.entries[name]
+        if entry.driver == "on_demand":
+            return _make(self.place, entry)
         place = base.locate(self.place, entry, self._storage_options, self._hosts)
         if entry.driver == "yaml_file_cat":
             return _open_place(place, self._storage_options, self._hosts, (*self._parents, str(self.place)))
@@ -169,7 +176,7 @@ class Catalog(Mapping[str, Any]):
         except FileNotFoundError as error:
             text = f"entry {entry.name!r} of {self.place}: there is no store at {place}"
             hint = "it was moved, removed, or is being replaced: ask whoever published it, or publish it again"
-            raise VanishedError(Problem(text, hint)) from error
+            raise MissingError(Problem(text, hint)) from error
         recorded = entry.metadata.get("digest")
         if recorded is not None and digest != recorded:
             text = f"entry {entry.name!r} of {self.place}: {place} has changed since it was published"
@@ -248,8 +255,21 @@ class Catalog(Mapping[str, Any]):
         return f"<p><b>Catalog</b> {title}, {len(self)} entries</p>{self.table.to_html(escape=True, border=0)}"
 
 
-class VanishedError(CatalogError, MissingError):
-    """The store of an entry is not there."""
+def _make(place: Place, entry: Entry) -> xr.Dataset:
+    """Make a stimulus, or open an ensemble, that a catalog names."""
+    from flyxr import ensemble, stimuli
+
+    if entry.problem is not None:
+        raise CatalogError(entry.problem._replace(text=f"entry {entry.name!r} of {place}: {entry.problem.text}"))
+    if entry.target in base.ENSEMBLES:
+        return ensemble.open_ensemble(entry.target)
+    arguments = dict(entry.metadata.get("stimulus_parameters", {}))
+    try:
+        made: xr.Dataset = getattr(stimuli, entry.target)(**arguments)
+    except TypeError as error:
+        text = f"entry {entry.name!r} of {place}: expected arguments of fx.stimuli.{entry.target}, got {arguments}"
+        raise CatalogError(Problem(f"{text} ({error})")) from error
+    return made
 
 
 class NoEntryError(FlyxrError, KeyError):

@@ -200,7 +200,9 @@ def _check_name(catalog: Place, name: str, overwrite: bool) -> None:
     if name in base.read_content(catalog)["sources"]:
         choice = "to replace it, or choose another name"
         text = f"{catalog} has an entry {name!r}"
-        raise ExistsError(Problem(text, f"pass overwrite=True {choice}", f"add --overwrite {choice} with --name"))
+        raise ExistsError(
+            Problem(text, f"pass overwrite=True {choice}", "add --overwrite to replace it, or choose another --name")
+        )
 
 
 def _read_or_new(catalog: Place) -> dict[str, Any]:

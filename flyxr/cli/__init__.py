@@ -5,17 +5,28 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import flyxr as fx
-from flyxr.cli import browsing, demo, info, measures, pretrained, responses, stimulus, timings, training
+from flyxr.cli import (
+    browsing,
+    demo,
+    info,
+    measures,
+    pretrained,
+    responses,
+    sharing,
+    stimulus,
+    timings,
+    training,
+)
 from flyxr.ensemble import NAMED
 from flyxr.errors import FlyxrError, FlyxrWarning
-from flyxr.paths import local_path
+from flyxr.paths import is_url, local_path
+from flyxr.store import places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 __all__ = ["build_parser", "main", "run_command"]
 
@@ -82,10 +93,14 @@ def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Nam
 
 
 def _convert_paths(options: argparse.Namespace) -> None:
-    """Expand ``~`` in paths, and refuse URLs; names of ensembles stay text."""
+    """Expand ``~`` in paths, and refuse URLs where none are read; names of ensembles stay text."""
     named = getattr(options, "ensembles", ())
 
-    def convert(name: str, value: str) -> str | Path:
+    urls = getattr(options, "urls", ())
+
+    def convert(name: str, value: str) -> Any:
+        if name in urls and is_url(value):
+            return places.find(value, name=name)
         return value if name in named and value in NAMED else local_path(value, name)
 
     for name in getattr(options, "paths", ()):
@@ -125,5 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_train(commands)
     browsing.add_browse(commands)
     info.add_info(commands)
+    sharing.add_publish(commands)
+    sharing.add_catalog(commands)
     timings.add_bench(commands)
     return parser

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import flyxr as fx
 from flyxr import arguments, schema, store
 from flyxr.errors import InputError, Problem
+from flyxr.store import places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +78,7 @@ def add_command(
     description: str = "",
     paths: Sequence[str] = (),
     ensembles: Sequence[str] = (),
+    urls: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     """Add a command to a parser.
 
@@ -98,6 +100,8 @@ def add_command(
         Names of the arguments that are paths; :func:`flyxr.cli.run_command` converts them.
     ensembles
         Those of them that may be the name of an ensemble instead, such as ``flyvis``.
+    urls
+        Those of them that may be URLs.
     """
     parser = commands.add_parser(
         name,
@@ -106,7 +110,7 @@ def add_command(
         epilog=f"Example: {example}",
         formatter_class=HelpFormatter,
     )
-    parser.set_defaults(run=run, paths=tuple(paths), ensembles=tuple(ensembles))
+    parser.set_defaults(run=run, paths=tuple(paths), ensembles=tuple(ensembles), urls=tuple(urls))
     return parser
 
 
@@ -168,6 +172,16 @@ def open_kind(path: Path, *kinds: str) -> xr.Dataset:
 def is_store(path: Path) -> bool:
     """Whether a path is a zarr store and not an array in one."""
     return (path / "zarr.json").is_file() and not is_array(path)
+
+
+def is_zipped_store(path: Path) -> bool:
+    """Whether a path is a zip of a store; a damaged zip is none."""
+    if path.suffix.lower() != ".zip" or not path.is_file():
+        return False
+    try:
+        return places.exists(places.find(path) / "zarr.json")
+    except places.RemoteError:
+        return False
 
 
 def is_array(path: Path) -> bool:

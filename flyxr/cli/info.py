@@ -11,6 +11,7 @@ from flyxr import store
 from flyxr.cli import base
 from flyxr.ensemble import NAMED
 from flyxr.flyvis import EnsembleError
+from flyxr.store import places
 
 if TYPE_CHECKING:
     import argparse
@@ -31,9 +32,10 @@ def add_info(commands: base.Commands) -> None:
         example="flyxr info responses.zarr results/flow/0000",
         paths=("store",),
         ensembles=("store",),
+        urls=("store",),
     )
     parser.add_argument(
-        "store", nargs="+", help="zarr store, results of flyvis as a directory or zip file, or `flyvis`"
+        "store", nargs="+", help="zarr store or its URL, results of flyvis as a directory or zip file, or `flyvis`"
     )
 
 
@@ -65,6 +67,8 @@ def describe(path: Path) -> str:
     MissingError
         A FileNotFoundError. If there is nothing at the path.
     """
+    if places.is_remote(path) or base.is_zipped_store(path):
+        return store.describe(path)
     is_inside_file = any(parent.is_file() for parent in path.parents)
     if base.is_store(path) or not (path.exists() or is_inside_file):
         return store.describe(path)

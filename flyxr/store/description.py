@@ -72,7 +72,7 @@ def _describe(path: Place, dataset: xr.Dataset) -> str:
     size = "on a web server"
     if not places.is_web(path):
         n_bytes = sum(n_bytes for n_bytes, _ in files.list_files(path).values())
-        size = f"{format_bytes(n_bytes)} {'in storage' if places.is_remote(path) else 'on disk'}"
+        size = f"{format_bytes(n_bytes)} {'in the store' if places.is_remote(path) else 'on disk'}"
     lines = [f"{path}: {kind}, {_format_dims(dataset)}, {size}"]
     lines += describe_dataset(dataset)
     ledger = read_ledger(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -198,7 +199,7 @@ def write_json(file: Place, content: Mapping[str, Any]) -> None:
     if places.is_remote(file):
         places.write_bytes(cast("UPath", file), text)
         return
-    partial = file.with_suffix(".partial")
+    partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}.partial")  # others may write the same file
     partial.write_bytes(text)
     sync(cast("Path", partial))
     os.replace(partial, cast("Path", file))

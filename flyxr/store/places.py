@@ -9,7 +9,16 @@ import time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from flyxr.errors import DependencyError, FlyxrError, FlyxrWarning, InputError, MissingError, Problem, UnwritableError
+from flyxr.errors import (
+    DependencyError,
+    ExistsError,
+    FlyxrError,
+    FlyxrWarning,
+    InputError,
+    MissingError,
+    Problem,
+    UnwritableError,
+)
 from flyxr.paths import is_url, local_path
 
 if TYPE_CHECKING:
@@ -169,15 +178,17 @@ def call(function: Callable[[], T], label: object) -> T:
     >>> call(lambda: 1, "memory://a")
     1
     """
-    for attempt in range(N_TRIES):
+    attempt = 0
+    while True:
+        attempt += 1
         try:
             return function()
         except (FlyxrError, *_NOT_FOUND):
             raise
         except Exception as error:  # file systems and their clients raise many kinds
             denied = isinstance(error, PermissionError) or getattr(error, "status", 0) in (401, 403)
-            if attempt + 1 < N_TRIES and not denied and not isinstance(error, (TypeError, ValueError)):
-                time.sleep(0.2 * 2**attempt)
+            if attempt < N_TRIES and not denied and not isinstance(error, (TypeError, ValueError)):
+                time.sleep(0.1 * 2**attempt)
                 continue
             hint = (
                 "pass credentials, or {'anon': True} for a public bucket, as storage_options="
@@ -186,7 +197,6 @@ def call(function: Callable[[], T], label: object) -> T:
             )
             text = f"{label} cannot be read ({type(error).__name__}: {str(error)[:200]})"
             raise RemoteError(Problem(text, hint)) from error
-    raise AssertionError
 
 
 def read_bytes(place: Place, max_bytes: int = MAX_BYTES, span: tuple[int | None, int | None] = (None, None)) -> bytes:
@@ -252,7 +262,7 @@ async def _fetch(place: Any, max_bytes: int, span: tuple[int | None, int | None]
                 url = _redirected(response)
                 continue
             if response.status in (404, 410):
-                raise FileNotFoundError(place.path)
+                raise MissingError(f"no file at {place}")
             if response.status == 416:  # an empty file has no range
                 return b""
             response.raise_for_status()
@@ -280,7 +290,9 @@ async def _receive(place: Any, response: Any, max_bytes: int) -> bytes:
         _check_size(place, len(content), max_bytes)
     expected = response.content_length
     if expected is not None and len(content) < expected:
-        raise ConnectionError(f"expected {expected:,} bytes, got {len(content):,}")
+        import aiohttp
+
+        raise aiohttp.ClientPayloadError(f"expected {expected:,} bytes, got {len(content):,}")
     return bytes(content)
 
 
@@ -375,7 +387,7 @@ def write_bytes(place: UPath, content: bytes, *, exclusive: bool = False) -> Non
     for attempt in range(N_TRIES):
         try:
             if exclusive and (place.protocol != "s3" or attempt > 0) and exists(place):
-                raise FileExistsError(str(place))
+                raise ExistsError(f"{place} exists")
             fs.pipe_file(path, content, **({"mode": "create"} if exclusive and place.protocol == "s3" else {}))
             return
         except FileExistsError:

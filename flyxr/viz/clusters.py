@@ -117,7 +117,7 @@ def _panel(data: xr.Dataset, scale: colours.ColourScale | None, height: int, has
         )
         fill: dict[str, Any] = {"color": colour}
         if scale is not None:
-            bar_label = "task error (a.u.)" if has_bar and not points else ""
+            bar_label = colours.task_error_label(scale) if has_bar and not points else ""
             fill = {"color": "task_error", **elements.scale_style(scale, bar_label)}
         style = {"marker": marker, "size": 9, "line_color": "#333333", "tools": ["hover"], **fill}
         points.append(element.opts(hv.opts.Points(**style, backend="bokeh")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import holoviews as hv
@@ -20,6 +20,9 @@ SEQUENTIAL = "bmy"
 
 N_COLOURS = 1025
 """Colours from which those of a diverging map are taken; the number is odd, so that one is in the middle."""
+
+MIN_ERRORS, OUTLIER_FACTOR = 5, 3.0
+"""Task errors that it takes to tell the usual ones, and how many interquartile ranges others lie above the quartile."""
 
 NO_CELL = "#c9c9c9"
 """Colour of columns without a cell."""
@@ -57,6 +60,9 @@ class ColourScale:
 
     middle: float | None = None
     """Value in the middle of the colour map, if it diverges."""
+
+    n_above: int = 0
+    """Number of values above the upper end, which have its colour."""
 
     def palette(self, count: int = 256) -> list[str]:
         """Evenly spaced colours, from the low end; those of a diverging map keep its middle where it belongs.
@@ -99,8 +105,34 @@ def colour_scale(
 
 
 def task_error_scale(task_error: xr.DataArray) -> ColourScale:
-    """Colour scale from the lowest to the highest task error, whatever their signs."""
-    return _sequential(*_limits((task_error,)))
+    """Colour scale from the lowest to the highest task error, whatever their signs.
+
+    A few models of far higher error do not take the colours of the others: errors above the upper quartile by more than
+    three interquartile ranges have the colour of the highest of the others, if this at least halves the scale.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> scale = task_error_scale(xr.DataArray([5.1, 5.2, 5.3, 5.4, 5.5, 9.0]))
+    >>> scale.clim, scale.n_above, task_error_label(scale)
+    ((5.1, 5.5), 1, 'task error (a.u.), 1 above')
+    """
+    errors = task_error.values.astype(float).ravel()
+    errors = errors[np.isfinite(errors)]
+    if not errors.size:
+        return _sequential(0.0, 0.0)
+    low, high = float(errors.min()), float(errors.max())
+    lower, upper = np.quantile(errors, [0.25, 0.75])
+    usual = errors[errors <= upper + OUTLIER_FACTOR * (upper - lower)]
+    if errors.size < MIN_ERRORS or high - low < 2 * np.ptp(usual):
+        return _sequential(low, high)
+    scale = _sequential(low, float(usual.max()))
+    return replace(scale, n_above=int((errors > scale.clim[1]).sum()))
+
+
+def task_error_label(scale: ColourScale) -> str:
+    """Label of the colour bar of task errors, with the number of models above it."""
+    return f"task error (a.u.), {scale.n_above} above" if scale.n_above else "task error (a.u.)"
 
 
 def _sequential(low: float, high: float) -> ColourScale:

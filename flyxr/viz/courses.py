@@ -13,6 +13,7 @@ from flyxr.arguments import shorten
 from flyxr.errors import InputError, Problem
 from flyxr.selection import align_labels
 from flyxr.viz import colours, elements, selecting
+from flyxr.viz.time_courses import TimeCourses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,15 @@ MAX_CURVES = 500
 """Above this number of curves of single models in a panel, datashader draws them as an image."""
 
 MAX_LEGEND_ENTRIES = 12
+
+N_COLOURS = 64
+"""Colours of task errors. Each panel of a page has them, so that many would make the page slow."""
+
+MAX_PANELS_WITH_ALL_TOOLS = 20
+"""Above this number of panels, they have the tools ``FEW_TOOLS`` only: Bokeh's box zoom alone takes a tenth of the time
+to draw a panel."""
+
+FEW_TOOLS = ("pan", "wheel_zoom", "reset")
 
 OUTLIER_FACTOR = 3.0
 """A curve is an outlier if its peak is this many interquartile ranges of all peaks beyond their quartiles."""
@@ -38,7 +48,8 @@ def traces(
     """Draw time courses, with a panel for each cell type.
 
     By task error, each line is a model, from dark blue for the lowest error to yellow for the highest, with the best
-    models on top and a colour bar. Models without a task error are grey. By sample, each sample has a colour: thin
+    models on top and a colour bar. Models without a task error are grey, and a few of far higher error have the colour
+    of the highest of the others; the colour bar counts them. By sample, each sample has a colour: thin
     lines are models, the thick line is their mean. Above 500 curves in a panel, datashader draws the thin lines as an
     image, which is dark where many models agree; the means stay curves.
 
@@ -66,8 +77,9 @@ def traces(
 
     Returns
     -------
-    holoviews.Overlay or holoviews.Layout
-        A panel, or a Layout of panels if there are several cell types.
+    TimeCourses, holoviews.Overlay or holoviews.Layout
+        A panel, or a Layout of panels if there are several cell types. By task error, a panel is one element of
+        HoloViews, TimeCourses; by sample, it is an Overlay of those of the models and a Curve for each mean.
 
     Raises
     ------
@@ -83,9 +95,9 @@ def traces(
     >>> time = {"time": np.arange(10) / 100}
     >>> course = xr.DataArray(np.zeros((2, 10)), dims=("model", "time"), coords=time)
     >>> [type(layer).__name__ for layer in traces(course)]
-    ['Contours', 'Curve']
-    >>> [type(layer).__name__ for layer in traces(course.assign_coords(task_error=("model", [5.0, 6.0])))]
-    ['Contours']
+    ['TimeCourses', 'Curve']
+    >>> traces(course.assign_coords(task_error=("model", [5.0, 6.0])))
+    :TimeCourses   [time,response]   (model,task error)
     """
     width, height, columns = selecting.positive_integers(width=width, height=height, columns=columns)
     array = selecting.squeeze(selecting.drawable_array(data, "time"), "time")
@@ -106,7 +118,9 @@ def traces(
     array = array.compute()
     elements.load_backend()
     scale = colours.task_error_scale(array["task_error"]) if by_error else None
-    style = _Style(width, height, selecting.value_label(array), scale, "" if by == "perturbation" else "sample ")
+    has_all_tools = array.sizes.get("cell_type", 1) <= MAX_PANELS_WITH_ALL_TOOLS
+    prefix = "" if by == "perturbation" else "sample "
+    style = _Style(width, height, selecting.value_label(array), scale, prefix, has_all_tools)
     if members is not None:
         return style.cluster_panels(array, members)
     if "cell_type" not in array.dims:
@@ -197,6 +211,9 @@ class _Style:
     prefix: str
     """What stands before the label of a sample in the legend."""
 
+    has_all_tools: bool
+    """Whether the panels have all of HoloViews' tools."""
+
     def cluster_panels(self, array: xr.DataArray, members: xr.DataArray) -> hv.Layout:
         """A row of panels for each cell type, and a panel for each of its clusters (cell_type, model)."""
         by_type = array if "cell_type" in array.dims else array.expand_dims("cell_type")
@@ -218,9 +235,7 @@ class _Style:
         panels = [panel for row in rows for panel in (*row, *[hv.Empty()] * (columns - len(row)))]
         return elements.layout(panels, columns)
 
-    def panel(
-        self, data: xr.DataArray, title: str, has_key: bool, limits: tuple[float, float] | None = None
-    ) -> hv.Overlay:
+    def panel(self, data: xr.DataArray, title: str, has_key: bool, limits: tuple[float, float] | None = None) -> Any:
         """Curves of data (time) and any of model and sample, with a legend or a colour bar if there is a key."""
         curves = data.expand_dims([dim for dim in ("model", "sample") if dim not in data.dims])
         curves = curves.transpose("sample", "model", "time")
@@ -233,33 +248,40 @@ class _Style:
             is_model = data.sizes.get("sample", 1) == 1
             noun = "models" if is_model else "curves"
             title += f" ({n_outliers} of {curves.sizes['sample'] * curves.sizes['model']} {noun} beyond the axis)"
-        if self.scale is not None:
-            layers = [self._curves_by_error(curves.isel(sample=0), limits, self.scale, has_key)]
-        else:
-            layers = self._curves_by_sample(curves, limits)
-        n_samples = data.sizes.get("sample", 1)
-        options = {
+        options: dict[str, Any] = {
             "title": title,
             "frame_width": self.width,
             "frame_height": self.height,
             "xlabel": "time (s)",
             "ylabel": self.label,
             "ylim": limits,
-            "show_legend": has_key and self.scale is None and 1 < n_samples <= MAX_LEGEND_ENTRIES,
-            "legend_position": "right",
         }
-        return hv.Overlay(layers).opts(hv.opts.Overlay(**options, backend="bokeh"))
+        if not self.has_all_tools:
+            options["default_tools"] = list(FEW_TOOLS)
+        if self.scale is not None:
+            return self._curves_by_error(curves.isel(sample=0), limits, self.scale, has_key, options)
+        options["show_legend"] = has_key and 1 < data.sizes.get("sample", 1) <= MAX_LEGEND_ENTRIES
+        layers = hv.Overlay(self._curves_by_sample(curves, limits))
+        return layers.opts(hv.opts.Overlay(legend_position="right", **options, backend="bokeh"))
 
     def _curves_by_error(
-        self, curves: xr.DataArray, limits: tuple[float, float], scale: colours.ColourScale, has_key: bool
-    ) -> hv.Contours:
+        self,
+        curves: xr.DataArray,
+        limits: tuple[float, float],
+        scale: colours.ColourScale,
+        has_key: bool,
+        options: dict[str, Any],
+    ) -> TimeCourses:
         """Curves (model, time) in the colour of their task error, the best on top."""
         errors = curves["task_error"].values.astype(float)
         order = np.argsort(-np.nan_to_num(errors, nan=np.inf), kind="stable")
         error = hv.Dimension("task_error", label="task error", range=scale.clim)
-        fill = elements.scale_style(scale, "task error (a.u.)" if has_key else "")
-        style = hv.opts.Contours(color="task_error", line_width=1.2, tools=["hover"], **fill, backend="bokeh")
-        return _contours(curves.isel(model=order), limits, {"model": "model", error: "task_error"}).opts(style)
+        fill = elements.scale_style(scale, colours.task_error_label(scale) if has_key else "", N_COLOURS)
+        line = {"color": "task_error", "line_width": 1.2, "tools": ["hover"]}
+        style = hv.Options("TimeCourses", **line, **fill, **options, backend="bokeh")
+        lines = _time_courses(curves.isel(model=order), limits, {"model": "model", error: "task_error"})
+        coloured: TimeCourses = lines.opts(style)
+        return coloured
 
     def _curves_by_sample(self, curves: xr.DataArray, limits: tuple[float, float]) -> list[Any]:
         """Thin curves (sample, model, time) in the colour of their sample, or their density, under their means."""
@@ -271,8 +293,10 @@ class _Style:
             layers.append(_density_image(values.reshape(-1, time.size), time, limits, (self.width, self.height)))
         elif values.shape[1] > 1:
             for sample, colour in zip(curves, palette, strict=True):
-                style = hv.opts.Contours(color=colour, line_width=0.8, alpha=0.45, show_legend=False, backend="bokeh")
-                layers.append(_contours(sample, limits, {"model": "model"}).opts(style))
+                style = hv.Options(
+                    "TimeCourses", color=colour, line_width=0.8, alpha=0.45, show_legend=False, backend="bokeh"
+                )
+                layers.append(_time_courses(sample, limits, {"model": "model"}).opts(style))
         means = curves.mean("model").values
         for sample, course, colour in zip(samples, means, palette, strict=True):
             label = "" if sample is None else f"{self.prefix}{sample}"
@@ -310,18 +334,14 @@ def robust_limits(values: NDArray[Any]) -> tuple[tuple[float, float], int]:
     return (low - margin, high + margin), int(is_outlier.sum())
 
 
-def _contours(curves: xr.DataArray, limits: tuple[float, float], labels: dict[Any, str]) -> hv.Contours:
+def _time_courses(curves: xr.DataArray, limits: tuple[float, float], labels: dict[Any, str]) -> TimeCourses:
     """One element for curves (model, time), with labels of the models for hovering."""
     curves = curves if "model" in curves.coords else curves.assign_coords(model=np.arange(curves.sizes["model"]))
     columns = {dim: [_plain(label) for label in selecting.labels(curves, name)] for dim, name in labels.items()}
     time = curves["time"].values
-    paths = [
-        {"time": time, "response": course, **{str(dim): column[i] for dim, column in columns.items()}}
-        for i, course in enumerate(curves.values)
-    ]
-    # HoloViews looks for the range of each dimension in each curve, unless it is declared.
-    kdims = [hv.Dimension("time", range=(float(time[0]), float(time[-1]))), hv.Dimension("response", range=limits)]
-    return hv.Contours(paths, kdims, list(labels))
+    # HoloViews looks for the range of each dimension, unless it is declared.
+    kdims = (hv.Dimension("time", range=(float(time[0]), float(time[-1]))), hv.Dimension("response", range=limits))
+    return TimeCourses.from_curves(time, curves.values, columns, kdims)
 
 
 def _plain(label: Any) -> Any:

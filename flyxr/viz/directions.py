@@ -174,7 +174,7 @@ def _models(curves: xr.DataArray, angle: NDArray[Any], scale: colours.ColourScal
     lines = hv.Contours(paths, list(AXES), ["task_error", "model"])
     fill: dict[str, Any] = {"color": MODELS}
     if scale is not None:
-        label = "task error (a.u.)" if has_key else ""
+        label = colours.task_error_label(scale) if has_key else ""
         fill = {"color": "task_error", **elements.scale_style(scale, label)}
     return lines.opts(hv.opts.Contours(line_width=1, alpha=0.8, tools=["hover"], **fill, backend="bokeh"))
 

@@ -67,7 +67,7 @@ def read_lattice(data: xr.DataArray) -> Lattice:
     return Lattice(column, u, v, *hexgrid.positions(u, v))
 
 
-def hexagons(values: NDArray[Any], lattice: Lattice, name: str, clim: tuple[float, float]) -> Hexagons:
+def hexagons(values: NDArray[Any], lattice: Lattice, name: str, clim: tuple[float, float], label: str = "") -> Hexagons:
     """One hexagon for each column, with its value (column,) and the labels of the column for hovering."""
     xs, ys = lattice.corners()
     # HoloViews looks for the range of each dimension of each picture, unless it is declared. It also links axes of
@@ -75,7 +75,8 @@ def hexagons(values: NDArray[Any], lattice: Lattice, name: str, clim: tuple[floa
     kdims = [hv.Dimension("x_column", range=_range(xs)), hv.Dimension("y_column", range=_range(ys))]
     vdims = [hv.Dimension(name, range=clim)]
     vdims += [hv.Dimension(n, range=_range(getattr(lattice, n))) for n in ("column", "u", "v")]
-    return Hexagons((lattice.x, lattice.y, values, lattice.column, lattice.u, lattice.v), kdims, vdims)
+    data = (lattice.x, lattice.y, values, lattice.column, lattice.u, lattice.v)
+    return Hexagons(data, kdims, vdims, label=label, datatype=["dictionary"])
 
 
 def hexagon_style(
@@ -87,9 +88,9 @@ def hexagon_style(
     return hv.Options("Hexagons", **{**scale_style(scale, label), **frame, **options}, backend="bokeh")
 
 
-def scale_style(scale: colours.ColourScale, label: str = "") -> dict[str, Any]:
+def scale_style(scale: colours.ColourScale, label: str = "", n_colours: int = 256) -> dict[str, Any]:
     """Options of an element whose colours are values, with a colour bar if there is a label."""
-    fill = {"cmap": scale.palette(), "clim": scale.clim, "clipping_colors": {"NaN": colours.NO_CELL}}
+    fill = {"cmap": scale.palette(n_colours), "clim": scale.clim, "clipping_colors": {"NaN": colours.NO_CELL}}
     bar = {"colorbar": True, "clabel": label, "colorbar_opts": {"width": 12}} if label else {}
     return {**fill, **bar}
 
@@ -99,12 +100,14 @@ def layout(panels: list[Any], columns: int) -> hv.Layout:
     return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=False, backend="bokeh"))
 
 
-def image(values: NDArray[Any], x: NDArray[Any] | None = None, y: NDArray[Any] | None = None) -> hv.Image:
+def image(
+    values: NDArray[Any], x: NDArray[Any] | None = None, y: NDArray[Any] | None = None, label: str = ""
+) -> hv.Image:
     """One frame (y, x) in pixel coordinates; row 0 is at the top once the y axis points down."""
     n_rows, n_columns = values.shape
     x0, x1 = _pixel_edges(x, n_columns)
     y0, y1 = _pixel_edges(y, n_rows)
-    return hv.Image(values[::-1], kdims=["x", "y"], vdims=["luminance"], bounds=(x0, y0, x1, y1))
+    return hv.Image(values[::-1], kdims=["x", "y"], vdims=["luminance"], bounds=(x0, y0, x1, y1), label=label)
 
 
 def image_style(

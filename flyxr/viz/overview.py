@@ -18,9 +18,9 @@ import numpy as np
 import xarray as xr
 
 from flyxr import hexgrid, schema
+from flyxr.store.arrays import SavedArray, SweepArray
 from flyxr.store.files import stat_files
 from flyxr.store.ledger import LEDGER_FILE, read_ledger, store_id
-from flyxr.store.reading import SavedArray, SweepArray
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable

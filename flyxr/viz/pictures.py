@@ -39,8 +39,8 @@ def column_pictures(
     """Draw values (..., column) as hexagons, with a colour bar."""
     lattice, name = elements.read_lattice(data), str(data.name or "value")
 
-    def draw(values: NDArray[Any]) -> Any:
-        return elements.hexagons(values, lattice, name, scale.clim)
+    def draw(values: NDArray[Any], title: str) -> Any:
+        return elements.hexagons(values, lattice, name, scale.clim, title)
 
     style = elements.hexagon_style(lattice, scale, selecting.value_label(data), height)
     return draw_pictures(data, ("column",), draw, style, title, dynamic)
@@ -50,8 +50,8 @@ def frame_pictures(data: xr.DataArray, height: int = 300, title: str | None = No
     """Draw frames (..., y, x)."""
     x, y = (data[dim].values if dim in data.coords else None for dim in ("x", "y"))
 
-    def draw(values: NDArray[Any]) -> Any:
-        return elements.image(values, x, y)
+    def draw(values: NDArray[Any], title: str) -> Any:
+        return elements.image(values, x, y, title)
 
     style = elements.image_style((data.sizes["y"], data.sizes["x"]), height=height)
     return draw_pictures(data, ("y", "x"), draw, style, title, dynamic)
@@ -60,7 +60,7 @@ def frame_pictures(data: xr.DataArray, height: int = 300, title: str | None = No
 def draw_pictures(
     data: xr.DataArray,
     core_dims: tuple[str, ...],
-    draw: Callable[[NDArray[Any]], Any],
+    draw: Callable[[NDArray[Any], str], Any],
     style: Any,
     title: str | None,
     dynamic: bool | None,
@@ -80,7 +80,7 @@ def draw_pictures(
     data = data.transpose(*map_dims, *core_dims)
     title = selecting.selection_title(data) if title is None else title
     if not map_dims:
-        return draw(data.values).relabel(title).opts(style)
+        return draw(data.values, title).opts(style)
     is_dynamic = (data.chunks is not None or has_kernel()) if dynamic is None else dynamic
     labels = [list(map(elements.key, selecting.labels(data, dim))) for dim in map_dims]
     kdims = [
@@ -93,9 +93,10 @@ def draw_pictures(
 
         def draw_frame(*key: Any) -> Any:
             position = tuple(numbers[label] for numbers, label in zip(positions, key, strict=True))
-            return draw(read(position)).relabel(title)
+            return draw(read(position), title)
 
-        return hv.DynamicMap(draw_frame, kdims=kdims).opts(style)
+        # HoloViews copies all pictures that a DynamicMap keeps whenever it shows one; drawing one again is faster.
+        return hv.DynamicMap(draw_frame, kdims=kdims, cache_size=1).opts(style)
     n_pictures = int(np.prod([data.sizes[dim] for dim in map_dims], dtype=int))
     if n_pictures > MAX_PICTURES:
         sizes = ", ".join(f"{dim}: {data.sizes[dim]}" for dim in map_dims)
@@ -107,7 +108,7 @@ def draw_pictures(
         )
     frames = data.values.reshape(-1, *data.shape[len(map_dims) :])
     keys = itertools.product(*labels)
-    pictures = {key: draw(frame).relabel(title) for key, frame in zip(keys, frames, strict=True)}
+    pictures = {key: draw(frame, title) for key, frame in zip(keys, frames, strict=True)}
     return hv.HoloMap(pictures, kdims=kdims, sort=False).opts(style)
 
 

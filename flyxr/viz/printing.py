@@ -11,6 +11,7 @@ import numpy as np
 
 from flyxr.errors import DependencyError, Problem
 from flyxr.viz.hexagons import Hexagons
+from flyxr.viz.time_courses import TimeCourses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +66,7 @@ def load_matplotlib() -> None:
         ) from error
     if not isinstance(hv.Store.registry["matplotlib"].get(Hexagons), type):
         _register_hexagons()
+        _register_time_courses()
 
 
 def figure_size(element: Any, size: tuple[int, int]) -> tuple[int, int]:
@@ -176,3 +178,41 @@ def _register_hexagons() -> None:
             return dict(axis_options)
 
     hv.Store.register({Hexagons: HexagonPlot}, "matplotlib")
+
+
+def _register_time_courses() -> None:
+    """Teach HoloViews' matplotlib backend to draw time courses."""
+    from holoviews.plotting.mpl.element import ColorbarPlot
+    from matplotlib.collections import LineCollection
+
+    class TimeCoursePlot(ColorbarPlot):  # type: ignore[misc]
+        """Time courses as a collection of lines."""
+
+        style_opts = ["alpha", "cmap", "clim", "color", "linewidth", "linestyle", "visible"]
+        _plot_methods = {"single": "add_collection"}
+
+        def _apply_transforms(self, element: Any, ranges: Any, style: Any) -> Any:
+            """Leave the colour to ``get_data`` if it is a label: a curve has one, and HoloViews takes one per row."""
+            is_label = style.get("color") in [dim.name for dim in element.vdims]
+            rest = {name: value for name, value in style.items() if name != "color" or not is_label}
+            transformed = dict(super()._apply_transforms(element, ranges, rest))
+            return {**transformed, "color": style["color"]} if is_label else transformed
+
+        def get_data(self, element: Any, ranges: Any, style: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
+            lines = [np.stack(curve, axis=1) for curve in zip(*element.curves(), strict=True)]
+            label = element.get_dimension(style.get("color")) if style.get("color") in element.vdims else None
+            if label is not None:
+                del style["color"]
+                self._norm_kwargs(element, ranges, style, label)
+                style["clim"] = style.pop("vmin"), style.pop("vmax")
+                style["array"] = np.ma.masked_invalid(element.labels(label).astype(float))
+            else:
+                style = {name: value for name, value in style.items() if name not in ("cmap", "clim")}
+            return (lines,), style, {}
+
+        def init_artists(self, axes: Any, plot_args: Any, plot_kwargs: Any) -> dict[str, Any]:
+            collection = LineCollection(*plot_args, **plot_kwargs)
+            axes.add_collection(collection)
+            return {"artist": collection}
+
+    hv.Store.register({TimeCourses: TimeCoursePlot}, "matplotlib")

@@ -1,4 +1,4 @@
-"""Benchmark of pictures: ``python tests/benchmarks/pictures.py [--extent N] [--frames N] [--models N]``.
+"""Benchmark of pictures: ``python tests/benchmarks/pictures.py [--extent N] [--frames N] [--models N] [--types N]``.
 
 Prints a table of the time to build, draw, update and save pictures of random values, and of the size of the files.
 """
@@ -30,6 +30,19 @@ def make_responses(extent: int, n_frames: int, n_models: int) -> xr.DataArray:
     return xr.DataArray(values, coords, ("model", "time", "column"), name="response")
 
 
+def make_courses(n_types: int, n_models: int = 50, n_times: int = 120) -> xr.DataArray:
+    """Random time courses (cell_type, model, time) of models of known task error."""
+    rng = np.random.default_rng(0)
+    coords = {
+        "cell_type": [f"type {number}" for number in range(n_types)],
+        "model": np.arange(n_models),
+        "task_error": ("model", rng.normal(5.3, 0.1, n_models)),
+        "time": np.arange(n_times) / 100,
+    }
+    values = rng.normal(size=(n_types, n_models, n_times)).astype(np.float32)
+    return xr.DataArray(values, coords, ("cell_type", "model", "time"), name="response")
+
+
 def best_time(function: Callable[[], Any], repeats: int) -> float:
     """Shortest time of several calls, s."""
     times = []
@@ -40,7 +53,9 @@ def best_time(function: Callable[[], Any], repeats: int) -> float:
     return min(times)
 
 
-def measure(extent: int = 15, n_frames: int = 67, n_models: int = 5, repeats: int = 5) -> list[tuple[str, float, int]]:
+def measure(
+    extent: int = 15, n_frames: int = 67, n_models: int = 5, repeats: int = 5, n_types: int = 65
+) -> list[tuple[str, float, int]]:
     """Rows of what was done, its time in s, and the size of the file in bytes or 0."""
     responses = make_responses(extent, n_frames, n_models)
     one = responses.isel(model=0)
@@ -62,6 +77,11 @@ def measure(extent: int = 15, n_frames: int = 67, n_models: int = 5, repeats: in
     linked = hv.Layout([viz.hexmap(responses.isel(model=i), clim=(-3, 3), dynamic=True) for i in range(n_models)])
     linked_plot = renderer.get_plot(linked)
     add(f"update {n_models} linked pictures", lambda: linked_plot.update((times[next(position) % n_frames],)))
+    courses = make_courses(n_types)
+    traces = viz.traces(courses)
+    panels = f"time courses of {n_types} cell types and {courses.sizes['model']} models"
+    add(f"build {panels}", lambda: viz.traces(courses), min(repeats, 3))
+    add(f"draw {panels}", lambda: hv.render(traces, backend="bokeh"), min(repeats, 3))
     maps = [viz.hexmap(responses.isel(model=i), clim=(-3, 3)) for i in range(n_models)]
     layout = hv.Layout([viz.hexmap(stimulus), *maps]).cols(3)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +93,7 @@ def measure(extent: int = 15, n_frames: int = 67, n_models: int = 5, repeats: in
             (f"save {n_frames} frames", maps[0], ".gif"),
             (f"save {n_frames} frames of stimulus and {n_models} models", layout, ".html"),
             (f"save {n_frames} frames of stimulus and {n_models} models", layout, ".mp4"),
+            (f"save {panels}", traces, ".html"),
         ):
             path = Path(folder) / f"picture{suffix}"
             seconds = best_time(lambda d=drawn, p=path: viz.save(d, p, progress=False), min(repeats, 2))  # type: ignore[misc]
@@ -94,6 +115,8 @@ if __name__ == "__main__":
     parser.add_argument("--extent", type=int, default=15)
     parser.add_argument("--frames", type=int, default=67)
     parser.add_argument("--models", type=int, default=5)
+    parser.add_argument("--types", type=int, default=65)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    print(table(measure(arguments.extent, arguments.frames, arguments.models)))  # noqa: T201
+    rows = measure(arguments.extent, arguments.frames, arguments.models, n_types=arguments.types)
+    print(table(rows))  # noqa: T201
