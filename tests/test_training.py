@@ -351,6 +351,19 @@ def test_response_loss__sees_responses_through_the_indicator(
     assert unseen.evaluate(unseen.task) > 0.05
 
 
+def test_response_loss__has_a_gradient_toward_the_right_sign() -> None:
+    wave = torch.sin(torch.arange(20.0))[None]
+    measured = xr.DataArray(wave[..., None].numpy(), dims=("sample", "time", "cell_type"), coords={"cell_type": ["L1"]})
+    loss = fx.training.response_loss(measured)
+    response = (-wave[..., None] + 0.1 * torch.cos(torch.arange(20.0))[None, :, None]).requires_grad_()
+    value = loss({"L1": response}, {"recording": wave[..., None]})
+    assert 1.9 < float(value.detach()) < 2
+    value.backward()
+    assert response.grad is not None
+    stepped = loss({"L1": (response - 0.1 * response.grad).detach()}, {"recording": wave[..., None]})
+    assert float(stepped) < float(value.detach())
+
+
 def test_response_loss__fits_models_to_recordings(
     scenes: xr.Dataset, connectome: xr.Dataset, start: xr.Dataset
 ) -> None:

@@ -70,7 +70,7 @@ def main() -> None:
     fitted_to = stimuli([0, 60, 120, 180, 240, 300], 9.7, 6)
     held_out = stimuli([30, 90, 150, 210, 270, 330], 13, 3)
     truths = [imaged(rendering, ensemble.isel(model=0)) for rendering in (fitted_to, held_out)]
-    noise = np.random.default_rng(0).standard_normal(truths[0].shape).astype(np.float32)
+    noise = truths[0].copy(data=np.random.default_rng(0).standard_normal(truths[0].shape).astype(np.float32))
     recordings = (truths[0] + NOISE * truths[0].std(("sample", "time")) * noise).sel(cell_type=RECORDED)
     recordings = recordings.drop_vars([name for name in recordings.coords if name not in recordings.dims])
     if options.start == "calibrated":

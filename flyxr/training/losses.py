@@ -158,8 +158,9 @@ def response_loss(
     Returns
     -------
     Loss
-        Mean over cell types of the share of variance that is not explained, at the scale (at least 0) and offset that
-        fit best over all samples and times of a batch.
+        Mean over cell types of the share of variance that is not explained, at the scale and offset that fit best over
+        all samples and times of a batch: 1 - r², with the correlation r. A scale is not negative: for a negative r, the
+        loss is 1 + r², so that there is a gradient toward the right sign.
 
     Raises
     ------
@@ -248,10 +249,11 @@ class ResponseLoss:
 
 
 def _unexplained_variance(response: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
-    """Share of variance after the best scale, at least 0, and offset."""
+    """Share of variance after the best scale and offset, 1 - r²; 1 + r² for a negative r, which has a gradient."""
     response, measured = response - response.mean(), measured - measured.mean()
-    scale = (response * measured).sum().clamp(min=0) / (response.square().sum() + 1e-9)
-    return (measured - scale * response).square().sum() / (measured.square().sum() + 1e-9)
+    norm = ((response.square().sum() + 1e-9) * (measured.square().sum() + 1e-9)).sqrt()
+    r = (response * measured).sum() / norm
+    return 1 - r * r.abs()
 
 
 def activity_penalty(weight: float = 0.1, *, low: float = 0.03, high: float = 2.0) -> Penalty:
