@@ -78,7 +78,23 @@ READING: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("function", [*WRITING.values(), *READING.values()], ids=[*WRITING, *READING])
+TAKE_URLS = {"save", "sweep", "plan", "open", "open_ensemble", "sweep_status", "describe"}
+"""Functions that read or write other places, which test_remote.py tests."""
+LOCAL = {name: function for name, function in (WRITING | READING).items() if name not in TAKE_URLS}
+
+
+@pytest.mark.parametrize("name", sorted(TAKE_URLS))
+def test_functions__take_no_url_of_another_protocol_for_a_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in ("ftp://host/x", Path("ssh://host/x")):
+        with pytest.raises(InputError, match="a URL of one of http, https, s3"):
+            (WRITING | READING)[name](url)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("function", LOCAL.values(), ids=LOCAL)
 @pytest.mark.parametrize("url", ["memory://x", "s3://bucket/x", Path("https://a.b/x")], ids=str)
 def test_functions__take_no_url_for_a_folder(
     function: Callable[[Any], Any], url: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -801,7 +801,7 @@ def test_measures__match_their_records() -> None:
         schema.validate(found, "measures")
         assert measure.compared is None or measure.compared[0] in known
     assert {name for stimulus in schema.STIMULI for name in stimulus.functions} <= set(dir(fx.stimuli))
-    others = {"agreement", "agreements", "known_tuning", "summary"}
+    others = {"agreement", "agreements", "calcium", "known_tuning", "summary"}
     assert {measure.function for measure in schema.MEASURES} == set(fx.tuning.__all__) - others
     variables = tuple(variable for measure in schema.MEASURES for variable in measure.variables)
     assert schema.KINDS["measures"].variables == variables

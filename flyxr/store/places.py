@@ -5,6 +5,7 @@ A place on this machine is a ``pathlib.Path``; any other is a ``upath.UPath``, w
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -97,6 +98,7 @@ def find(
             text = f"expected storage_options for a URL, got the path {local} on this machine"
             raise InputError(Problem(text, "leave them out"))
         return _find_in_zip(str(local), {}) if local.suffix.lower() == ".zip" and local.is_file() else local
+    text = re.sub(r"^(\w+):/(?!/)", r"\1://", text)  # a Path joins the two slashes to one
     protocol = text.split(":", 1)[0].lower()
     if protocol not in PACKAGES or "::" in text:
         supported = ", ".join(PACKAGES)
