@@ -40,13 +40,12 @@ def quiet() -> Iterator[None]:
     """
     import pooch
 
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("WARNING")
+    logger = pooch.get_logger()  # it is no part of the hierarchy of loggers, so that setting its level is no use
+    was_disabled, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.disabled = was_disabled
 
 
 def download(

@@ -378,7 +378,10 @@ def damage_catalog(folder: Path, rng: np.random.Generator) -> None:
         damage_file(file, rng)
         return
     with contextlib.suppress(ValueError, TypeError, RecursionError):
-        damaged = json.loads(damage_json(json.dumps(yaml.safe_load(file.read_text())), rng))
+        document = json.dumps(yaml.safe_load(file.read_text()))
+        for _ in range(3):
+            document = damage_json(document, rng)
+        damaged = json.loads(document)
         text = yaml.safe_dump(damaged)
         if rng.random() < 0.3:
             path = str(rng.choice(CATALOG_PATHS))

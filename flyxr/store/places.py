@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+import zipfile
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -189,7 +190,8 @@ def call(function: Callable[[], T], label: object) -> T:
             raise
         except Exception as error:  # file systems and their clients raise many kinds
             denied = isinstance(error, PermissionError) or getattr(error, "status", 0) in (401, 403)
-            if attempt < N_TRIES and not denied and not isinstance(error, (TypeError, ValueError)):
+            is_damaged = isinstance(error, (TypeError, ValueError, zipfile.BadZipFile))
+            if attempt < N_TRIES and not denied and not is_damaged:
                 time.sleep(0.1 * 2**attempt)
                 continue
             hint = (
