@@ -13,16 +13,16 @@ import yaml
 
 import flyxr as fx
 
-LICENCE = "CC0-1.0"
+LICENCE = "MIT"
 CELL_TYPES = ["T4c", "T5c"]
 DESCRIPTIONS = {
     "digits": "Two sequences of moving digits",
     "rendering": "The digits on the 721 columns of the eye, in steps of 1/50 s",
-    "models": "Twelve untrained models: they are not direction selective, and show the layout only",
-    "responses": "Responses of the central cell of every type of the untrained models to the digits",
-    "maps": "Responses of T4c and T5c of one untrained model to the first sequence, in all columns",
+    "models": "Twelve of the models that flyxr ships, trained on procedural optic flow (not the published ones)",
+    "responses": "Responses of the central cell of every type of these models to the digits",
+    "maps": "Responses of T4c and T5c of the first model to the first sequence, in all columns",
     "measures": "Norm of the central responses of each cell type of each model",
-    "clusters": "Untrained models with similar central responses, by UMAP and Gaussian mixtures",
+    "clusters": "Models with similar central responses of T4c and T5c, by UMAP and Gaussian mixtures",
 }
 ON_DEMAND: dict[str, dict[str, Any]] = {
     "flyvis": {
@@ -49,7 +49,7 @@ def make(folder: Path, *, with_clusters: bool = True) -> dict[str, Path]:
 
     digits = save("digits", fx.stimuli.moving_digits(n_samples=2, seed=42, n_frames=16))
     rendering = save("rendering", fx.resample(fx.BoxEye(extent=15, kernel_size=13).render(digits), dt=1 / 50))
-    models = save("models", fx.sample_ensemble(n_models=12, seed=0))
+    models = save("models", fx.open_ensemble("flyxr").isel(model=slice(12)))
     options = {"precision": 10, "overwrite": True, "progress": False}
     fx.sweep(rendering, models, folder / "responses.zarr", record="central", **options)
     first = {"rendering": rendering.isel(sample=[0]), "ensemble": models.isel(model=[0])}
