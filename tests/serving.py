@@ -41,6 +41,7 @@ class FolderServer:
 
         self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.httpd.daemon_threads = True
+        self.httpd.handle_error = lambda *_: None  # clients may close a connection early
         self.url = f"http://127.0.0.1:{self.httpd.server_port}"
 
     def reset(self) -> None:
