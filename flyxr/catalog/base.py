@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 from dataclasses import dataclass, field, replace
@@ -276,30 +277,22 @@ def locate(
     """
     if entry.problem is not None:
         raise CatalogError(entry.problem._replace(text=f"entry {entry.name!r} of {catalog}: {entry.problem.text}"))
-    own_host = host_of(catalog)
     if is_url(entry.target):
         host = host_of(entry.target)
-        if host != own_host and host not in hosts:
+        if host != host_of(catalog) and host not in hosts:
             text = f"entry {entry.name!r} of {catalog} lies on another host, {host}"
             hint = f"pass hosts=[{host!r}] if you trust it"
             raise CatalogError(Problem(text, hint, f"add --host {host} if you trust it"))
-        own = dict(storage_options or {}) if host == own_host or storage_options else {}
-        return places.find(entry.target, {**entry.storage_options, **own})
+        return places.find(entry.target, {**entry.storage_options, **(storage_options or {})})
     if places.is_remote(catalog):
-        return places.find(_join_url(catalog, entry.target), _options_of(catalog))
+        return places.find(_join_url(catalog, entry.target), cast("UPath", catalog).storage_options)
     folder = cast("Path", catalog).absolute().parent
-    path = Path(_normal(folder / entry.target))
+    path = Path(os.path.normpath(folder / entry.target))
     allowed = folder.resolve().parent
     if not path.resolve().is_relative_to(allowed):
         text = f"entry {entry.name!r} of {catalog} leads out of {allowed} by symbolic links, to {path.resolve()}"
         raise CatalogError(Problem(text, "open it with fx.open if you trust it"))
     return places.find(path)
-
-
-def _normal(path: Path) -> str:
-    import os
-
-    return os.path.normpath(path)
 
 
 def _join_url(catalog: UPath, target: str) -> str:
@@ -308,10 +301,6 @@ def _join_url(catalog: UPath, target: str) -> str:
     host, _, path = rest.partition("/")
     joined = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), target))
     return f"{protocol}://{host}{joined}"
-
-
-def _options_of(catalog: UPath) -> dict[str, Any]:
-    return dict(catalog.storage_options)
 
 
 def host_of(place: Any) -> str:

@@ -100,9 +100,7 @@ class _CheckedArray:
             _check_written(self.source, file)
         try:
             values: NDArray[Any] = array[key]
-        except places.RemoteError:
-            raise
-        except StoreError:  # a missing file of a store on another machine
+        except (places.RemoteError, StoreError):  # a lost connection, or a missing file, of another machine
             raise
         except Exception as error:
             path = self.source.path / self.source.name / file

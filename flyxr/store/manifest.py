@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
@@ -115,18 +114,13 @@ def _digest(file: Place) -> str:
     return identity.content_digest(cast("Path", file))
 
 
-def read_raw(place: Place) -> bytes:
-    """Content of a small metadata file."""
-    return places.read_bytes(place, files.MAX_JSON_BYTES)
-
-
 def write_consolidated(place: Place) -> None:
     """Put the metadata of all arrays into that of the group, so that one request opens a store.
 
     The layout is that of zarr-python, which the specification of zarr v3 does not have yet.
     """
     group = files.read_json(place / "zarr.json")
-    arrays = {name: json.loads(read_raw(place / name / "zarr.json")) for name in array_names(place)}
+    arrays = {name: files.read_json(place / name / "zarr.json") for name in array_names(place)}
     inline = {"kind": "inline", "must_understand": False, "metadata": arrays}
     if group.get("consolidated_metadata") != inline:
         files.write_json(place / "zarr.json", {**group, "consolidated_metadata": inline})
