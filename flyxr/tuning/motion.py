@@ -154,7 +154,7 @@ def direction_selectivity_index(
     -----
     With r the peak response to the direction theta,
 
-        DSI = |sum over theta of r exp(i theta)| / max over intensity of (sum over theta of r).
+        DSI = abs(sum over theta of r exp(i theta)) / max over intensity of (sum over theta of r).
 
     Lappalainen et al. 2024, Methods, direction selectivity index; flyvis ``direction_selectivity_index``. The index
     does not change when the responses are scaled by a positive factor.
