@@ -43,6 +43,7 @@ FLOORS = {
     "notebook": 7,
     "catalog": 8,
     "bench": 8,
+    "diagnosis": 8,
     "cli": 9,
 }
 # Files that the other files of a folder may import, lowest first; each of them may import only those before it. The
@@ -67,6 +68,7 @@ SHARED: dict[str, tuple[str, ...]] = {
         "columns",
         "screen",
         "courses",
+        "clusters",
         "browser_reading",
         "browser_state",
         "browser_views",

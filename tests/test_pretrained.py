@@ -426,10 +426,10 @@ def test_best_ensemble__published_one_if_it_was_fetched(
 ) -> None:
     from flyxr.cli.inputs import best_ensemble
 
-    ensemble, description = best_ensemble(4)
+    ensemble, description = best_ensemble()
     assert description.startswith("flyxr, the best 4 of ")
     assert "procedural optic flow" in ensemble.attrs["description"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(fetched.parent))
-    ensemble, description = best_ensemble(4)
+    ensemble, description = best_ensemble()
     assert description == "flyvis, the best 4 of 50 of the published ensemble of Lappalainen et al. 2024"
     assert ensemble["model_name"].values.tolist() == [f"flow/0000/{i:03}" for i in range(4)]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import flyxr as fx
 from flyxr.cli import (
     browsing,
+    completion,
     demo,
+    doctor,
     info,
     measures,
     pretrained,
@@ -27,6 +29,19 @@ from flyxr.store import places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+FIRST_STEPS = """\
+first steps:
+  flyxr doctor                     # does everything work on this machine?
+  flyxr demo                       # a first simulation, and a page with pictures
+  flyxr stimulus flashes flashes.zarr --dt 0.01
+  flyxr simulate flashes.zarr flyxr responses.zarr --record central --initial-state steady_state
+  flyxr tuning responses.zarr tuning.zarr
+  flyxr browse responses.zarr      # stimulus and responses, in the web browser
+
+`flyxr COMMAND --help` explains a command, with an example. The models `flyxr`
+come with the program; `flyvis` are the published ones, once they are fetched."""
+"""End of the help."""
 
 __all__ = ["build_parser", "main", "run_command"]
 
@@ -48,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(options.run, options)
 
 
-def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+def run_command(run: Callable[[argparse.Namespace], int | None], options: argparse.Namespace) -> int:
     """Run the function of a command, and print errors and warnings for the user.
 
     Parameters
     ----------
     run
-        Function of the command.
+        Function of the command, which may return an exit status.
     options
         Its arguments, with the name of the ``command`` and whether to show a ``traceback``. The arguments that
         ``paths`` names become paths on this machine; those that ``ensembles`` names too may be names of ensembles.
@@ -62,7 +77,7 @@ def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Nam
     Returns
     -------
     int
-        0, or 2 after an error that the user can fix, which is printed in a sentence. Any other error is a bug in flyxr
+        That of the command, by default 0; or 2 after an error that the user can fix, which is printed in a sentence. Any other error is a bug in flyxr
         and is raised, after a line that says so.
 
     Examples
@@ -80,7 +95,7 @@ def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Nam
         with warnings.catch_warnings():
             warnings.showwarning = print_message
             _convert_paths(options)
-            run(options)
+            status = run(options)
     except (FlyxrError, OSError) as error:
         if options.traceback:
             raise
@@ -89,7 +104,7 @@ def run_command(run: Callable[[argparse.Namespace], None], options: argparse.Nam
     except Exception:
         print_message("this is a bug in flyxr, please report it with the following lines")
         raise
-    return 0
+    return status or 0
 
 
 def _convert_paths(options: argparse.Namespace) -> None:
@@ -123,24 +138,26 @@ def build_parser() -> argparse.ArgumentParser:
         prog="flyxr",
         description="Simulate connectome-constrained networks of the fly visual system: render movies onto the columns "
         "of the eye, and compute the responses of ensembles of models.",
-        epilog="Start with `flyxr demo`. `flyxr COMMAND --help` explains a command, with an example.",
+        epilog=FIRST_STEPS,
+        formatter_class=base.GroupedHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"flyxr {fx.__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=lambda options: parser.print_help(), paths=())
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands, in the order of their use")
-    demo.add_demo(commands)
-    pretrained.add_fetch_pretrained(commands)
-    pretrained.add_import_flyvis(commands)
-    stimulus.add_stimulus(commands)
-    responses.add_render(commands)
-    responses.add_simulate(commands)
-    measures.add_tuning(commands)
-    measures.add_cluster(commands)
-    training.add_train(commands)
-    browsing.add_browse(commands)
-    info.add_info(commands)
-    sharing.add_publish(commands)
-    sharing.add_catalog(commands)
-    timings.add_bench(commands)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    groups: dict[str, tuple[Callable[..., None], ...]] = {
+        "start": (demo.add_demo, doctor.add_doctor),
+        "get models": (pretrained.add_fetch_pretrained, pretrained.add_import_flyvis, training.add_train),
+        "make stimuli": (stimulus.add_stimulus, responses.add_render),
+        "simulate and measure": (responses.add_simulate, measures.add_tuning, measures.add_cluster),
+        "look": (browsing.add_browse, info.add_info),
+        "share": (sharing.add_publish, sharing.add_catalog),
+        "this program": (timings.add_bench, lambda added: completion.add_completion(added, parser)),
+    }
+    for group, functions in groups.items():
+        for add in functions:
+            n_before = len(commands.choices)
+            add(commands)
+            for command in list(commands.choices.values())[n_before:]:
+                command.set_defaults(group=group)
     return parser

@@ -55,6 +55,30 @@ class HelpFormatter(argparse.HelpFormatter):
         return f"{action.help} (default: {format_default(default)})"
 
 
+class GroupedHelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """List commands by their default ``group``, and keep the lines of description and epilog."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if not isinstance(action, argparse._SubParsersAction):
+            return super()._format_action(action)
+        parts, group = list[str](), None
+        self._action_max_length += self._indent_increment  # for the names, which are indented below their group
+        for command in action._get_subactions():
+            new = action.choices[command.dest].get_default("group")
+            if new != group:
+                parts.append(f"\n{'':{self._current_indent}}{new}:\n")
+                group = new
+            self._indent()
+            parts.append(self._format_action(command))
+            self._dedent()
+        return "".join(parts)
+
+
 def format_default(value: Any) -> str:
     """Format a default as it is typed.
 
@@ -71,7 +95,7 @@ def format_default(value: Any) -> str:
 def add_command(
     commands: Commands,
     name: str,
-    run: Callable[[argparse.Namespace], None],
+    run: Callable[[argparse.Namespace], int | None],
     summary: str,
     *,
     example: str,

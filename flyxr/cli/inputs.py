@@ -118,13 +118,8 @@ def _read_array(path: Path) -> Any:
         ) from error
 
 
-def best_ensemble(n_models: int) -> tuple[xr.Dataset, str]:
-    """Open the best models at hand: those of the first named ensemble that is there; one is part of the package.
-
-    Parameters
-    ----------
-    n_models
-        Number of models.
+def best_ensemble() -> tuple[xr.Dataset, str]:
+    """Open the best ensemble at hand: the first named one that is there; one is part of the package.
 
     Returns
     -------
@@ -135,5 +130,4 @@ def best_ensemble(n_models: int) -> tuple[xr.Dataset, str]:
     """
     name, named = next((name, named) for name, named in NAMED.items() if named.find().exists() or name == "flyxr")
     ensemble = fx.open_ensemble(name)
-    best = ensemble.isel(model=slice(n_models))
-    return best, f"{name}, the best {best.sizes['model']} of {ensemble.sizes['model']} of {named.title}"
+    return ensemble, f"{name}, {ensemble.sizes['model']} models, {named.title}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import holoviews as hv
 import numpy as np
 from bokeh.embed import components
 from bokeh.resources import Resources
@@ -18,10 +19,12 @@ from flyxr.errors import InputError, raise_problems
 from flyxr.optics import GREY
 from flyxr.paths import local_path
 from flyxr.selection import align_labels
-from flyxr.viz import colours, elements, figures, selecting
+from flyxr.selection import central as select_central
+from flyxr.viz import clusters as embeddings
+from flyxr.viz import colours, courses, elements, figures, selecting
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
     import xarray as xr
@@ -30,11 +33,22 @@ if TYPE_CHECKING:
 TRACED_TYPES = ("L1", "L2", "Mi1", "Tm3", "Mi9", "T4a", "T4b", "T4c", "T4d", "T5c")
 """Cell types whose time courses are drawn, if they were recorded."""
 
+MODEL_TYPES = ("L1", "Mi1", "Mi9", "Tm3", "T4c", "T5c")
+"""Cell types whose time courses are drawn by task error, if they were recorded."""
+
 DEFAULT_TYPE = "T4c"
 """Cell type that is drawn in the columns, if it was recorded and no other is given."""
 
 MAX_SAMPLES, MAX_MODELS, MAX_FRAMES, MAX_CURVE_POINTS, MAX_FRAME_PIXELS = 8, 50, 80, 300, 100
 """Limits of a page: samples, models, times of pictures, times of curves, and pixels along an edge of a frame."""
+
+LEFT_OUT = (
+    "strip_movie", "movie", "strip_responses", "responses", "strip_models", "by_error", "clusters", "by_cluster"
+)
+"""Pictures that are not on all pages."""
+
+TRACES_WIDTH, AXIS_WIDTH = 1040, 62
+"""Width of a row of time courses without its colour bar, and of the axis of each, screen pixels."""
 
 BANNER = '<p class="banner">untrained: initial parameters, not the published models</p>'
 
@@ -55,13 +69,17 @@ def report(
     notes: str = "",
     cell_type: str | None = None,
     model: Hashable | None = None,
+    central: xr.DataArray | xr.Dataset | None = None,
+    clusters: xr.Dataset | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Path:
     """Write an HTML page with the stimulus, its rendering and the responses of the models.
 
     The page starts with a strip of frames. Below, the same pictures have a time slider and a choice of samples, beside
-    the time courses of some cell types in the central column, for all models. Movie and columns are grey 0.5 before
-    their first frame and after their end. The file is self-contained and opens without a network. Long runs are thinned
-    to at most 8 samples, 50 models and 80 times of pictures, and the page says so.
+    the time courses of some cell types in the central column, for all models. Then come a picture of each of several
+    models, time courses by task error, and clusters of models, as far as these are known. Movie and columns are grey
+    0.5 before their first frame and after their end. The file is self-contained and opens without a network. Long runs
+    are thinned to at most 8 samples, 50 models and 80 times of pictures, and the page says so.
 
     Parameters
     ----------
@@ -82,6 +100,14 @@ def report(
         Cell type to draw in the columns. None draws T4c, or the first recorded type if T4c was not recorded.
     model
         Label of the model to draw in the columns. None draws the first.
+    central
+        Responses of the central column, of more models than ``responses`` has, for the time courses by task error and
+        by cluster. None takes those of ``responses``.
+    clusters
+        Result of :func:`flyxr.cluster` for these models, drawn with the time courses of each cluster. Of several cell
+        types, the one in the columns is drawn, or else the first.
+    files
+        Code that opens each file that belongs to the page, by the name of the file, listed at its end.
 
     Returns
     -------
@@ -109,11 +135,13 @@ def report(
     """
     path, cell_type = local_path(path), None if cell_type is None else selecting.one_name("cell_type", cell_type)
     texts = {"title": title, "notes": notes}
+    texts |= {f"files[{name!r}]": code for name, code in (files or {}).items()}
     wrong = [f"expected {name} as text, got {text!r}" for name, text in texts.items() if not isinstance(text, str)]
     raise_problems(InputError, "", wrong)
     content = _collect(movie, rendering, responses, cell_type, model)
     elements.load_backend()
-    page = _page(content, title, notes)
+    pictures = _pictures_of_models(content, central, clusters)
+    page = _page(content, pictures, title, notes, files or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -133,6 +161,7 @@ class _Content:
     columns: xr.DataArray  # (sample, time, column)
     responses: xr.DataArray | None  # (sample, time, column)
     central: xr.DataArray | None  # (cell_type, sample, model, time)
+    models: xr.DataArray | None  # (model, column), at one time
     summary: str
     remarks: tuple[str, ...]
     is_trained: bool | None
@@ -191,9 +220,55 @@ def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str | None, 
         central = central.transpose("cell_type", "sample", "model", "time")
     else:
         remarks.append("The central column was not recorded, so there are no time courses.")
-    frames, columns, shown, central = compute(frames, columns, shown, central)
+    models = None
+    if shown is not None and response.sizes["model"] > 1:
+        models = response.sel(cell_type=cell_type).isel(
+            model=slice(figures.N_STRIP_FRAMES), sample=0, time=thinned
+        )
+    frames, columns, shown, central, models = compute(frames, columns, shown, central, models)
+    if models is not None:
+        strength = abs(models).max("column").fillna(0).mean("model")
+        models = models.isel(time=int(strength.argmax("time"))).transpose("model", "column")
     pixels = None if frames is None else frames.values
-    return _Content(pixels, displayed, columns, shown, central, summary, tuple(remarks), is_trained)
+    return _Content(pixels, displayed, columns, shown, central, models, summary, tuple(remarks), is_trained)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures of many models, of HoloViews, and the sentences above them; None where there is nothing to draw."""
+
+    by_error: Any = None
+    about_errors: str = ""
+    clusters: Any = None
+    by_cluster: Any = None
+    about_clusters: str = ""
+
+
+def _pictures_of_models(content: _Content, central: Any, clusters: xr.Dataset | None) -> _Pictures:
+    """Draw the time courses of one sample by task error, and clusters of the models, where these are known."""
+    array = content.central
+    if central is not None:
+        array = selecting.main_array(select_central(central), "responses").isel(column=0)
+    if array is None or array.sizes["model"] < 2:
+        return _Pictures()
+    array = array.isel(sample=0)
+    types = array["cell_type"].values.tolist()
+    shown = array.sel(cell_type=[name for name in MODEL_TYPES if name in types] or types[: len(MODEL_TYPES)]).compute()
+    about = f"of {_count(array.sizes['model'], 'model')} to sample {selecting.labels(array, 'sample')[0]}"
+    errors = array["task_error"].values if "task_error" in array.coords else np.empty(0)
+    by_error = courses.traces(shown, by="task_error", width=270, height=150) if np.isfinite(errors).sum() > 1 else None
+    if clusters is None:
+        return _Pictures(by_error, about)
+    in_clusters = np.atleast_1d(clusters["cell_type"].values).tolist()
+    drawn = content.responses["cell_type"].item() if content.responses is not None else None
+    name = drawn if drawn in in_clusters else in_clusters[0]
+    chosen = clusters.sel(cell_type=name) if "cell_type" in clusters.dims else clusters
+    by_cluster = None
+    if name in types:
+        n_panels = max(int(chosen["cluster"].max()) + 1, 1)
+        width = min(220, TRACES_WIDTH // n_panels - AXIS_WIDTH)
+        by_cluster = courses.traces(array.sel(cell_type=name), clusters=chosen, width=width, height=150)
+    return _Pictures(by_error, about, embeddings.embedding(chosen, height=240), by_cluster, f"{name} {about}")
 
 
 def _summary(
@@ -231,7 +306,7 @@ def _sample_labels(data: xr.DataArray) -> list[str]:
     return labels
 
 
-def _page(content: _Content, title: str, notes: str) -> str:
+def _page(content: _Content, pictures: _Pictures, title: str, notes: str, files: Mapping[str, str]) -> str:
     responses = content.responses
     in_strip = np.unique(np.linspace(0, len(content.times) - 1, figures.N_STRIP_FRAMES).round().astype(int))
     player = figures.Player(content.times, _sample_labels(content.columns))
@@ -250,6 +325,17 @@ def _page(content: _Content, title: str, notes: str) -> str:
         lattice = elements.read_lattice(responses)
         models["strip_responses"] = figures.column_strip(responses.values[0, in_strip], lattice, scale)
         models["responses"] = figures.column_figure(player, responses, scale, "response")
+    model_names, about_models = "", ""
+    if content.models is not None:
+        scale = colours.colour_scale(content.models)
+        lattice = elements.read_lattice(content.models)
+        models["strip_models"] = figures.column_strip(content.models.values, lattice, scale)
+        names = [selecting.labels(content.models, name) for name in ("model", "model_name")]
+        model_names = "".join(f"<span>{html.escape(f'{i} ({name})')}</span>" for i, name in zip(*names, strict=True))
+        about_models = f"{content.models['cell_type'].item()} at {float(content.models['time']):.3f} s"
+    for name in ("by_error", "clusters", "by_cluster"):
+        if getattr(pictures, name) is not None:
+            models[name] = hv.render(getattr(pictures, name), backend="bokeh")
     n_models, traces = 0, []
     if content.central is not None:
         n_models = content.central.sizes["model"]
@@ -257,9 +343,9 @@ def _page(content: _Content, title: str, notes: str) -> str:
     models |= {f"trace{number}": figure for number, figure in enumerate(traces)} | player.widgets()
     script, divs = components(models)
     library = Resources(mode="inline", components=["bokeh", "bokeh-widgets"])
-    template = files("flyxr.viz").joinpath("report.html").read_text(encoding="utf-8")
+    template = resources.files("flyxr.viz").joinpath("report.html").read_text(encoding="utf-8")
     parts = {
-        **{name: "" for name in ("strip_movie", "movie", "strip_responses", "responses")},
+        **{name: "" for name in LEFT_OUT},
         **divs,
         "title": html.escape(title),
         "bokeh": "\n".join(f"<script>{code}</script>" for code in library.js_raw),
@@ -278,6 +364,17 @@ def _page(content: _Content, title: str, notes: str) -> str:
         "if_movie": "" if content.frames is not None else "hidden",
         "if_responses": "" if responses is not None else "hidden",
         "if_traces": "" if traces else "hidden",
+        "model_names": model_names,
+        "about_models": html.escape(about_models),
+        "if_models": "" if content.models is not None else "hidden",
+        "about_errors": html.escape(pictures.about_errors),
+        "if_errors": "" if pictures.by_error is not None else "hidden",
+        "about_clusters": html.escape(pictures.about_clusters),
+        "if_clusters": "" if pictures.clusters is not None else "hidden",
+        "files": "".join(
+            f"<dt>{html.escape(name)}</dt><dd><pre>{html.escape(code)}</pre></dd>" for name, code in files.items()
+        ),
+        "if_files": "" if files else "hidden",
     }
     return Template(template).substitute(parts)
 
