@@ -1,7 +1,7 @@
 """Build of the documentation: ``python -m sphinx -W --keep-going docs docs/_build``.
 
-The pages are the Markdown files in this folder, which GitHub shows as well. Generated at build time, and ignored by git,
-are a page for each public name (``generated/``) and the notebooks of the repository with a gallery (``notebooks/``).
+The pages are the Markdown files in this folder, which GitHub shows as well. Generated at build time, and ignored by
+git, are a page for each public name (``generated/``) and the notebooks with a gallery (``notebooks/``).
 Nothing is executed, and the site needs neither a server nor a network.
 """
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from flyxr import __version__, downloads, ensemble, simulation, store
+from flyxr import downloads, ensemble, simulation, store
 from flyxr.engine import ENGINES
 from flyxr.engine.base import n_threads
 from flyxr.errors import FlyxrError
@@ -37,7 +37,7 @@ EXPECTED = {
     "T4c": (1.74018, -0.35893, -1.10622),
     "T5c": (-0.22964, -0.20360, 0.59276),
 }
-"""Responses of the central cells at :data:`TIMES` of the first model that flyxr ships, a.u., by the reference engine."""
+"""Responses of the central cells at :data:`TIMES`, a.u., of the first model that flyxr ships, by ``reference``."""
 
 TOLERANCE = 1e-4
 """Largest difference from the expected responses, a.u. Engines differ by less than 1e-6 in single precision."""
@@ -122,7 +122,9 @@ def _examine_versions() -> Iterator[Finding]:
     try:
         requirements = [Requirement(text) for text in importlib.metadata.requires("flyxr") or ()]
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("versions", "flyxr is not installed, but imported from a folder", "note", "pip install the folder")
+        yield Finding(
+            "versions", "flyxr is not installed, but imported from a folder", "note", "pip install the folder"
+        )
         return
     wrong, extras = [], dict[str, list[str]]()
     for requirement in requirements:
@@ -134,7 +136,7 @@ def _examine_versions() -> Iterator[Finding]:
             if not is_needed and installed is None and requirement.marker.evaluate({"extra": extra}):  # type: ignore[union-attr]
                 extras.setdefault(extra, []).append(requirement.name)
     shown = ", ".join(f"{name} {version(name)}" for name in ("numpy", "xarray", "zarr", "dask", "numba", "torch"))
-    text = f"flyxr {__version__}, Python {platform.python_version()}, {shown}"
+    text = f"flyxr {version('flyxr')}, Python {platform.python_version()}, {shown}"
     if wrong:
         way_out = "pip install --upgrade these, with -c .ci/constraints.txt for versions that work together"
         yield Finding("versions", "; ".join([text, *wrong]), "wrong", way_out)
@@ -244,7 +246,9 @@ def _examine_simulations() -> Iterator[Finding]:
             if difference <= TOLERANCE:
                 yield Finding(topic, text)
             else:
-                text = f"a simulated second differs by {difference:.2g} from the expected responses, above {TOLERANCE:g}"
+                text = (
+                    f"a simulated second differs by {difference:.2g} from the expected responses, above {TOLERANCE:g}"
+                )
                 way_out = "do not use its numbers: install the versions in .ci/constraints.txt, or report this"
                 yield Finding(topic, text, "wrong", way_out)
 

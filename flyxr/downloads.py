@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyxr.errors import DownloadError, FlyxrError, Problem
 from flyxr.paths import local_path
+from flyxr.progress import is_watched
 
 if TYPE_CHECKING:
     import os
@@ -99,7 +100,7 @@ def download(
 
     def download_whole(address: str, output_file: str, registry: Any) -> None:
         # pooch moves this temporary file into the cache when the function returns, and removes it when it raises
-        pooch.HTTPDownloader(progressbar=progressbar, timeout=timeout)(address, output_file, registry)
+        pooch.HTTPDownloader(progressbar=progressbar and is_watched(), timeout=timeout)(address, output_file, registry)
         if check is not None:
             check(Path(output_file))
 

@@ -14,6 +14,7 @@ from flyxr.connectome import cell_index, find_connectome
 from flyxr.engine import choose_engine
 from flyxr.errors import FlyxrWarning, InputError, Problem
 from flyxr.optics import GREY
+from flyxr.progress import progress_bar
 from flyxr.selection import match_cell_types
 from flyxr.simulation import EnsembleTensors, ensemble_tensors, simulate
 
@@ -139,10 +140,9 @@ def optimal_stimulus(
         rendering, ensemble, initial_state="steady_state", record=record, connectome=connectome, device=device
     )
 
-    from tqdm.auto import tqdm
-
     n_models = ensemble.sizes["model"]
-    with tqdm(total=n_models * n_iterations, desc=name, unit="step", disable=not progress) as bar:
+    total = n_models * n_iterations
+    with progress_bar(f"optimal stimulus of {name}", total=total, unit="step", delay=0, is_wanted=progress) as bar:
         bar.set_postfix_str("simulating the given samples")
         sample_responses = responses["response"].isel(cell_type=0, column=0).values  # (model, sample, time)
         n_frames = sample_responses.shape[-1]

@@ -70,6 +70,15 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def terminal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> pytest.CaptureFixture[str]:
+    """What is printed, where errors seem to go to a terminal, so that progress bars are shown, at once."""
+    for module in ("progress", "downloads"):
+        monkeypatch.setattr(f"flyxr.{module}.is_watched", lambda: True)
+    monkeypatch.setattr("flyxr.progress.DELAY", 0.0)
+    return capfd
+
+
 class CountingScheduler:
     """A dask scheduler that counts computations."""
 

@@ -36,12 +36,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         text=True,
         check=True,
     )
+    assert run.stderr == ""  # bars are drawn on terminals only
     return out, run.stdout
 
 
 def test_demo__leaves_stores_and_a_page(demo: tuple[Path, str]) -> None:
     out, printed = demo
-    assert {path.name for path in out.iterdir()} == {"stimulus.zarr", "rendering.zarr", "responses.zarr", "report.html"}
+    stores = {"stimulus.zarr", "rendering.zarr", "responses.zarr", "central.zarr"}
+    assert {path.name for path in out.iterdir()} == {*stores, "report.html"}
     responses = fx.open(out / "responses.zarr")
     assert dict(responses.response.sizes) == {"model": 4, "sample": 4, "time": 67, "cell_type": 65, "column": 721}
     assert [step["operation"] for step in provenance.steps(responses)] == [
@@ -53,11 +55,20 @@ def test_demo__leaves_stores_and_a_page(demo: tuple[Path, str]) -> None:
     t4c = responses.response.fly.central("T4c").load()
     assert np.isfinite(t4c).all()
     assert t4c.std("time").min() > 0
-    assert "models      flyxr, the best 4 of" in printed
+    assert "models      flyxr, 18 models" in printed
+    assert f"flyxr browse {out}/responses.zarr --movie {out}/stimulus.zarr" in printed
+    central = fx.open(out / "central.zarr").response
+    assert central.sizes["model"] == 18
+    np.testing.assert_allclose(central.fly.central("T4c").isel(model=slice(4)), t4c, atol=1e-6)
     assert "they are not the published models" in printed
     assert responses.attrs["trained"]
     page = (out / "report.html").read_text()
     assert "untrained" not in page.lower()
+    assert "Time courses by task error" in page
+    assert "18 models to sample 0" in page
+    for store in stores:
+        assert f"<dt>{out / store}</dt>" in page
+    assert "<section hidden><h2>Models that respond alike" in page
 
 
 def test_demo__prints_three_lines_that_run(demo: tuple[Path, str]) -> None:
@@ -66,6 +77,32 @@ def test_demo__prints_three_lines_that_run(demo: tuple[Path, str]) -> None:
     assert len(lines) == 3
     run = [sys.executable, "-c", "\n".join(line.strip() for line in lines)]
     subprocess.run(run, check=True)
+
+
+def test_demo__code_of_the_page_runs(demo: tuple[Path, str]) -> None:
+    import html
+
+    out, _ = demo
+    code = re.findall(r"<dd><pre>(.*?)</pre></dd>", (out / "report.html").read_text(), re.S)
+    assert len(code) == 4
+    for block in code:
+        exec(html.unescape(block), {"fx": fx})
+
+
+@pytest.mark.slow
+def test_demo__clusters_many_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flyxr.cli.demo.FEWEST_CLUSTERED", 6)
+    monkeypatch.setattr("flyxr.cli.demo.MODELS", 1)
+    models = fx.open_ensemble("flyxr").isel(model=slice(6))
+    fx.save(models, tmp_path / "models.zarr")
+    out = tmp_path / "out"
+    assert cli.main(["demo", "--ensemble", str(tmp_path / "models.zarr"), "--out", str(out)]) == 0
+    clusters = fx.open(out / "clusters.zarr")
+    assert sum(map(len, clusters.fly.members("T4c").values())) == 6
+    assert "<section ><h2>Models that respond alike" in (out / "report.html").read_text()
+    assert f"--clusters {out}/clusters.zarr" in capsys.readouterr().out
 
 
 def test_demo__overwrites_only_on_request(demo: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,6 +359,7 @@ def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFi
     "command",
     [
         "demo",
+        "doctor",
         "fetch-pretrained",
         "import-flyvis",
         "stimulus",
@@ -335,6 +373,7 @@ def test_simulate__warns_of_a_long_step(tmp_path: Path, capsys: pytest.CaptureFi
         "publish",
         "catalog",
         "bench",
+        "completion",
     ],
 )
 def test_help__has_an_example_that_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,7 +382,24 @@ def test_help__has_an_example_that_parses(command: str, capsys: pytest.CaptureFi
     example = " ".join(capsys.readouterr().out.split("Example: ")[1].split())
     arguments = shlex.split(example)
     assert arguments[:2] == ["flyxr", command]
+    if ">" in arguments:
+        arguments = arguments[: arguments.index(">")]
     cli.build_parser().parse_args(arguments[1:])
+
+
+def test_help__lists_every_command_by_purpose_and_first_steps_that_parse() -> None:
+    parser = cli.build_parser()
+    text = parser.format_help()
+    (commands,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+    groups = re.findall(r"^  ([a-z ]+):$", text, re.M)
+    assert groups[0] == "start"
+    assert "share" in groups
+    listed = re.findall(r"^    ([a-z-]+)(?: {2}|$)", text, re.M)
+    assert listed == list(commands)
+    steps = re.findall(r"^  (flyxr .*)$", text.split("first steps:\n")[1], re.M)
+    assert len(steps) == 6
+    for step in steps:
+        parser.parse_args(shlex.split(step, comments=True)[1:])
 
 
 def readme_block(heading: str) -> str:
@@ -351,31 +407,10 @@ def readme_block(heading: str) -> str:
     return re.search(r"^```\w*\n(.*?)\n```", section, re.M | re.S)[1]  # type: ignore[index]
 
 
-def test_readme__first_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(readme_block("In Python"), names)
-    assert dict(names["responses"].sizes)["model"] == 4
-
-
-def test_readme__second_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(readme_block("Long runs, tuning and perturbations"), names)
-    assert dict(names["agreement"].correlation.sizes) == {"model": 4}
-    assert names["effect"].perturbation.values.tolist() == ["silence Mi1"] * 4 + ["silence Mi9"] * 4
-
-
 @pytest.mark.parametrize("heading", ["Run it", "Test it"])
 def test_readme__commands_are_single_lines_with_constraints(heading: str) -> None:
     (line,) = readme_block(heading).splitlines()
     assert "-c .ci/constraints.txt" in line
-
-
-def test_readme__links_to_existing_files() -> None:
-    text = (ROOT / "README.md").read_text()
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / target).exists(), target
 
 
 @pytest.mark.filterwarnings("default")

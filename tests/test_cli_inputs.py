@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from flyxr import cli
 from flyxr.cli.responses import parse_record
 from flyxr.errors import InputError
 from flyxr.testing import random_rendering, write_video
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +253,7 @@ def test_main__prints_help_without_a_command(capsys: pytest.CaptureFixture[str])
     assert cli.main([]) == 0
     printed = capsys.readouterr().out
     commands = re.findall(r"^    (\w+) {2,}", printed, re.M)
-    expected = "demo stimulus render simulate tuning cluster train browse info publish catalog bench"
+    expected = "demo doctor train stimulus render simulate tuning cluster browse info publish catalog bench completion"
     assert commands == expected.split()
     assert cli.main(["stimulus"]) == 0
     printed = capsys.readouterr().out
@@ -264,14 +267,3 @@ def test_main__prints_help_without_a_command(capsys: pytest.CaptureFixture[str])
         "digits",
     ]
     assert "Example: flyxr stimulus flashes" in printed
-
-
-def test_readme__commands_parse() -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text()
-    section = re.split(r"^## On the command line$", text, maxsplit=1, flags=re.M)[1]
-    block = re.search(r"^```bash\n(.*?)\n```", section, re.M | re.S)
-    assert block is not None
-    for line in block[1].splitlines():
-        name, *arguments = shlex.split(line, comments=True)
-        assert name == "flyxr"
-        cli.build_parser().parse_args(arguments)

@@ -1,4 +1,4 @@
-"""README and documentation: links and anchors, code that runs, commands that parse, every public name and every page."""
+"""README and documentation: links, code that runs, commands that parse, every public name and every page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from flyxr import cli
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GENERATED = ("_build", "generated", "notebooks")
-PAGES = sorted(
-    path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).parts[0] not in GENERATED
-)
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).parts[0] not in GENERATED)
 MARKDOWN = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "flyxr" / "data" / "README.md", *PAGES]
 RUN = ["README.md", *(f"docs/{name}.md" for name in ("start", "stimuli", "connectomes", "ensembles", "long-runs"))]
 """Files whose Python code is run."""

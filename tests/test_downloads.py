@@ -22,11 +22,11 @@ def check_whole(path: Path) -> None:
         raise InputError(Problem("expected the whole file, got another"))
 
 
-def test_download__once_with_progress(file_server: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_download__once_with_progress(file_server: Any, tmp_path: Path, terminal: pytest.CaptureFixture[str]) -> None:
     file_server.body = BODY
     cache = tmp_path / "new" / "cache"
     path = download(file_server.url, "file.bin", cache=cache)
-    assert "100%" in capfd.readouterr().err
+    assert "100%" in terminal.readouterr().err
     assert path == cache / "file.bin"
     assert path.read_bytes() == BODY
     download(file_server.url, "file.bin", cache=cache)

@@ -258,11 +258,11 @@ def test_optimal_stimulus__of_a_clamped_cell_is_grey() -> None:
     np.testing.assert_allclose(optimum.response.sel(model=1), 3.3, atol=1e-6)
 
 
-def test_optimal_stimulus__progress(capfd: pytest.CaptureFixture[str]) -> None:
+def test_optimal_stimulus__progress(terminal: pytest.CaptureFixture[str]) -> None:
     optimise(ensemble=models(2), n_iterations=3)
-    assert capfd.readouterr().err == ""
+    assert terminal.readouterr().err == ""
     optimise(ensemble=models(2), n_iterations=3, progress=True)
-    shown = capfd.readouterr().err
+    shown = terminal.readouterr().err
     assert "6/6" in shown
     assert "sample-0/001" in shown
 

@@ -122,10 +122,11 @@ def test_published_files__are_those_of_the_table(shared: Path) -> None:
 
 
 def test_fetch_pretrained__is_the_published_ensemble(
-    site: Site, cache: Path, pretrained: Path, capfd: pytest.CaptureFixture[str]
+    site: Site, cache: Path, pretrained: Path, terminal: pytest.CaptureFixture[str]
 ) -> None:
     ensemble = fx.fetch_pretrained(mirror=site.url + "/")
-    assert "100%" in capfd.readouterr().err
+    shown = terminal.readouterr().err
+    assert "fetch the published models: 100%" in shown
     assert sorted(site.requested) == sorted(file.path for file in published_files())
     expected = fx.open_ensemble(pretrained)
     for name in expected.data_vars:
@@ -427,9 +428,9 @@ def test_best_ensemble__published_one_if_it_was_fetched(
     from flyxr.cli.inputs import best_ensemble
 
     ensemble, description = best_ensemble()
-    assert description.startswith("flyxr, the best 4 of ")
+    assert description.startswith("flyxr, 18 models, ")
     assert "procedural optic flow" in ensemble.attrs["description"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(fetched.parent))
     ensemble, description = best_ensemble()
-    assert description == "flyvis, the best 4 of 50 of the published ensemble of Lappalainen et al. 2024"
-    assert ensemble["model_name"].values.tolist() == [f"flow/0000/{i:03}" for i in range(4)]
+    assert description == "flyvis, 50 models, the published ensemble of Lappalainen et al. 2024"
+    assert ensemble["model_name"].values.tolist() == [f"flow/0000/{i:03}" for i in range(50)]

@@ -464,10 +464,10 @@ def test_calibrated_ensemble__activates_all_types(scenes: xr.Dataset, connectome
 
 
 def test_progress__shows_iterations_and_loss(
-    scenes: xr.Dataset, connectome: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    scenes: xr.Dataset, connectome: xr.Dataset, terminal: pytest.CaptureFixture[str]
 ) -> None:
     fx.train(scenes, mean_square, connectome=connectome, **(QUICK | {"progress": True}))
-    shown = capsys.readouterr().err
+    shown = terminal.readouterr().err
     assert "6/6" in shown
     assert "loss" in shown
 

@@ -12,6 +12,7 @@ from flyxr.arguments import Arguments
 from flyxr.catalog import base
 from flyxr.catalog.base import CatalogError, Entry
 from flyxr.errors import FlyxrError, MissingError, Problem
+from flyxr.progress import progress_bar
 from flyxr.store import manifest
 from flyxr.store.arrays import group_digest
 
@@ -185,10 +186,8 @@ class Catalog(Mapping[str, Any]):
 
     def _verify(self, entry: Entry, place: Place, dataset: xr.Dataset) -> None:
         """Raise if files of a store differ from those that were published."""
-        from tqdm import tqdm
-
         total = entry.metadata.get("n_bytes")
-        with tqdm(total=total, desc=f"verify {entry.name}", unit="B", unit_scale=True, delay=1) as bar:
+        with progress_bar(f"verify {entry.name}", total=total, unit="B") as bar:
             if manifest.find_manifest(place, dataset) is None:
                 text = f"entry {entry.name!r} of {self.place}: {place} has no list of its files"
                 raise CatalogError(Problem(text, "publish it with fx.catalog.publish"))

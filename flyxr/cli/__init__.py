@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import flyxr as fx
 from flyxr.cli import (
+    base,
     browsing,
     completion,
     demo,
@@ -77,8 +78,8 @@ def run_command(run: Callable[[argparse.Namespace], int | None], options: argpar
     Returns
     -------
     int
-        That of the command, by default 0; or 2 after an error that the user can fix, which is printed in a sentence. Any other error is a bug in flyxr
-        and is raised, after a line that says so.
+        That of the command, 0 by default; or 2 after an error that the user can fix, which is printed in a sentence.
+        Any other error is a bug in flyxr and is raised, after a line that says so.
 
     Examples
     --------

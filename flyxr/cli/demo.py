@@ -90,8 +90,10 @@ def _demo(options: argparse.Namespace) -> None:
     central = clusters = None
     if has_more:
         record = {"cell_type": list(CENTRAL_TYPES), "column": "central"}
-        central = save("central", fx.simulate(rendering, ensemble, record=record), f"responses of all {n_models} models")
-    if has_clusters:
+        central = save(
+            "central", fx.simulate(rendering, ensemble, record=record), f"responses of all {n_models} models"
+        )
+    if central is not None and has_clusters:
         print(f"{n_steps - 1}/{n_steps}  clusters    of models that respond alike in {CLUSTERED_TYPE}", flush=True)
         found = fx.cluster(central.fly.central(), [CLUSTERED_TYPE])
         clusters = fx.open(fx.save(found, targets["clusters"], overwrite=options.overwrite))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flyxr.cli import base
 from flyxr.errors import InputError, MissingError, Problem
+from flyxr.progress import is_watched
 
 if TYPE_CHECKING:
     import argparse
@@ -41,8 +42,11 @@ def _bench(options: argparse.Namespace) -> None:
             )
         if path.is_dir():
             raise InputError(Problem(f"expected a file to write, got the folder {path}", f"e.g. {path}/bench.json"))
-    report = bench.run(
-        options.peer, ensemble=options.ensemble, quick=options.quick, progress=lambda line: print(line, file=sys.stderr)
-    )
+
+    def show(line: str) -> None:
+        if is_watched():
+            print(line, file=sys.stderr)
+
+    report = bench.run(options.peer, ensemble=options.ensemble, quick=options.quick, progress=show)
     bench.write(report, out=options.out, to_page=options.page)
     print(bench.table(report))

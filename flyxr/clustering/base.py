@@ -11,14 +11,12 @@ from flyxr import identity, provenance, schema
 from flyxr.arguments import Arguments, as_int, shorten
 from flyxr.clustering.mixture import FEWEST_MODELS, METRICS, Settings
 from flyxr.errors import Problem
+from flyxr.progress import dask_progress_bar
 from flyxr.selection import central as central_column
 from flyxr.selection import match_cell_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-
-PROGRESS_DELAY = 3.0
-"""Time before a progress bar is shown, s."""
 
 
 def select_responses(
@@ -141,8 +139,7 @@ def compute_tasks(tasks: Sequence[tuple[Callable[..., Any], *tuple[Any, ...]]], 
     """Compute each task, a function and its arguments, as one dask task; shows a progress bar."""
     import dask.base
     from dask.delayed import delayed
-    from tqdm.dask import TqdmCallback
 
     lazy = [delayed(function, pure=False)(*arguments) for function, *arguments in tasks]
-    with TqdmCallback(desc=description, delay=PROGRESS_DELAY, unit="task"):
+    with dask_progress_bar(description):
         return list(dask.base.compute(*lazy))

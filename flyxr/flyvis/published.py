@@ -13,6 +13,7 @@ from flyxr import downloads
 from flyxr.errors import DownloadError, Problem
 from flyxr.flyvis.files import open_tree, read_file
 from flyxr.flyvis.results import find_ensemble
+from flyxr.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,8 +78,6 @@ def fetch_files(
         A ConnectionError. If files cannot be downloaded or have another hash, which it names. Whole files are kept,
         others are not. After some failures, no more downloads are started.
     """
-    from tqdm import tqdm
-
     for leftover in folder.rglob("tmp*"):  # of a process that was killed
         leftover.unlink()
     for directory in {(folder / file.path).parent for file in table}:
@@ -87,7 +86,8 @@ def fetch_files(
     reasons: dict[str, str] = {}
     n_bytes = sum(file.n_bytes for file in table)
     pool = ThreadPoolExecutor(_N_THREADS)
-    with downloads.quiet(), tqdm(total=n_bytes, unit="B", unit_scale=True, disable=not progressbar) as bar:
+    what = "fetch the published models"
+    with downloads.quiet(), progress_bar(what, total=n_bytes, unit="B", delay=0, is_wanted=progressbar) as bar:
         futures = {pool.submit(_fetch, file, folder, url, timeout): file for file in table}
         try:
             for future in as_completed(futures):

@@ -22,6 +22,7 @@ from flyxr.errors import (
     UnwritableError,
 )
 from flyxr.paths import is_url, local_path
+from flyxr.progress import progress_bar
 
 if TYPE_CHECKING:
     import os
@@ -438,8 +439,6 @@ def upload(folder: Path, place: UPath, *, last: str = "zarr.json", progress: str
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from tqdm import tqdm
-
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     others = [name for name in names if name != last]
 
@@ -448,7 +447,7 @@ def upload(folder: Path, place: UPath, *, last: str = "zarr.json", progress: str
 
     try:
         # Object storage is slow to answer and fast to receive, so that several files are sent at once.
-        with ThreadPoolExecutor(16) as pool, tqdm(total=len(names), desc=progress, delay=1, unit="file") as bar:
+        with ThreadPoolExecutor(16) as pool, progress_bar(progress, total=len(names), unit="file") as bar:
             for _ in pool.map(put, others):
                 bar.update()
             if last in names:

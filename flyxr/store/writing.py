@@ -15,6 +15,7 @@ import xarray as xr
 from flyxr import identity, schema
 from flyxr.engine import base
 from flyxr.errors import ExistsError
+from flyxr.progress import dask_progress_bar
 from flyxr.store import files, labels, places
 from flyxr.store.contents import reading_store
 from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from flyxr.store.places import Place
-
-_PROGRESS_AFTER = 1.0  # s
 
 
 def save(
@@ -261,10 +260,9 @@ def _update_kind(dataset: xr.Dataset) -> xr.Dataset:
 
 def _write_zarr(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
     import dask
-    from tqdm.dask import TqdmCallback
 
     name = path.parent.name.partition(".partial-")[0]
-    with _single_threaded_zarr(), TqdmCallback(desc=name, delay=_PROGRESS_AFTER, unit="task"), ExitStack() as stack:
+    with _single_threaded_zarr(), dask_progress_bar(f"write {name}"), ExitStack() as stack:
         if dask.config.get("scheduler", None) in (None, "threads", "threading"):
             # Dask's own threads keep writing after a task has failed; leaving this pool waits for them.
             pool = ThreadPoolExecutor(dask.config.get("num_workers", base.n_threads()))

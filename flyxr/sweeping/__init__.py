@@ -16,6 +16,7 @@ from flyxr import identity
 from flyxr import store as stores
 from flyxr.arguments import Arguments, as_float, shorten
 from flyxr.errors import ExistsError, FlyxrError, Problem, UnwritableError
+from flyxr.progress import progress_bar
 from flyxr.simulation import Record, prepare
 from flyxr.store import labels, places
 from flyxr.store.ledger import LEDGER_FILE, read_ledger
@@ -306,12 +307,10 @@ def _existing_ledger(path: Path, overwrite: bool) -> Ledger | None:
 
 def _check_content(run: Run, ledger: Ledger, relabel: bool) -> None:
     """Compare the luminance of the stored samples and the labels with those of the call."""
-    from tqdm import tqdm
-
     stored = ledger.sample_hashes
     firsts = dict.fromkeys(sample // run.block_samples * run.block_samples for sample in sorted(stored))
     changed: list[int] = []
-    for first in tqdm(firsts, desc="compare the stimulus", delay=1, disable=not run.progress, leave=False):
+    for first in progress_bar("compare the stimulus", firsts, unit="block", is_wanted=run.progress):
         samples = slice(first, first + run.block_samples)
         hashes = identity.sample_hashes(load(run.prepared.luminance[samples]), run.n_frames(samples))
         changed += [sample for sample, given in enumerate(hashes, first) if stored.get(sample, given) != given]

@@ -17,6 +17,7 @@ import numpy as np
 from flyxr import identity, provenance, schema
 from flyxr import store as stores
 from flyxr.errors import FlyxrWarning, Problem, UnwritableError
+from flyxr.progress import progress_bar
 from flyxr.simulation import PACKAGES, DivergedError, parameters_of, state_of, steady_state
 from flyxr.store import labels, places
 from flyxr.store.ledger import LEDGER_FILE, Ledger, read_ledger, repair_ledger
@@ -190,20 +191,12 @@ def _remove(path: Path, file: str) -> None:
 
 def _run_blocks(run: Run, pool: Pool, at_once: int, ledger: Ledger) -> list[str]:
     """Compute, write and record the missing blocks; return the messages of models that diverge."""
-    from tqdm import tqdm
-
     path = run.path
     n_missing = sum(1 for _ in ledger.missing_blocks(run.block_samples))
     diverged: dict[str, None] = {}
-    progress = tqdm(
-        total=run.n_blocks,
-        initial=run.n_blocks - n_missing,
-        desc=path.name,
-        unit="block",
-        delay=1,
-        disable=not run.progress,
-    )
-    with progress:
+    done = run.n_blocks - n_missing
+    text = f"simulate {path.name}"
+    with progress_bar(text, total=run.n_blocks, unit="block", initial=done, is_wanted=run.progress) as bar:
         try:
             for future in pool.completed(_submit_missing(run, pool, ledger), at_once):
                 try:
@@ -212,7 +205,7 @@ def _run_blocks(run: Run, pool: Pool, at_once: int, ledger: Ledger) -> list[str]
                     diverged[str(error)] = None
                     continue
                 _record_result(path, ledger, entry)
-                progress.update("block" in entry)
+                bar.update("block" in entry)
         except BaseException as error:
             for entry in pool.stop():
                 _record_result(path, ledger, entry)

@@ -17,6 +17,7 @@ from flyxr.engine import base, choose_engine
 from flyxr.ensemble import sample_ensemble
 from flyxr.errors import FlyxrWarning, InputError, Problem
 from flyxr.paths import local_path
+from flyxr.progress import progress_bar
 from flyxr.simulation.checks import engine_parameters
 from flyxr.training.calibration import calibrate
 from flyxr.training.checkpoints import ModelFile, open_folder
@@ -318,8 +319,6 @@ def _progress(folder: Path, names: Sequence[str], n_iterations: int, is_shown: b
     if not is_shown:
         yield
         return
-    from tqdm.auto import tqdm
-
     files = [ModelFile(folder, i) for i in range(len(names))]
     is_done = threading.Event()
 
@@ -334,7 +333,8 @@ def _progress(folder: Path, names: Sequence[str], n_iterations: int, is_shown: b
         while not is_done.wait(POLL_INTERVAL):
             update()
 
-    with tqdm(total=len(names) * n_iterations, desc=f"training {len(names)} models", unit="step") as bar:
+    total = len(names) * n_iterations
+    with progress_bar(f"train {len(names)} models", total=total, unit="step", delay=0) as bar:
         thread = threading.Thread(target=poll, daemon=True)
         thread.start()
         try:

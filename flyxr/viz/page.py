@@ -43,7 +43,14 @@ MAX_SAMPLES, MAX_MODELS, MAX_FRAMES, MAX_CURVE_POINTS, MAX_FRAME_PIXELS = 8, 50,
 """Limits of a page: samples, models, times of pictures, times of curves, and pixels along an edge of a frame."""
 
 LEFT_OUT = (
-    "strip_movie", "movie", "strip_responses", "responses", "strip_models", "by_error", "clusters", "by_cluster"
+    "strip_movie",
+    "movie",
+    "strip_responses",
+    "responses",
+    "strip_models",
+    "by_error",
+    "clusters",
+    "by_cluster",
 )
 """Pictures that are not on all pages."""
 
@@ -222,9 +229,7 @@ def _collect(movie: Any, rendering: Any, responses: Any, cell_type: str | None, 
         remarks.append("The central column was not recorded, so there are no time courses.")
     models = None
     if shown is not None and response.sizes["model"] > 1:
-        models = response.sel(cell_type=cell_type).isel(
-            model=slice(figures.N_STRIP_FRAMES), sample=0, time=thinned
-        )
+        models = response.sel(cell_type=cell_type).isel(model=slice(figures.N_STRIP_FRAMES), sample=0, time=thinned)
     frames, columns, shown, central, models = compute(frames, columns, shown, central, models)
     if models is not None:
         strength = abs(models).max("column").fillna(0).mean("model")

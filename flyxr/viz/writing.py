@@ -12,6 +12,7 @@ import numpy as np
 from flyxr.arguments import Arguments
 from flyxr.errors import DependencyError, InputError, Problem
 from flyxr.paths import local_path
+from flyxr.progress import progress_bar
 from flyxr.viz import player, rastering, scenes, sheet
 
 if TYPE_CHECKING:
@@ -125,12 +126,11 @@ def _write_page(picture: Any, scene: scenes.Scene, path: Path, title: str, fps: 
 
 def _write_pixels(scene: scenes.Scene, path: Path, name: str, fps: float, scale: float | None, progress: bool) -> None:
     from PIL import Image
-    from tqdm.auto import tqdm
 
     page = sheet.Sheet(scene, has_caption=len(scene.keys) > 1)
     if scale is None:
         scale = DEFAULT_SCALE.get(path.suffix) or min(max(VIDEO_WIDTH / page.width, 1.0), 2.0)
-    frames = tqdm(page.paint(scale), f"write {name}", len(scene.keys), unit="frame", delay=1, disable=not progress)
+    frames = progress_bar(f"write {name}", page.paint(scale), total=len(scene.keys), unit="frame", is_wanted=progress)
     if path.suffix == ".mp4":
         _write_video(frames, path, fps)
         return
