@@ -1,4 +1,4 @@
-"""Build of the documentation: ``python -m sphinx -W --keep-going docs docs/_build``.
+"""Build of the documentation: ``python -m sphinx -W --keep-going docs docs/_build/html``.
 
 The pages are the Markdown files in this folder, which GitHub shows as well. Generated at build time, and ignored by
 git, are a page for each public name (``generated/``) and the notebooks with a gallery (``notebooks/``).
@@ -92,8 +92,11 @@ def copy_notebooks(app: Sphinx) -> None:
     lines = ["# Gallery", ""]
     names = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        shutil.copy(path, target / path.name)
+        text = (
+            path.read_text(encoding="utf-8").replace("](../docs/", "](../").replace("](../README.md", "](../start.md")
+        )
+        (target / path.name).write_text(text, encoding="utf-8")
+        notebook = json.loads(text)
         title, summary = title_and_summary(notebook)
         picture = write_thumbnail(notebook, target / "thumbnails" / path.stem)
         names.append(path.stem)
