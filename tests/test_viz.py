@@ -607,6 +607,48 @@ def test_report__draws_the_model_and_the_cell_type_that_are_asked_for(
     np.testing.assert_array_equal(np.reshape(drawn, shown.shape), shown.values)
 
 
+def test_report__shows_many_models_their_clusters_and_files(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    known = responses.assign_coords(task_error=("model", [5.0, 6.0, 7.0]))
+    embedding = np.arange(6.0).reshape(3, 2) / 6
+    clusters = xr.Dataset(
+        {"embedding": (("model", "component"), embedding), "cluster": ("model", [0, 0, 1])},
+        {"cell_type": "T4c", "model": known.model},
+    )
+    path = viz.report(
+        movie,
+        rendering,
+        known.isel(model=[0, 2]),
+        tmp_path / "r.html",
+        central=known.isel(column=[18]),
+        clusters=clusters,
+        files={"<a>.zarr": 'fx.open("a")'},
+    )
+    text = markup(path.read_text(encoding="utf-8"))
+    assert "<span>0 (a)</span><span>2 (c)</span>" in text
+    assert "in the central column of 3 models to sample 0" in text
+    assert "Clusters of the responses of T4c of 3 models" in text
+    assert "<dt>&lt;a&gt;.zarr</dt><dd><pre>fx.open(&quot;a&quot;)</pre></dd>" in text
+    for heading in ("One cell type", "Time courses by task error", "Models that respond alike", "The files"):
+        assert f"<section ><h2>{heading}" in text
+    page = path.read_text(encoding="utf-8")
+    assert page.count("T4c, cluster 0 (2 models)") == page.count("T4c, cluster 1 (1 model)") == 1
+
+
+def test_report__hides_what_is_not_known_about_models(
+    movie: xr.Dataset, rendering: xr.Dataset, responses: xr.Dataset, tmp_path: Path
+) -> None:
+    unknown = responses.isel(cell_type=[2]).assign_coords(task_error=("model", np.full(3, np.nan)))
+    text = markup(viz.report(movie, rendering, unknown, tmp_path / "r.html").read_text(encoding="utf-8"))
+    for heading in ("Time courses by task error", "Models that respond alike", "The files"):
+        assert f"<section hidden><h2>{heading}" in text
+    one = markup(viz.report(movie, rendering, unknown.isel(model=[0]), tmp_path / "o.html").read_text(encoding="utf-8"))
+    assert "<section hidden><h2>One cell type in several models" in one
+    with pytest.raises(ValueError, match=r"expected files\['a'\] as text, got 3"):
+        viz.report(movie, rendering, unknown, tmp_path / "r.html", files={"a": 3})
+
+
 @pytest.mark.parametrize("column", [slice(None), [18]], ids=["all columns", "the central column"])
 @pytest.mark.parametrize(
     ("options", "message"),

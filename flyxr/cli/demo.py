@@ -36,7 +36,7 @@ def add_demo(commands: base.Commands) -> None:
         example="flyxr demo --ensemble results/flow/0000 --out my-demo",
         description=f"Simulates the first {MODELS} models, best task error first, in all columns. Of an ensemble with "
         f"more models, all are simulated in the central column; from {FEWEST_CLUSTERED} models on, they are grouped by "
-        f"their responses of {CLUSTERED_TYPE}. Takes about half a minute on two cores.",
+        f"their responses of {CLUSTERED_TYPE}.",
         paths=("ensemble", "out"),
         ensembles=("ensemble",),
     )
