@@ -24,6 +24,7 @@ from .pretrained import fetch_pretrained as fetch_pretrained
 from .selection import from_neurons as from_neurons
 from .selection import to_neurons as to_neurons
 from .simulation import Record as Record
+from .simulation import Stepper as Stepper
 from .simulation import simulate as simulate
 from .stimuli.padding import pad_grey as pad_grey
 from .store import open as open
