@@ -1,6 +1,7 @@
 # The public names of flyxr. Type checkers read this table, and ``flyxr.lazy`` loads from it; see SPEC 1.
 from . import accessor as accessor
 from . import catalog as catalog
+from . import eye as eye
 from . import stimuli as stimuli
 from . import training as training
 from . import tuning as tuning

@@ -53,6 +53,9 @@ def all_cases(size: workload.Size, store: str) -> Iterator[Case]:
         )
     for simulation in size.simulations:
         yield _simulation_case(simulation, size)
+    sequences, frames = _count(workload.STEP_SAMPLES, "sequence"), _count(size.n_frames, "frame")
+    title = f"step 1 model x {sequences} through {frames}, one at a time"
+    yield Case("step", title, "step", {"n_samples": workload.STEP_SAMPLES, "repeats": size.step_repeats})
     for n_samples in size.gradients:
         title = f"gradient of 1 model x {_count(n_samples, 'sequence')}, {_n_steps(size)} steps"
         request = {"n_samples": n_samples, "repeats": size.repeats}

@@ -171,7 +171,8 @@ class Stepper:
         largest = np.abs(responses).max(axis=(1, 2), initial=0)
         if not largest.max() <= DIVERGED:
             raise diverged(largest.max(), self._model_names[int(largest.argmax())], self._block.dt)
-        out = np.full(shape, np.nan, np.float32) if out is None else out
+        out = np.empty(shape, np.float32) if out is None else out
+        out[..., ~self._is_present] = np.nan
         out[..., self._is_present] = responses
         return out
 

@@ -26,10 +26,11 @@ TINY = workload.Size(
     csr_samples=(1,),
     gradients=(1,),
     n_frames=2,
+    step_repeats=2,
     copy_bytes=2**12,
     matmul_size=8,
 )
-SHARED_ROWS = {"import", "compile", "first_response", "render tiny", "simulate 2 x 1"}
+SHARED_ROWS = {"import", "compile", "first_response", "render tiny", "simulate 2 x 1", "step"}
 
 
 Requests = list[dict[str, Any]]
@@ -96,7 +97,7 @@ def test_run__takes_turns_scales_and_compares(both: tuple[dict[str, Any], Reques
     simulated = rows["simulate 2 x 1"]
     assert simulated["flyvis"]["scaled_by"] == 2
     assert simulated["flyvis"]["measured"] == "1 x 1"
-    assert simulated["difference"] == rows["render tiny"]["difference"] == 0
+    assert simulated["difference"] == rows["render tiny"]["difference"] == rows["step"]["difference"] == 0
     assert simulated["ratio"] == simulated["flyvis"]["best"] / simulated["flyxr"]["best"]
     assert rows["compile"]["flyvis"]["measured"] == "all"
 
@@ -204,7 +205,7 @@ def test_inputs__are_bounded_and_repeatable() -> None:
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert first["synapse_strength"].shape == (2, 604)
     assert first["synapse_strength"].min() > 0
-    assert first["luminance"].shape == (1, 2, 721)
+    assert first["luminance"].shape == (2, 2, 721)
     for name in ("luminance", "tiny"):
         assert first[name].dtype == np.float32
         assert 0 <= first[name].min() < first[name].max() <= 1
