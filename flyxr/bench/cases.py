@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +31,29 @@ class Case:
     limit: Callable[[dict[str, Any]], dict[str, float]] | None = None
 
 
-def all_cases(size: workload.Size, store: str) -> Iterator[Case]:
-    """Cases of a benchmark; ``store`` is the path of the responses on disk.
+def all_cases(size: workload.Size, store: str, device: str = "cpu") -> Iterator[Case]:
+    """Cases of a benchmark; ``store`` is the path of the responses on disk. Some run on another device as well.
 
     Examples
     --------
     >>> [case.name for case in all_cases(workload.QUICK, "responses.zarr")][:3]
     ['import', 'compile', 'first_response']
     """
+    for case in _cpu_cases(size, store):
+        yield case
+        if device != "cpu" and case.task in ("simulate", "step", "gradient"):
+            request = {**case.request, "device": device}
+            yield replace(
+                case,
+                name=f"{case.name} {device}",
+                title=f"{case.title}, {device}",
+                request=request,
+                peer=None,
+                limit=None,
+            )
+
+
+def _cpu_cases(size: workload.Size, store: str) -> Iterator[Case]:
     n = size.processes
     yield Case("import", "import", "import", processes=n)
     yield Case("compile", "compile the connectome at extent 15", "compile", peer={"fresh_root": True}, processes=n)

@@ -147,8 +147,9 @@ def flyxr_simulate(request: dict[str, Any]) -> Timing:
     from flyxr.simulation import simulate
 
     rendering, ensemble = _labelled(_inputs(request), request["n_models"], request["n_samples"])
-    simulate(rendering.isel(sample=[0]), ensemble.isel(model=[0])).compute()
-    seconds, responses = _timed(lambda: simulate(rendering, ensemble).compute(), request["repeats"])
+    device = request.get("device", "cpu")
+    simulate(rendering.isel(sample=[0]), ensemble.isel(model=[0]), device=device).compute()
+    seconds, responses = _timed(lambda: simulate(rendering, ensemble, device=device).compute(), request["repeats"])
     response = responses["response"]
     return seconds, {
         "central": lambda: central(response).values,
@@ -165,7 +166,8 @@ def flyxr_step(request: dict[str, Any]) -> Timing:
     inputs, n_samples = _inputs(request), request["n_samples"]
     rendering, ensemble = _labelled(inputs, 1, n_samples)
     frames = np.ascontiguousarray(rendering["luminance"].values.swapaxes(0, 1))
-    stepper = Stepper(ensemble, float(inputs["dt"]), n_samples=n_samples, initial_state="rest")
+    options = {"n_samples": n_samples, "device": request.get("device", "cpu")}
+    stepper = Stepper(ensemble, float(inputs["dt"]), initial_state="rest", **options)
 
     def run() -> list[Any]:
         stepper.reset()
@@ -191,20 +193,26 @@ def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
     stimulus = np.concatenate([base.fade_in(luminance[:, 0], dt), luminance], axis=1)
     central = np.flatnonzero((network.u[network.column] == 0) & (network.v[network.column] == 0))
 
-    def forward(engine: Any) -> None:
-        engine.integrate(network, parameters, stimulus, dt, cells=central)
+    device = request.get("device", "cpu")
+
+    def forward(engine: Any, device: str = "cpu") -> None:
+        engine.integrate(network, parameters, stimulus, dt, cells=central, device=device)
 
     def forward_and_backward(checkpoint: int) -> None:
-        tensors = sparse.TorchParameters(*(torch.tensor(values, requires_grad=True) for values in parameters))
-        tensor = torch.from_numpy(stimulus)
+        tensors = sparse.TorchParameters(
+            *(torch.tensor(values, requires_grad=True, device=device) for values in parameters)
+        )
+        tensor = torch.from_numpy(stimulus).to(device)
         result = sparse.respond(network, tensors, tensor, dt, cells=central, checkpoint=checkpoint)
         result.responses.square().mean().backward()  # type: ignore[no-untyped-call]
+        if tensors.bias.grad is not None:
+            tensors.bias.grad.cpu()  # waits for a GPU
 
     calls: dict[str, Callable[[], None]] = {
         "seconds": lambda: forward_and_backward(1),
         "checkpointed": lambda: forward_and_backward(10),
         "forward": lambda: forward(stencil),
-        "forward_products": lambda: forward(sparse),
+        "forward_products": lambda: forward(sparse, device),
     }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():

@@ -72,7 +72,7 @@ def integrate(
     >>> integrate(network, parameters, np.zeros((1, 5, network.n_columns)), 0.01).responses.shape
     (1, 1, 5, 21)
     """
-    _check_device(device)
+    check_device(device)
     n_models, n_samples = len(parameters.bias), len(stimulus)
     cells = np.arange(network.n_cells) if cells is None else np.asarray(cells)
     frames = np.arange(stimulus.shape[1]) if frames is None else frames
@@ -123,7 +123,7 @@ class Stepper:
         cells: NDArray[np.integer],
         device: str = "cpu",
     ) -> None:
-        _check_device(device)
+        check_device(device)
         bias, time_constant, strength = (
             torch.tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device) for values in parameters
         )
@@ -151,7 +151,13 @@ class Stepper:
         self.products.states.copy_(torch.as_tensor(np.array(state)).transpose(1, 2))
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise if torch cannot use a device.
+
+    Examples
+    --------
+    >>> check_device("cpu")
+    """
     if device.startswith("cuda") and not torch.cuda.is_available():
         text = f"expected a CUDA GPU for device={device!r}, got none that torch {torch.__version__} can use"
         raise InputError(Problem(text, "use device='cpu'", "use --device cpu"))

@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 import flyxr as fx
 from flyxr import bench, cli
-from flyxr.bench import limits, page, worker, workload
+from flyxr.bench import cases, limits, page, worker, workload
 from flyxr.bench.sides import Sides, largest_difference
+from flyxr.errors import InputError
 
 TINY = workload.Size(
     processes=1,
@@ -198,6 +200,25 @@ def test_ask__raises_if_a_task_of_flyxr_fails(tmp_path: Path) -> None:
     (tmp_path / "inputs.npz").write_bytes(b"")
     with pytest.raises(bench.BenchmarkError, match="flyxr failed at first_response"):
         Sides(tmp_path, None, print).ask("flyxr", {"task": "first_response"})
+
+
+def test_all_cases__on_a_device_follow_those_on_the_cpu() -> None:
+    names = [case.name for case in cases.all_cases(TINY, "store", "cuda:1")]
+    assert names[names.index("step") + 1] == "step cuda:1"
+    assert [name for name in names if "cuda" in name] == ["simulate 2 x 1 cuda:1", "step cuda:1", "gradient 1 cuda:1"]
+    on_device = [case for case in cases.all_cases(TINY, "store", "cuda:1") if "cuda" in case.name]
+    assert all(case.request["device"] == "cuda:1" and case.peer is None for case in on_device)
+
+
+def test_run__on_a_device(device: str) -> None:
+    report = bench.run(quick=True, size=TINY, tasks=["simulate", "step", "gradient"], device=device, sides=InProcess)
+    assert len(report["cases"]) == (3 if device == "cpu" else 6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_run__without_the_device_says_so() -> None:
+    with pytest.raises(InputError, match="expected a CUDA GPU for device='cuda', got none"):
+        bench.run(quick=True, size=TINY, device="cuda", sides=InProcess)
 
 
 def test_inputs__are_bounded_and_repeatable() -> None:
