@@ -1,6 +1,7 @@
 # The public names of flyxr. Type checkers read this table, and ``flyxr.lazy`` loads from it; see SPEC 1.
 from . import accessor as accessor
 from . import catalog as catalog
+from . import eye as eye
 from . import stimuli as stimuli
 from . import training as training
 from . import tuning as tuning
@@ -24,6 +25,7 @@ from .pretrained import fetch_pretrained as fetch_pretrained
 from .selection import from_neurons as from_neurons
 from .selection import to_neurons as to_neurons
 from .simulation import Record as Record
+from .simulation import Stepper as Stepper
 from .simulation import simulate as simulate
 from .stimuli.padding import pad_grey as pad_grey
 from .store import open as open

@@ -148,6 +148,34 @@ def test_integrate__does_not_depend_on_order_of_models_or_batch_size(engine: Mod
         np.testing.assert_allclose(single[:, 0], whole[:, sample], atol=1e-6)
 
 
+def test_sparse__models_in_several_products_have_the_same_bits(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    network, parameters = tiny_network(n_models=5)
+    stimulus = np.random.default_rng(0).random((2, 12, network.n_columns))
+    state = np.random.default_rng(1).random((5, 1, network.n_cells))
+    one_product = sparse.integrate(network, parameters, stimulus, 0.01, state=state, device=device)
+    monkeypatch.setattr(sparse, "_MODELS_PER_PRODUCT", 2)
+    three_products = sparse.integrate(network, parameters, stimulus, 0.01, state=state, device=device)
+    expected = reference.integrate(network, parameters, stimulus, 0.01, state=state)
+    for result in (one_product, three_products):
+        np.testing.assert_allclose(result.responses, expected.responses, atol=1e-6)
+    np.testing.assert_array_equal(three_products.state, one_product.state)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_sparse__a_step_on_a_gpu_is_a_graph_and_does_not_wait() -> None:
+    network, parameters = tiny_network(n_models=2)
+    stepper = sparse.Stepper(network, parameters, 0.01, n_samples=2, cells=np.arange(4), device="cuda")
+    assert stepper.products._graph is not None
+    luminance = torch.rand((2, network.n_columns), device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            stepper.products.step(luminance)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("engine", ALL_ENGINES)
 def test_integrate__continues_from_its_last_state(engine: ModuleType) -> None:
     network, parameters = tiny_network()

@@ -77,7 +77,7 @@ def test_public_names__are_all_that_dir_lists(package: ModuleType) -> None:
     assert {*dir(package)} == {*package.__all__} | ({"open"} if package is fx else set())
     for name in dir(package):
         value = getattr(package, name)
-        modules = {"accessor", "catalog", "stimuli", "training", "tuning", "viz"}
+        modules = {"accessor", "catalog", "eye", "stimuli", "training", "tuning", "viz"}
         assert name in modules or not isinstance(value, ModuleType), name
         assert value.__name__.rpartition(".")[2] == name
     with pytest.raises(AttributeError, match=f"'{package.__name__}' has no attribute 'nonsense': dir"):

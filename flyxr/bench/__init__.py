@@ -18,6 +18,7 @@ import numpy as np
 
 from flyxr.bench import cases, page, worker, workload
 from flyxr.bench.sides import BenchmarkError, Sides, share_of_others
+from flyxr.engine import choose_engine
 from flyxr.paths import local_path
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ def run(
     peer: str | Path | None = None,
     *,
     ensemble: str | Path | None = None,
+    device: str = "cpu",
     quick: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     size: workload.Size | None = None,
     tasks: Collection[str] | None = None,
     sides: type[Sides] = Sides,
 ) -> dict[str, Any]:
-    """Run all cases on the CPU.
+    """Run all cases on the CPU, and those that a GPU can compute also there.
 
     Parameters
     ----------
@@ -46,6 +48,8 @@ def run(
         Python interpreter with flyvis. None times flyxr alone.
     ensemble
         Models to simulate, see :func:`flyxr.open_ensemble`. None draws random parameters.
+    device
+        ``"cuda"``, ``"cuda:1"``, …: add a row on this device below each row on the CPU that it can compute.
     quick
         Run small cases, to check that everything works. They take seconds without the peer and compare nothing.
     progress
@@ -69,7 +73,13 @@ def run(
     BenchmarkError
         If the peer's Python is missing or has no working flyvis, or if a case of flyxr fails. A case of flyvis that
         fails, for example for lack of memory, has an ``error`` in its row.
+    InputError
+        A ValueError. If torch cannot use the device.
     """
+    if device != "cpu":
+        from flyxr.engine.sparse import check_device
+
+        check_device(choose_engine("sparse", device)[1])
     if size is None:
         size = workload.QUICK if quick else workload.FULL
     with tempfile.TemporaryDirectory(prefix="flyxr-bench-") as folder:
@@ -93,7 +103,7 @@ def run(
         request = {"task": "machine", **{name: getattr(size, name) for name in names}}
         report["hardware"] = {**both.ask("flyxr", request), "copy_bytes": size.copy_bytes}
         store = str(both.folder / "responses.zarr")
-        selected = [case for case in cases.all_cases(size, store) if tasks is None or case.task in tasks]
+        selected = [case for case in cases.all_cases(size, store, device) if tasks is None or case.task in tasks]
         if any(case.task == "read" for case in selected):
             n_models, n_samples = size.stored
             both.ask("flyxr", {"task": "store", "n_models": n_models, "n_samples": n_samples, "store": store})

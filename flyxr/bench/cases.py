@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +31,29 @@ class Case:
     limit: Callable[[dict[str, Any]], dict[str, float]] | None = None
 
 
-def all_cases(size: workload.Size, store: str) -> Iterator[Case]:
-    """Cases of a benchmark; ``store`` is the path of the responses on disk.
+def all_cases(size: workload.Size, store: str, device: str = "cpu") -> Iterator[Case]:
+    """Cases of a benchmark; ``store`` is the path of the responses on disk. Some run on another device as well.
 
     Examples
     --------
     >>> [case.name for case in all_cases(workload.QUICK, "responses.zarr")][:3]
     ['import', 'compile', 'first_response']
     """
+    for case in _cpu_cases(size, store):
+        yield case
+        if device != "cpu" and case.task in ("simulate", "step", "gradient"):
+            request = {**case.request, "device": device}
+            yield replace(
+                case,
+                name=f"{case.name} {device}",
+                title=f"{case.title}, {device}",
+                request=request,
+                peer=None,
+                limit=None,
+            )
+
+
+def _cpu_cases(size: workload.Size, store: str) -> Iterator[Case]:
     n = size.processes
     yield Case("import", "import", "import", processes=n)
     yield Case("compile", "compile the connectome at extent 15", "compile", peer={"fresh_root": True}, processes=n)
@@ -53,6 +68,9 @@ def all_cases(size: workload.Size, store: str) -> Iterator[Case]:
         )
     for simulation in size.simulations:
         yield _simulation_case(simulation, size)
+    sequences, frames = _count(workload.STEP_SAMPLES, "sequence"), _count(size.n_frames, "frame")
+    title = f"step 1 model x {sequences} through {frames}, one at a time"
+    yield Case("step", title, "step", {"n_samples": workload.STEP_SAMPLES, "repeats": size.step_repeats})
     for n_samples in size.gradients:
         title = f"gradient of 1 model x {_count(n_samples, 'sequence')}, {_n_steps(size)} steps"
         request = {"n_samples": n_samples, "repeats": size.repeats}

@@ -30,6 +30,8 @@ and compile code. Python's files, and whatever a side keeps on disk between proc
   end up in memory. flyvis computes models one by one. It keeps all states of the fade-in, so sequences are computed in
   the batch size that was fastest. If the whole case would take flyvis minutes, only a part is timed and scaled up; the
   table says which.
+- **step**: frame by frame, as in a closed loop, from rest: `fx.Stepper` on one side, and on the other the function of
+  flyvis's network that computes the next state, with its parameters prepared once.
 - **gradient**: responses of the central cells over the same 120 steps, and the gradient of their mean square with
   respect to all parameters. flyvis is not timed.
 - **read**: open responses on disk as written by `fx.save`, and select one cell type. flyvis has no counterpart.

@@ -142,7 +142,7 @@ class Sides:
                 row[side] |= {name: min(min(answer[name]) for answer in answers) for name in names}
         if "best" in (row.get("flyvis") or {}):
             row["ratio"] = row["flyvis"]["best"] / row["flyxr"]["best"]
-            if case.task in ("render", "simulate"):
+            if case.task in ("render", "simulate", "step"):
                 row["difference"] = largest_difference(self.folder / "flyxr.npz", self.folder / "flyvis.npz")
         if case.limit is not None:
             row["limit"] = case.limit(hardware)

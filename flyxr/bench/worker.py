@@ -147,13 +147,35 @@ def flyxr_simulate(request: dict[str, Any]) -> Timing:
     from flyxr.simulation import simulate
 
     rendering, ensemble = _labelled(_inputs(request), request["n_models"], request["n_samples"])
-    simulate(rendering.isel(sample=[0]), ensemble.isel(model=[0])).compute()
-    seconds, responses = _timed(lambda: simulate(rendering, ensemble).compute(), request["repeats"])
+    device = request.get("device", "cpu")
+    simulate(rendering.isel(sample=[0]), ensemble.isel(model=[0]), device=device).compute()
+    seconds, responses = _timed(lambda: simulate(rendering, ensemble, device=device).compute(), request["repeats"])
     response = responses["response"]
     return seconds, {
         "central": lambda: central(response).values,
         "last": lambda: to_neurons(response.isel(time=-1)).values,
     }
+
+
+def flyxr_step(request: dict[str, Any]) -> Timing:
+    """Simulate frame by frame, from rest; responses of the central cells."""
+    import numpy as np
+
+    from flyxr.simulation import Stepper
+
+    inputs, n_samples = _inputs(request), request["n_samples"]
+    rendering, ensemble = _labelled(inputs, 1, n_samples)
+    frames = np.ascontiguousarray(rendering["luminance"].values.swapaxes(0, 1))
+    options = {"n_samples": n_samples, "device": request.get("device", "cpu")}
+    stepper = Stepper(ensemble, float(inputs["dt"]), initial_state="rest", **options)
+
+    def run() -> list[Any]:
+        stepper.reset()
+        return [stepper.step(frame) for frame in frames]
+
+    run()
+    seconds, responses = _timed(run, request["repeats"])
+    return seconds, {"central": lambda: np.stack(responses, axis=2)[..., 0]}
 
 
 def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
@@ -171,20 +193,26 @@ def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
     stimulus = np.concatenate([base.fade_in(luminance[:, 0], dt), luminance], axis=1)
     central = np.flatnonzero((network.u[network.column] == 0) & (network.v[network.column] == 0))
 
-    def forward(engine: Any) -> None:
-        engine.integrate(network, parameters, stimulus, dt, cells=central)
+    device = request.get("device", "cpu")
+
+    def forward(engine: Any, device: str = "cpu") -> None:
+        engine.integrate(network, parameters, stimulus, dt, cells=central, device=device)
 
     def forward_and_backward(checkpoint: int) -> None:
-        tensors = sparse.TorchParameters(*(torch.tensor(values, requires_grad=True) for values in parameters))
-        tensor = torch.from_numpy(stimulus)
+        tensors = sparse.TorchParameters(
+            *(torch.tensor(values, requires_grad=True, device=device) for values in parameters)
+        )
+        tensor = torch.from_numpy(stimulus).to(device)
         result = sparse.respond(network, tensors, tensor, dt, cells=central, checkpoint=checkpoint)
         result.responses.square().mean().backward()  # type: ignore[no-untyped-call]
+        if tensors.bias.grad is not None:
+            tensors.bias.grad.cpu()  # waits for a GPU
 
     calls: dict[str, Callable[[], None]] = {
         "seconds": lambda: forward_and_backward(1),
         "checkpointed": lambda: forward_and_backward(10),
         "forward": lambda: forward(stencil),
-        "forward_products": lambda: forward(sparse),
+        "forward_products": lambda: forward(sparse, device),
     }
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -357,16 +385,49 @@ def flyvis_simulate(request: dict[str, Any]) -> Timing:
     }
 
 
+def flyvis_step(request: dict[str, Any]) -> Timing:
+    """Simulate frame by frame, from rest, by the function of the network that computes its next state."""
+    np, torch = importlib.import_module("numpy"), importlib.import_module("torch")
+    network, inputs, n_samples = _flyvis(request).Network(), _inputs(request), request["n_samples"]
+    _set_parameters(network, inputs, 0)
+    frames, dt = torch.from_numpy(inputs["luminance"][:n_samples]).swapaxes(0, 1), float(inputs["dt"])
+    nodes = network.connectome.nodes
+    input_types = [cell_type.decode() for cell_type in network.connectome.input_cell_types[:]]
+    input_cells = np.array([nodes.layer_index[cell_type][:] for cell_type in input_types])
+    central = network.connectome.central_cells_index[:]
+    stimulus = torch.zeros((n_samples, len(nodes.type)))
+
+    def run() -> list[Any]:
+        responses = []
+        with torch.no_grad():
+            parameters = network._param_api()
+            state = network._initial_state(parameters, n_samples)
+            for frame in frames:
+                stimulus[:, input_cells] = frame[:, None]
+                state = network._next_state(parameters, state, stimulus, dt)
+                responses.append(state.nodes.activity[:, central].numpy())
+        return responses
+
+    run()
+    seconds, responses = _timed(run, request["repeats"])
+    return seconds, {"central": lambda: np.stack(responses, axis=1)[None]}
+
+
+def _set_parameters(network: Any, inputs: dict[str, Any], model: int) -> None:
+    torch = importlib.import_module("torch")
+    with torch.no_grad():
+        network.nodes_bias.data[:] = torch.from_numpy(inputs["bias"][model])
+        network.nodes_time_const.data[:] = torch.from_numpy(inputs["time_constant"][model])
+        network.edges_syn_strength.data[:] = torch.from_numpy(inputs["synapse_strength"][model])
+
+
 def _responses(network: Any, inputs: dict[str, Any], n_models: int, n_samples: int, batch: int) -> list[list[Any]]:
     """Responses (sample, frame, cell) of each batch of samples, for each model."""
     torch = importlib.import_module("torch")
     movie, dt = torch.from_numpy(inputs["luminance"][:n_samples, :, None]), float(inputs["dt"])
     responses = []
     for model in range(n_models):
-        with torch.no_grad():
-            network.nodes_bias.data[:] = torch.from_numpy(inputs["bias"][model])
-            network.nodes_time_const.data[:] = torch.from_numpy(inputs["time_constant"][model])
-            network.edges_syn_strength.data[:] = torch.from_numpy(inputs["synapse_strength"][model])
+        _set_parameters(network, inputs, model)
         batches = []
         for part in torch.split(movie, batch):
             state = network.fade_in_state(T_FADE_IN, dt, part[:, 0])
@@ -382,6 +443,7 @@ TASKS: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("flyxr", "first_response"): flyxr_first_response,
     ("flyxr", "render"): flyxr_render,
     ("flyxr", "simulate"): flyxr_simulate,
+    ("flyxr", "step"): flyxr_step,
     ("flyxr", "gradient"): flyxr_gradient,
     ("flyxr", "store"): flyxr_store,
     ("flyxr", "read"): flyxr_read,
@@ -392,6 +454,7 @@ TASKS: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("flyvis", "first_response"): flyvis_first_response,
     ("flyvis", "render"): flyvis_render,
     ("flyvis", "simulate"): flyvis_simulate,
+    ("flyvis", "step"): flyvis_step,
 }
 
 

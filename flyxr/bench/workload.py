@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DT = 1 / 100
+STEP_SAMPLES = 2
+"""Sequences that are simulated frame by frame: two eyes."""
 STRENGTH = 0.08
 """Mean summed weight of a pair of cell types, small enough that no network diverges."""
 
@@ -48,9 +50,9 @@ class Size:
     """Sizes of all cases.
 
     ``processes`` is the number of fresh processes for the start-up cases, ``repeats`` the number of runs of the others
-    in one process. ``movies`` have shapes (sample, frame, y, x). ``stored`` is (models, samples) of the responses on
-    disk, ``gradients`` the numbers of samples to differentiate, and ``csr_samples`` those to multiply with the sparse
-    matrix.
+    in one process, ``step_repeats`` that of simulations frame by frame. ``movies`` have shapes (sample, frame, y, x).
+    ``stored`` is (models, samples) of the responses on disk, ``gradients`` the numbers of samples to differentiate, and
+    ``csr_samples`` those to multiply with the sparse matrix.
     """
 
     processes: int
@@ -61,6 +63,7 @@ class Size:
     csr_samples: tuple[int, ...]
     gradients: tuple[int, ...]
     n_frames: int = 20
+    step_repeats: int = 10
     copy_bytes: int = 2**29
     matmul_size: int = 4096
 
@@ -111,7 +114,7 @@ def inputs(size: Size, ensemble: str | Path | None = None) -> dict[str, NDArray[
         If the ensemble belongs to another connectome than the one in the package.
     """
     n_models = max(case.n_models for case in size.simulations)
-    n_samples = max(*(case.n_samples for case in size.simulations), *size.gradients)
+    n_samples = max(*(case.n_samples for case in size.simulations), *size.gradients, STEP_SAMPLES)
     parameters = _random_parameters(n_models) if ensemble is None else _ensemble_parameters(ensemble, n_models)
     x, y = hexgrid.positions(*hexgrid.columns(15))
     movies = {

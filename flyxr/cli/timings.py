@@ -26,6 +26,7 @@ def add_bench(commands: base.Commands) -> None:
     )
     parser.add_argument("--peer", metavar="PYTHON", help="Python interpreter of an environment with flyvis")
     parser.add_argument("--ensemble", metavar="PATH", help="models to simulate (default: random parameters)")
+    parser.add_argument("--device", default="cpu", help="cuda, cuda:1, ...: time a GPU beside the CPU")
     parser.add_argument("--out", metavar="FILE", help="JSON file for all figures")
     parser.add_argument("--page", metavar="FILE", help="Markdown page to write")
     parser.add_argument("--quick", action="store_true", help="small cases, to check that everything works")
@@ -47,6 +48,8 @@ def _bench(options: argparse.Namespace) -> None:
         if is_watched():
             print(line, file=sys.stderr)
 
-    report = bench.run(options.peer, ensemble=options.ensemble, quick=options.quick, progress=show)
+    report = bench.run(
+        options.peer, ensemble=options.ensemble, device=options.device, quick=options.quick, progress=show
+    )
     bench.write(report, out=options.out, to_page=options.page)
     print(bench.table(report))

@@ -1,7 +1,8 @@
 """Integrators of networks, and a registry of them.
 
-An engine is a module of this folder with a function ``integrate`` (see :class:`flyxr.engine.base.Engine`) and a record
-in :data:`ENGINES`. Functions, the command line and the documentation read the records.
+An engine is a module of this folder with a function ``integrate`` and a class ``Stepper`` (see
+:class:`flyxr.engine.base.Engine` and :class:`flyxr.engine.base.Stepper`), and a record in :data:`ENGINES`. Functions,
+the command line and the documentation read the records.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from flyxr.engine.base import Engine
+    from flyxr.engine.base import Engine, Stepper
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,10 @@ class EngineRecord:
     def load(self) -> Engine:
         """Import the engine and return its function ``integrate``."""
         return cast("Engine", importlib.import_module(f"flyxr.engine.{self.name}").integrate)
+
+    def load_stepper(self) -> type[Stepper]:
+        """Import the engine and return its class ``Stepper``."""
+        return cast("type[Stepper]", importlib.import_module(f"flyxr.engine.{self.name}").Stepper)
 
 
 ENGINES = {

@@ -134,6 +134,51 @@ class Engine(Protocol):
         ...
 
 
+class Stepper(Protocol):
+    """Class that integrates a network frame by frame and keeps its state and weights; every engine provides one.
+
+    It computes the same numbers as ``integrate``. Its first state is rest. Nothing is compiled in a step, and no array
+    of the size of a state is allocated.
+
+    Parameters
+    ----------
+    network, parameters, dt, device
+        As in :class:`Engine`.
+    n_samples : int
+        Number of samples.
+    cells : (recorded cell,) int
+        Cells to record. -1 stands for an absent cell, whose response is NaN.
+
+    Attributes
+    ----------
+    state : (model, sample, cell) float
+        The state, as a copy. It can be set, also with one sample for all.
+    """
+
+    state: NDArray[np.floating]
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        dt: float,
+        *,
+        n_samples: int,
+        cells: NDArray[np.integer],
+        device: str = "cpu",
+    ) -> None: ...
+
+    def step(self, luminance: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Advance by one frame (sample, column).
+
+        Returns
+        -------
+        (model, sample, recorded cell) float
+            Responses; the next step may overwrite them.
+        """
+        ...
+
+
 def n_threads() -> int:
     """Count the threads that this process may compute with; engines, dask and zarr all use this number.
 

@@ -122,7 +122,7 @@ def forward(
 
     def run(batch: Batch) -> None:
         model, samples = batch
-        stepper = _BatchStepper(network, models, model, samples)
+        stepper = BatchStepper(network, models, model, samples)
         kept = checkpoints[_batch_slice(batch, n_samples, n_kept * n_dense)].reshape(n_kept, n_dense * stepper.width)
         states = kept if interval == 1 else np.empty((2, n_dense * stepper.width), dtype)
         states[0] = 0
@@ -147,7 +147,7 @@ def forward(
         last_state[model, samples] = states[last].reshape(n_dense, stepper.width)[layout.dense].T
 
     min_batches = n_threads if interval is None else _MIN_GRADIENT_BATCHES
-    _run_all(run, split_batches(n_models, n_samples, min_batches), n_threads, context)
+    run_all(run, split_batches(n_models, n_samples, min_batches), n_threads, context)
     return last_state, checkpoints
 
 
@@ -187,7 +187,7 @@ def backward(
 
     def run(number: int) -> None:
         model, samples = batches[number]
-        stepper = _BatchStepper(network, models, model, samples)
+        stepper = BatchStepper(network, models, model, samples)
         width, rate = stepper.width, models.rate[model]
         kept = checkpoints[_batch_slice(batches[number], n_samples, n_kept * n_dense)].reshape(n_kept, n_dense * width)
         luminance = _interleave(stimulus[model, samples]) if interval > 1 else None
@@ -223,7 +223,7 @@ def backward(
         if grad_stimulus is not None:
             grad_stimulus[model, samples] = grad_luminance.reshape(n_frames, n_columns, width).transpose(2, 0, 1)
 
-    _run_all(run, range(len(batches)), n_threads, context)
+    run_all(run, range(len(batches)), n_threads, context)
     grad_bias, grad_rate = np.zeros(models.bias.shape), np.zeros(models.rate.shape)
     grad_strength = np.zeros(models.synapse_strength.shape)
     stencil, synapse = network.stencil, layout.backward_taps.synapse
@@ -240,8 +240,8 @@ def backward(
     )
 
 
-class _BatchStepper:
-    """Euler steps of a batch, in memory of its own."""
+class BatchStepper:
+    """Euler steps of a batch: some samples of one model, in memory of its own."""
 
     def __init__(self, network: Network, models: ModelArrays, model: int, samples: slice) -> None:
         self.width = samples.stop - samples.start
@@ -258,9 +258,10 @@ class _BatchStepper:
         states: NDArray[np.floating],
         recording: Recording,
         responses: NDArray[np.floating],
+        first: int = 0,
     ) -> None:
-        """Step through a luminance (frame, column x sample) from the first of the states."""
-        advance(self.layout, self.taps, self.rate, self.bias, luminance, states, self.grid, recording, responses)
+        """Step through a luminance (frame, column x sample) from the state in row ``first`` of the states."""
+        advance(self.layout, self.taps, self.rate, self.bias, luminance, states, first, self.grid, recording, responses)
 
 
 def _interleave(stimulus: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -293,11 +294,11 @@ def split_batches(n_models: int, n_samples: int, min_batches: int) -> list[Batch
     return [(model, slice(*bound)) for model in range(n_models) for bound in itertools.pairwise(bounds)]
 
 
-def _run_all(
+def run_all(
     run: Callable[[Any], None],
     batches: Sequence[Any],
     n_threads: int,
-    context: Callable[[], AbstractContextManager[None]],
+    context: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Run all batches, in a pool of threads if there are several."""
 

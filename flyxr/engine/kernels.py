@@ -130,14 +130,15 @@ def _advance(
     bias: NDArray[np.floating],
     luminance: NDArray[np.floating],
     states: NDArray[np.floating],
+    state: int,
     grid: NDArray[np.floating],
     recording: Recording,
     responses: NDArray[np.floating],
 ) -> None:
     """Step through all frames of a luminance (frame, column x sample), and record.
 
-    The initial state is ``states[0]``. The state after each frame goes to the next row, and from the last row back to
-    the first. ``grid`` (2, type x block) is scratch memory for the activity; it must be zero between the rows.
+    The initial state is ``states[state]``. The state after each frame goes to the next row, and from the last row back
+    to the first. ``grid`` (2, type x block) is scratch memory for the activity; it must be zero between the rows.
     """
     zero = rate.dtype.type(0)
     n_samples = responses.shape[0]
@@ -147,10 +148,9 @@ def _advance(
         block, dense = cell_type * layout.block_size + layout.guard_size, cell_type * layout.dense_size
         for row in range(layout.row_begin.size):
             begin, end, position = layout.row_begin[row], layout.row_end[row], dense + layout.row_dense[row]
-            rectify_row(states[0, position : position + end - begin], activity[block + begin : block + end])
-    state = 0
+            rectify_row(states[state, position : position + end - begin], activity[block + begin : block + end])
     for frame in range(luminance.shape[0]):
-        potential, state = states[state], (frame + 1) % states.shape[0]
+        potential, state = states[state], (state + 1) % states.shape[0]
         next_potential, frame_luminance = states[state], luminance[frame]
         for cell_type in range(rate.size):
             block, dense = cell_type * layout.block_size + layout.guard_size, cell_type * layout.dense_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flyxr.engine.base import Network
+
+_log = logging.getLogger(__name__)
 
 _PRODUCT_WIDTH = 64
 """Samples × frames of one product for the gradient of the synapse strengths; more would not fit the caches."""
@@ -160,27 +163,115 @@ class _ProductFunction(torch.autograd.Function):
         return grad_bias, grad_rate, grad_strength, grad_stimulus, grad_states, None, None, None
 
 
+class FrameStepper:
+    """Euler steps of some models for some samples, one frame at a time, without gradients.
+
+    All models share one product with a block-diagonal matrix. All buffers are allocated once. On a GPU, a step is a
+    CUDA graph, which the host starts without waiting for it.
+
+    Parameters
+    ----------
+    network
+        Cells and edges.
+    bias, rate, strength
+        Parameters (model, cell_type), (model, cell_type) and (model, pair) on one device.
+    n_samples
+        Number of samples.
+    cells : (recorded cell,)
+        Cells to record.
+
+    Attributes
+    ----------
+    responses : (model, sample, recorded cell)
+        Responses to the last frame.
+    states : (model, cell, sample)
+        The state, which begins at 0. It may be changed in place.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        bias: torch.Tensor,
+        rate: torch.Tensor,
+        strength: torch.Tensor,
+        n_samples: int,
+        cells: NDArray[np.integer],
+    ) -> None:
+        n_models = len(bias)
+        self.responses = bias.new_zeros((n_models, n_samples, len(cells)))
+        self.states = bias.new_zeros((n_models, network.n_cells, n_samples))
+        self._potential = self.states.view(-1, n_samples)
+        self._luminance = bias.new_zeros((network.n_columns, n_samples))
+        position = np.arange(n_models)[:, None] * network.n_cells + cells
+        self._recorded = torch.as_tensor(position.ravel(), device=bias.device)
+        self._selected = bias.new_zeros((position.size, n_samples))
+        self._stepper = _Stepper(network, self._potential)
+        self._stepper.load(bias, rate, strength)
+        self._graph = self._capture() if bias.is_cuda else None
+
+    def step(self, luminance: torch.Tensor) -> None:
+        """Advance by one frame (sample, column)."""
+        self._luminance.copy_(luminance.T)
+        if self._graph is None:
+            self._advance()
+        else:
+            self._graph.replay()
+
+    def _advance(self) -> None:
+        self._stepper.step(self._potential, self._luminance, out=self._potential)
+        torch.index_select(self._potential, 0, self._recorded, out=self._selected)
+        n_models, n_samples, n_cells = self.responses.shape
+        self.responses.copy_(self._selected.view(n_models, n_cells, n_samples).transpose(1, 2))
+
+    def _capture(self) -> torch.cuda.CUDAGraph | None:
+        """Record a step as a CUDA graph; None, with a warning in the log, where that is not possible."""
+        device = self.states.device
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):  # first calls allocate memory and choose algorithms
+            for _ in range(3):
+                self._advance()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads may use the GPU meanwhile.
+            with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._advance()
+        except RuntimeError as error:
+            _log.warning("the steps run without a CUDA graph, and slower: %s", error)
+            return None
+        finally:
+            self.states.zero_()
+        return graph
+
+
 class _Stepper:
-    """Euler steps of one model at a time for some samples, in buffers allocated once."""
+    """Euler steps of one model at a time, or of several, for some samples, in buffers allocated once."""
 
     def __init__(self, network: Network, like: torch.Tensor) -> None:
         self.structure = _structure(network, str(like.device))
         self.activity, self.change = (like.new_empty(like.shape[-2:]) for _ in range(2))
-        self.input = like.new_empty((len(self.structure.input_cell), like.shape[-1]))
+        first_cell = torch.arange(0, like.shape[-2], network.n_cells, device=like.device)[:, None]
+        self.input_cell = (first_cell + self.structure.input_cell).flatten()
+        self.input_column = self.structure.input_column.repeat(len(first_cell))
+        self.input = like.new_empty((len(self.input_cell), like.shape[-1]))
 
     def load(self, bias: torch.Tensor, rate: torch.Tensor, strength: torch.Tensor, needs_steps: bool = True) -> None:
-        """Take the parameters of a model: bias and rate (cell_type,), and strength (pair,), which only steps need."""
+        """Take parameters: bias and rate ((model,) cell_type), and strength ((model,) pair), which only steps need."""
         edges, cell_type = self.structure.by_target, self.structure.cell_type
-        self.bias, self.rate = bias[cell_type, None], rate[cell_type, None]
+        self.bias, self.rate = bias[..., cell_type].reshape(-1, 1), rate[..., cell_type].reshape(-1, 1)
         if needs_steps:
             self.matrix = edges.matrix(edges.weight(strength))
 
     def step(self, potential: torch.Tensor, luminance: torch.Tensor, out: torch.Tensor) -> None:
-        """Compute the potential (cell, sample) after a frame (column, sample); ``out`` may be ``potential``."""
+        """Compute the potential (cell, sample) after a frame (column, sample); ``out`` may be ``potential``.
+
+        The cells of several models follow each other.
+        """
         torch.clamp(potential, min=0, out=self.activity)
         torch.sub(self.bias, potential, out=self.change)
-        torch.index_select(luminance, 0, self.structure.input_column, out=self.input)
-        self.change.index_add_(0, self.structure.input_cell, self.input)
+        torch.index_select(luminance, 0, self.input_column, out=self.input)
+        self.change.index_add_(0, self.input_cell, self.input)
         torch.addmm(self.change, self.matrix, self.activity, out=self.change)
         torch.addcmul(potential, self.rate, self.change, out=out)
 
@@ -248,19 +339,25 @@ class _Edges:
         order = np.lexsort((column, row))
         row_start = np.zeros(network.n_cells + 1, dtype=np.int32)
         np.cumsum(np.bincount(row, minlength=network.n_cells), out=row_start[1:])
-        self.shape = (network.n_cells, network.n_cells)
+        self.n_cells = network.n_cells
         self.row_start = torch.as_tensor(row_start, device=device)
         self.column = torch.as_tensor(column[order].astype(np.int32), device=device)
         self.pair = torch.as_tensor(network.pair[order], device=device)
         self.signed_synapses = torch.as_tensor(network.signed_synapses[order].astype(np.float32), device=device)
 
     def weight(self, strength: torch.Tensor) -> torch.Tensor:
-        """Compute the weight of each edge."""
-        return self.signed_synapses * strength[self.pair]
+        """Compute the weight of each edge, ((model,) edge)."""
+        return self.signed_synapses * strength[..., self.pair]
 
     def matrix(self, values: torch.Tensor) -> torch.Tensor:
-        """Make a sparse matrix from values (edge,)."""
-        return torch.sparse_csr_tensor(self.row_start, self.column, values, self.shape, check_invariants=False)
+        """Make a sparse matrix from values (edge,), or a block-diagonal one from values (model, edge)."""
+        row_start, column, n_models = self.row_start, self.column, len(values) if values.dim() > 1 else 1
+        if n_models > 1:
+            model = torch.arange(n_models, dtype=torch.int32, device=column.device)[:, None]
+            ends = (row_start[1:] + model * len(column)).flatten()
+            row_start, column = torch.cat([row_start[:1], ends]), (column + model * self.n_cells).flatten()
+        shape = (n_models * self.n_cells, n_models * self.n_cells)
+        return torch.sparse_csr_tensor(row_start, column, values.flatten(), shape, check_invariants=False)
 
 
 @lru_cache(maxsize=4)

@@ -68,3 +68,55 @@ def integrate(
             last_state[model, sample] = potential
     responses[..., cells < 0] = np.nan
     return EngineResult(responses, last_state)
+
+
+class Stepper:
+    """Integrate frame by frame; see :class:`flyxr.engine.base.Stepper`.
+
+    Examples
+    --------
+    >>> from flyxr import testing
+    >>> network, parameters = testing.tiny_network()
+    >>> stepper = Stepper(network, parameters, 0.01, n_samples=1, cells=np.arange(3))
+    >>> stepper.step(np.ones((1, network.n_columns))).shape
+    (1, 1, 3)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        dt: float,
+        *,
+        n_samples: int,
+        cells: NDArray[np.integer],
+        device: str = "cpu",
+    ) -> None:
+        self._network, self._parameters, self._dt = network, parameters, dt
+        self._cells, self._device = cells, device
+        self._shape = (len(parameters.bias), n_samples, network.n_cells)
+        self._state: NDArray[np.floating]
+        self.state = np.asarray(parameters.bias, dtype=float)[:, None, network.cell_type]
+
+    def step(self, luminance: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Advance by one frame (sample, column); return responses (model, sample, recorded cell)."""
+        result = integrate(
+            self._network,
+            self._parameters,
+            luminance[:, None],
+            self._dt,
+            state=self._state,
+            cells=self._cells,
+            device=self._device,
+        )
+        self._state = result.state
+        return result.responses[:, :, 0]
+
+    @property
+    def state(self) -> NDArray[np.floating]:
+        """State (model, sample, cell), as a copy; can be set, also with one sample for all."""
+        return self._state.copy()
+
+    @state.setter
+    def state(self, state: NDArray[np.floating]) -> None:
+        self._state = np.broadcast_to(state, self._shape).astype(float)

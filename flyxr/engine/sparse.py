@@ -19,6 +19,8 @@ from flyxr.errors import InputError, Problem, raise_problems
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_MODELS_PER_PRODUCT = 32
+"""Models of one sparse matrix, which takes 18 MB for each."""
 CHECKPOINT_BYTES = 2**30
 """Default limit of the memory for the states that :func:`respond` keeps for a gradient, in bytes."""
 
@@ -70,32 +72,95 @@ def integrate(
     >>> integrate(network, parameters, np.zeros((1, 5, network.n_columns)), 0.01).responses.shape
     (1, 1, 5, 21)
     """
+    check_device(device)
+    n_models, n_samples = len(parameters.bias), len(stimulus)
+    cells = np.arange(network.n_cells) if cells is None else np.asarray(cells)
+    frames = np.arange(stimulus.shape[1]) if frames is None else frames
+    slot = {int(frame): position for position, frame in enumerate(frames)}
+    luminance = torch.as_tensor(stimulus, dtype=torch.float32, device=device)
+    responses = np.empty((n_models, n_samples, len(frames), len(cells)), np.float32)
+    last_state = np.empty((n_models, n_samples, network.n_cells), np.float32)
+    for first in range(0, n_models, _MODELS_PER_PRODUCT):
+        models = slice(first, first + _MODELS_PER_PRODUCT)
+        some_parameters = Parameters(*(values[models] for values in parameters))
+        stepper = Stepper(network, some_parameters, dt, n_samples=n_samples, cells=cells, device=device)
+        if state is not None:
+            stepper.state = state[models]
+        # A GPU writes to pinned memory while the host goes on.
+        recorded = torch.empty((len(frames), *stepper.products.responses.shape), pin_memory=device.startswith("cuda"))
+        with products.denormals_flushed():
+            for frame in range(stimulus.shape[1]):
+                stepper.products.step(luminance[:, frame])
+                if frame in slot:
+                    recorded[slot[frame]].copy_(stepper.products.responses, non_blocking=True)
+        last_state[models] = stepper.state  # waits for the GPU
+        responses[models] = recorded.permute(1, 2, 0, 3).numpy()
+    responses[..., cells < 0] = math.nan
+    return EngineResult(responses, last_state)
+
+
+class Stepper:
+    """Integrate frame by frame; see :class:`flyxr.engine.base.Stepper`.
+
+    All models share one product. On a GPU, a step is a CUDA graph.
+
+    Examples
+    --------
+    >>> from flyxr import testing
+    >>> network, parameters = testing.tiny_network()
+    >>> stepper = Stepper(network, parameters, 0.01, n_samples=1, cells=np.arange(3))
+    >>> stepper.step(np.ones((1, network.n_columns))).shape
+    (1, 1, 3)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        dt: float,
+        *,
+        n_samples: int,
+        cells: NDArray[np.integer],
+        device: str = "cpu",
+    ) -> None:
+        check_device(device)
+        bias, time_constant, strength = (
+            torch.tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device) for values in parameters
+        )
+        rate = bias.new_tensor(dt) / time_constant.clamp(min=dt)
+        self.products = products.FrameStepper(network, bias, rate, strength, n_samples, np.maximum(cells, 0))
+        self._absent = cells < 0
+        self.state = np.asarray(parameters.bias)[:, None, network.cell_type]
+
+    def step(self, luminance: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Advance by one frame (sample, column); return responses (model, sample, recorded cell)."""
+        with products.denormals_flushed():
+            self.products.step(torch.as_tensor(luminance))
+        responses: NDArray[np.float32] = self.products.responses.cpu().numpy()
+        responses[..., self._absent] = math.nan
+        return responses
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """State (model, sample, cell), as a copy; can be set, also with one sample for all."""
+        state: NDArray[np.float32] = self.products.states.transpose(1, 2).cpu().numpy().copy()
+        return state
+
+    @state.setter
+    def state(self, state: NDArray[np.floating]) -> None:
+        self.products.states.copy_(torch.as_tensor(np.array(state)).transpose(1, 2))
+
+
+def check_device(device: str) -> None:
+    """Raise if torch cannot use a device.
+
+    Examples
+    --------
+    >>> check_device("cpu")
+    """
     if device.startswith("cuda") and not torch.cuda.is_available():
         text = f"expected a CUDA GPU for device={device!r}, got none that torch {torch.__version__} can use"
         raise InputError(Problem(text, "use device='cpu'", "use --device cpu"))
-    n_models, n_samples, n_cells = len(parameters.bias), len(stimulus), network.n_cells
-    n_frames = stimulus.shape[1] if frames is None else len(frames)
-    responses = torch.empty((n_models, n_samples, n_frames, n_cells if cells is None else len(cells)))
-    last_state = torch.empty((n_models, n_samples, n_cells))
-
-    def to_device(values: NDArray[np.floating]) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=device)
-
-    luminance = to_device(stimulus)
-    present_cells = None if cells is None else np.maximum(cells, 0)
-    with torch.no_grad():
-        for model in range(n_models):
-            model_parameters = TorchParameters(*(to_device(values[model])[None] for values in parameters))
-            initial = None if state is None else to_device(state[model])[None]
-            inputs = _prepare(network, model_parameters, luminance, dt, initial, present_cells, frames, None, 0)
-            model_responses, model_state = products.respond(inputs)
-            on_host = model_responses[0].cpu()
-            for frame in range(n_frames):  # a transposed copy of all frames at once would not fit the caches
-                responses[model, :, frame] = on_host[:, frame]
-            last_state[model].copy_(model_state[0])
-    if cells is not None:
-        responses[..., np.asarray(cells) < 0] = math.nan
-    return EngineResult(responses.numpy(), last_state.numpy())
 
 
 def respond(

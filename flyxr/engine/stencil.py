@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flyxr.engine import batches, lattice
+from flyxr.engine import base, batches, lattice
 from flyxr.engine.base import EngineResult, Network, Parameters
 from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_MIN_PARALLEL_SAMPLES = 4
+"""Models x samples from which a frame is computed by several threads; fewer take less time than waking them."""
 
 
 def integrate(
@@ -45,10 +48,7 @@ def integrate(
     >>> integrate(network, parameters, np.zeros((1, 5, network.n_columns)), 0.01).responses.shape
     (1, 1, 5, 21)
     """
-    if device != "cpu":
-        raise InputError(
-            Problem(f"the stencil engine computes on the CPU, got device={device!r}", "use engine='sparse'")
-        )
+    _check(device)
     cells = np.arange(network.n_cells) if cells is None else np.asarray(cells)
     recording = lattice.recording(network, stimulus.shape[1], cells, frames)
     n_recorded = stimulus.shape[1] if frames is None else len(frames)
@@ -58,3 +58,78 @@ def integrate(
     models = batches.model_arrays(parameters, dt)
     last_state, _ = batches.forward(network, models, model_stimulus, state, recording, responses)
     return EngineResult(responses, last_state)
+
+
+class Stepper:
+    """Integrate frame by frame; see :class:`flyxr.engine.base.Stepper`.
+
+    Examples
+    --------
+    >>> from flyxr import testing
+    >>> network, parameters = testing.tiny_network()
+    >>> stepper = Stepper(network, parameters, 0.01, n_samples=1, cells=np.arange(3))
+    >>> stepper.step(np.ones((1, network.n_columns))).shape
+    (1, 1, 3)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters,
+        dt: float,
+        *,
+        n_samples: int,
+        cells: NDArray[np.integer],
+        device: str = "cpu",
+    ) -> None:
+        _check(device)
+        models = batches.model_arrays(parameters, dt)
+        self._network, self._n_models, self._n_samples = network, len(models.bias), n_samples
+        self._n_threads = base.n_threads() if self._n_models * n_samples >= _MIN_PARALLEL_SAMPLES else 1
+        self._batches = batches.split_batches(self._n_models, n_samples, self._n_threads)
+        self._steppers = [batches.BatchStepper(network, models, *batch) for batch in self._batches]
+        # The states of each batch before and after a frame, in turn.
+        sizes = [stepper.width * len(stepper.rate) * network.n_columns for stepper in self._steppers]
+        self._states = [np.zeros((2, size), np.float32) for size in sizes]
+        self._current = 0
+        self._luminance = [np.zeros((1, network.n_columns * stepper.width), np.float32) for stepper in self._steppers]
+        self._recording = lattice.recording(network, 1, cells, None)
+        self._responses = np.full((self._n_models, n_samples, 1, len(cells)), np.nan, np.float32)
+        self.state = models.bias[:, None, network.cell_type]
+
+    def step(self, luminance: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Advance by one frame (sample, column); return responses (model, sample, recorded cell), in one array."""
+
+        def run(number: int) -> None:
+            (model, samples), stepper = self._batches[number], self._steppers[number]
+            frame = self._luminance[number]
+            frame.reshape(-1, stepper.width)[:] = luminance[samples].T
+            responses = self._responses[model, samples]
+            stepper.step(frame, self._states[number], self._recording, responses, self._current)
+
+        batches.run_all(run, range(len(self._batches)), self._n_threads)
+        self._current = 1 - self._current
+        return self._responses[:, :, 0]
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """State (model, sample, cell), as a copy; can be set, also with one sample for all."""
+        dense = lattice.network_layout(self._network).dense
+        state = np.empty((self._n_models, self._n_samples, dense.size), np.float32)
+        for (model, samples), stepper, states in zip(self._batches, self._steppers, self._states, strict=True):
+            state[model, samples] = states[self._current].reshape(-1, stepper.width)[dense].T
+        return state
+
+    @state.setter
+    def state(self, state: NDArray[np.floating]) -> None:
+        dense = lattice.network_layout(self._network).dense
+        state = np.broadcast_to(state, (self._n_models, self._n_samples, dense.size))
+        for (model, samples), stepper, states in zip(self._batches, self._steppers, self._states, strict=True):
+            states[self._current].reshape(-1, stepper.width)[dense] = state[model, samples].T
+
+
+def _check(device: str) -> None:
+    if device != "cpu":
+        raise InputError(
+            Problem(f"the stencil engine computes on the CPU, got device={device!r}", "use engine='sparse'")
+        )

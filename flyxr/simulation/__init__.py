@@ -1,4 +1,4 @@
-"""Simulations: checks, the record, one block, the lazy Dataset, and ensembles as tensors."""
+"""Simulations: checks, the record, one block, the lazy Dataset, the stepper, and ensembles as tensors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flyxr.simulation.checks import (
 )
 from flyxr.simulation.graph import BLOCK_SAMPLES, PACKAGES, RESPONSE_DIMS, simulate
 from flyxr.simulation.record import Record, Recorded
+from flyxr.simulation.stepping import Stepper
 from flyxr.simulation.tensors import EnsembleTensors, ensemble_tensors
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Prepared",
     "Record",
     "Recorded",
+    "Stepper",
     "bytes_per_sample",
     "engine_parameters",
     "ensemble_problems",

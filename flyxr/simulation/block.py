@@ -83,12 +83,12 @@ def _integrate(
     block: Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
 ) -> base.EngineResult:
     engine, network = ENGINES[block.engine], compile_network(block.tables)
-    with _exclusive_torch_threads() if engine.is_exclusive else nullcontext():
+    with exclusive_torch_threads() if engine.is_exclusive else nullcontext():
         return engine.load()(network, parameters, stimulus, block.dt, device=block.device, **options)
 
 
 @contextmanager
-def _exclusive_torch_threads() -> Iterator[None]:
+def exclusive_torch_threads() -> Iterator[None]:
     """Give one task at a time all threads of the process, since torch parallelises within a task."""
     import torch
 
@@ -140,16 +140,20 @@ def run_block(
         last_state = result.state[:, n_frames == n_frames.max()]
         largest = np.max([np.abs(last_state).max(), np.nanmax(np.abs(responses), initial=0)])
     if not largest <= DIVERGED:
-        raise DivergedError(
-            Problem(
-                f"responses of model {model_name} grow without bound (to {largest:.3g}) with a step of "
-                f"{block.dt:.4g} s",
-                "try a smaller step with fx.resample(rendering, dt=...); if that does not help, the network itself is "
-                "unstable",
-                "try a smaller step with --dt; if that does not help, the network itself is unstable",
-            )
-        )
+        raise diverged(largest, model_name, block.dt)
     return responses
+
+
+def diverged(largest: float, model_name: str, dt: float) -> DivergedError:
+    """Make the error for responses beyond the limit."""
+    return DivergedError(
+        Problem(
+            f"responses of model {model_name} grow without bound (to {largest:.3g}) with a step of {dt:.4g} s",
+            "try a smaller step with fx.resample(rendering, dt=...); if that does not help, the network itself is "
+            "unstable",
+            "try a smaller step with --dt; if that does not help, the network itself is unstable",
+        )
+    )
 
 
 def _mask_ended(

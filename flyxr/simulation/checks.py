@@ -12,6 +12,7 @@ import xarray as xr
 
 from flyxr import connectome as connectomes
 from flyxr import hexgrid, identity, provenance, schema
+from flyxr.arguments import shorten
 from flyxr.connectome import cell_presence, compile_network, tables
 from flyxr.engine import base, choose_engine
 from flyxr.errors import FlyxrWarning, InputError, Problem, raise_problems
@@ -245,7 +246,16 @@ def _align_state(
     initial_state: xr.Dataset | xr.DataArray, rendering: xr.Dataset, ensemble: xr.Dataset, connectome: xr.Dataset
 ) -> xr.DataArray:
     """Given state (model or 1, sample or 1, cell), with cells in the order of the network."""
-    array = initial_state["response"] if isinstance(initial_state, xr.Dataset) else initial_state
+    array = initial_state.get("response") if isinstance(initial_state, xr.Dataset) else initial_state
+    if not isinstance(array, xr.DataArray):
+        names = ", ".join(map(repr, INITIAL_STATES))
+        got = "a Dataset without it" if isinstance(initial_state, xr.Dataset) else shorten(initial_state)
+        raise InputError(
+            Problem(
+                f"expected initial_state {names}, or a state with 'response', got {got}",
+                "take one time of responses to record='all', such as responses.isel(time=-1)",
+            )
+        )
     problems: list[str | Problem] = []
     if not {"cell_type", "column"} <= set(array.dims) <= {"model", "sample", "cell_type", "column"}:
         problems.append(
@@ -255,7 +265,7 @@ def _align_state(
             )
         )
     else:
-        array, column_problems = _sort_columns(array, rendering.sizes["column"])
+        array, column_problems = sort_columns(array, rendering.sizes["column"])
         problems += column_problems
     raise_problems(schema.SchemaError, "the initial state does not fit", problems)
     # The state of one selected model or sample applies to all of them.
@@ -270,7 +280,7 @@ def _align_state(
     return flat.isel(cell=np.flatnonzero(cell_presence(connectome).ravel()))
 
 
-def _sort_columns(array: xr.DataArray, n_columns: int) -> tuple[xr.DataArray, list[str | Problem]]:
+def sort_columns(array: xr.DataArray, n_columns: int) -> tuple[xr.DataArray, list[str | Problem]]:
     """Select the columns of a lattice in its order, and list what is wrong with them."""
     index, problems = lattice_columns(array, n_columns)
     inside = np.flatnonzero(index >= 0)

@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 import flyxr as fx
 from flyxr import bench, cli
-from flyxr.bench import limits, page, worker, workload
+from flyxr.bench import cases, limits, page, worker, workload
 from flyxr.bench.sides import Sides, largest_difference
+from flyxr.errors import InputError
 
 TINY = workload.Size(
     processes=1,
@@ -26,10 +28,11 @@ TINY = workload.Size(
     csr_samples=(1,),
     gradients=(1,),
     n_frames=2,
+    step_repeats=2,
     copy_bytes=2**12,
     matmul_size=8,
 )
-SHARED_ROWS = {"import", "compile", "first_response", "render tiny", "simulate 2 x 1"}
+SHARED_ROWS = {"import", "compile", "first_response", "render tiny", "simulate 2 x 1", "step"}
 
 
 Requests = list[dict[str, Any]]
@@ -96,7 +99,7 @@ def test_run__takes_turns_scales_and_compares(both: tuple[dict[str, Any], Reques
     simulated = rows["simulate 2 x 1"]
     assert simulated["flyvis"]["scaled_by"] == 2
     assert simulated["flyvis"]["measured"] == "1 x 1"
-    assert simulated["difference"] == rows["render tiny"]["difference"] == 0
+    assert simulated["difference"] == rows["render tiny"]["difference"] == rows["step"]["difference"] == 0
     assert simulated["ratio"] == simulated["flyvis"]["best"] / simulated["flyxr"]["best"]
     assert rows["compile"]["flyvis"]["measured"] == "all"
 
@@ -199,12 +202,31 @@ def test_ask__raises_if_a_task_of_flyxr_fails(tmp_path: Path) -> None:
         Sides(tmp_path, None, print).ask("flyxr", {"task": "first_response"})
 
 
+def test_all_cases__on_a_device_follow_those_on_the_cpu() -> None:
+    names = [case.name for case in cases.all_cases(TINY, "store", "cuda:1")]
+    assert names[names.index("step") + 1] == "step cuda:1"
+    assert [name for name in names if "cuda" in name] == ["simulate 2 x 1 cuda:1", "step cuda:1", "gradient 1 cuda:1"]
+    on_device = [case for case in cases.all_cases(TINY, "store", "cuda:1") if "cuda" in case.name]
+    assert all(case.request["device"] == "cuda:1" and case.peer is None for case in on_device)
+
+
+def test_run__on_a_device(device: str) -> None:
+    report = bench.run(quick=True, size=TINY, tasks=["simulate", "step", "gradient"], device=device, sides=InProcess)
+    assert len(report["cases"]) == (3 if device == "cpu" else 6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_run__without_the_device_says_so() -> None:
+    with pytest.raises(InputError, match="expected a CUDA GPU for device='cuda', got none"):
+        bench.run(quick=True, size=TINY, device="cuda", sides=InProcess)
+
+
 def test_inputs__are_bounded_and_repeatable() -> None:
     first, again = workload.inputs(TINY), workload.inputs(TINY)
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert first["synapse_strength"].shape == (2, 604)
     assert first["synapse_strength"].min() > 0
-    assert first["luminance"].shape == (1, 2, 721)
+    assert first["luminance"].shape == (2, 2, 721)
     for name in ("luminance", "tiny"):
         assert first[name].dtype == np.float32
         assert 0 <= first[name].min() < first[name].max() <= 1
