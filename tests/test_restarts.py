@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from flyxr.clustering import restarts
+from flyxr.errors import FlyxrWarning
 
 
 def points_in_groups(n_groups: int, n_points: int = 50, n_coordinates: int = 2, seed: int = 0) -> np.ndarray:
@@ -39,18 +41,20 @@ def test_fit_mixture__of_repeated_points_equals_scikit_learn() -> None:
 
 def test_fit_mixture__warns_if_the_best_fit_has_not_converged() -> None:
     points = points_in_groups(1)
-    with pytest.warns(ConvergenceWarning, match="3 Gaussians did not converge in 2 iterations: raise max_iter"):
+    with pytest.warns(FlyxrWarning, match="3 Gaussians did not converge in 2 iterations: raise max_iter"):
         restarts.fit_mixture(points, 3, n_init=5, max_iter=2, seed=0)
 
 
 def test_lower_bounds__are_those_of_each_initialisation() -> None:
-    points, rng = points_in_groups(3), np.random.RandomState(7)  # noqa: NPY002
+    points = points_in_groups(3)
     partitions = np.random.default_rng(0).integers(3, size=(6, len(points)))
     bounds = restarts.lower_bounds(points, partitions, 3, 200)
     assert np.ptp(bounds) > 1e-6
     for partition, bound in zip(partitions, bounds, strict=True):
-        mixture = GaussianMixture(3, random_state=rng, max_iter=200)
-        mixture._initialize_parameters = lambda X, *_, labels=partition, **__: mixture._initialize(X, np.eye(3)[labels])  # noqa: N803
+        mixture = GaussianMixture(3, random_state=0, max_iter=200)
+        # Replaces scikit-learn's own initialisation by this partition.
+        initialize = partial(lambda fit, start, X, *_, **__: fit._initialize(X, start), mixture, np.eye(3)[partition])
+        mixture._initialize_parameters = initialize
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(points)

@@ -113,6 +113,13 @@ def test_encoding_of__layout_up_to_version_0_2() -> None:
     assert small["chunks"] == small["shards"] == (1, 4, 1, 65, 1)
 
 
+@pytest.fixture
+def sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each cell type a chunk of its own, however small it is."""
+    monkeypatch.setattr("flyxr.store.encoding.TYPE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("sharded")
 def test_save__writes_zarr_v3_with_checksums(tmp_path: Path) -> None:
     array = zarr.open_group(fx.save(make_responses(), tmp_path / "r.zarr"), mode="r")["response"]
     assert array.metadata.zarr_format == 3
@@ -137,6 +144,26 @@ def test_open__reads_one_cell_type_without_the_rest(tmp_path: Path) -> None:
     assert responses.response.chunks[3] == (1, 1, 1)
     assert responses.cell_type.chunks is None
     assert responses.fly.celltype("T").response.load().shape == (2, 3, LONG, 7)
+
+
+def test_open__reads_a_whole_block_of_small_cell_types(tmp_path: Path, chunks_read: list[Any]) -> None:
+    """Also in the layout up to version 0.2, where a shard of them had several chunks."""
+    responses = make_responses()
+    for options in ({}, {"n_chunk_types": 2, "shard_single_chunks": True}):
+        path = tmp_path / f"{len(options)}.zarr"
+        store.write_template(responses, path, block_samples=3, **options)
+        for model in range(2):
+            store.write_region(path, "response", responses.response.values[[model]], (model, 0))
+        chunks_read.clear()
+        stored = fx.open(path).response
+        assert stored.chunks[3] == (3,)
+        np.testing.assert_array_equal(stored, responses.response)
+        assert len(chunks_read) == 2
+        chunks_read.clear()
+        np.testing.assert_array_equal(stored.sel(cell_type="T"), responses.response.sel(cell_type="T"))
+        position = responses.cell_type.values.tolist().index("T")
+        assert len(chunks_read) == 2
+        assert all(f", {position}, " in key for _, key in chunks_read)  # reads the chunk of this type only
 
 
 def test_open__does_not_read_values(tmp_path: Path, counting_scheduler: Any) -> None:
@@ -568,6 +595,7 @@ def edit_metadata(path: Path, **changes: Any) -> None:
         ("sample", {"shape": [2**25], "chunks": [2**25]}, "expected at most 16,777,216 labels"),
     ],
 )
+@pytest.mark.usefixtures("sharded")
 def test_open__refuses_what_metadata_cannot_declare(
     tmp_path: Path, name: str, changes: dict[str, Any], message: str
 ) -> None:
@@ -577,11 +605,12 @@ def test_open__refuses_what_metadata_cannot_declare(
         fx.open(path)
 
 
+@pytest.mark.usefixtures("sharded")
 def test_open__takes_shards_as_large_as_a_block(tmp_path: Path) -> None:
     path = fx.save(make_responses(), tmp_path / "r.zarr")
     metadata = json.loads((path / "response" / "zarr.json").read_text())
     inner = metadata["codecs"][0]["configuration"]["chunk_shape"]
-    large = [length * factor for length, factor in zip(inner, (1, 200, 200, 1, 100), strict=True)]
+    large = [length * factor for length, factor in zip(inner, (1, 200, 200, 3, 100), strict=True)]
     assert 4 * np.prod(large) > 2**31
     edit_metadata(path / "response", shape=large, chunks=large)
     check_metadata(path)

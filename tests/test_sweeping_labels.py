@@ -564,7 +564,7 @@ def test_sweep__names_an_array_whose_metadata_are_damaged(tmp_path: Path) -> Non
 
 
 def forget_layout(path: Path) -> None:
-    """Turn a sweep into one of version 0.2, whose ledger does not state its chunks: 1 MiB each, and always in shards."""
+    """Turn a sweep into one of version 0.2, whose ledger does not state its chunks."""
     entries = read_entries(path)
     for entry in entries:
         entry.get("inputs", {}).pop("chunk_types", None)

@@ -33,9 +33,10 @@ and compile code. Python's files, and whatever a side keeps on disk between proc
 - **gradient**: responses of the central cells over the same 120 steps, and the gradient of their mean square with
   respect to all parameters. flyvis is not timed.
 - **read**: open responses on disk as written by `fx.save`, and select one cell type. flyvis has no counterpart.
-- **measure**: open responses of central cells to moving edges on disk, and compute a measure of `fx.tuning`; flyxr only.
+- **measure**: open responses of central cells to moving edges on disk, and compute a measure of `fx.tuning`. flyvis is
+  not timed.
 - **cluster**: open the same responses and cluster the models by cell types with `fx.cluster`, including the import and
-  the compilation of UMAP; flyxr only.
+  the compilation of UMAP. flyvis is not timed.
 
 Peak memory is the largest resident set of the process, including imports (for flyvis, while computing the part that was
 timed). The ratio is the best time of flyvis over the best time of flyxr. The difference is the largest absolute

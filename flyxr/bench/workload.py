@@ -49,9 +49,9 @@ class Size:
 
     ``processes`` is the number of fresh processes for the start-up cases, ``repeats`` the number of runs of the others
     in one process. ``movies`` have shapes (sample, frame, y, x). ``stored`` is (models, samples) of the responses on
-    disk, ``measured`` (models, samples, frames) of the stored responses of central cells to moving edges, ``clustered`` the
-    number of their cell types to cluster, ``gradients`` the numbers of samples to differentiate, and ``csr_samples``
-    those to multiply with the sparse matrix.
+    disk, ``measured`` (models, samples, frames) of the stored responses of central cells to moving edges, ``clustered``
+    the number of their cell types to cluster, ``gradients`` the numbers of samples to differentiate, and
+    ``csr_samples`` those to multiply with the sparse matrix.
     """
 
     processes: int

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flyxr.errors import FlyxrWarning, Problem
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -75,8 +77,8 @@ def fit_mixture(points: NDArray[np.floating], number: int, *, n_init: int, max_i
             if best is None or mixture.lower_bound_ > best.lower_bound_:
                 best = mixture
     if not best.converged_:
-        text = f"a mixture of {number} Gaussians did not converge in {max_iter} iterations: raise max_iter"
-        warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        text = f"a mixture of {number} Gaussians did not converge in {max_iter} iterations"
+        warnings.warn(FlyxrWarning(Problem(text, "raise max_iter")), stacklevel=2)
     return best
 
 

@@ -116,9 +116,7 @@ def cluster_stability(
         for is_null in (False, True)
         for seed, subset in runs
     ]
-    labels = np.reshape(
-        base.compute_by_type(array, tasks, "cluster_stability"), (len(names), 2, len(runs), n_models)
-    )
+    labels = np.reshape(base.compute_by_type(array, tasks, "cluster_stability"), (len(names), 2, len(runs), n_models))
     mean, std = np.empty((2, len(names), 2, 2))
     for index in np.ndindex(len(names), 2):
         seed_labels, subset_labels = labels[index][: len(seeds)], labels[index][len(seeds) :]

@@ -161,9 +161,7 @@ def write_template(
     block = {"model": 1, "sample": block_samples}
     options: dict[str, Any] = {"n_chunk_types": n_chunk_types, "shard_single_chunks": shard_single_chunks}
     encoding = {
-        str(name): encoding_of(variable, block, **options)
-        if variable.chunks is not None
-        else encoding_of(variable)
+        str(name): encoding_of(variable, block, **options) if variable.chunks is not None else encoding_of(variable)
         for name, variable in dataset.variables.items()
     }
     dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding, compute=False)

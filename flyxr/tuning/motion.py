@@ -344,4 +344,3 @@ def _vector_sum(curves: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
 
 def _average_dims(array: xr.DataArray) -> list[Any]:
     return [dim for dim in ("width", "speed") if dim in array.dims]
-
