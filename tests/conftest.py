@@ -106,6 +106,22 @@ def computed_blocks() -> Iterator[list[tuple[float, int]]]:
         yield blocks
 
 
+@pytest.fixture
+def chunks_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Name of the array and indices of each part that is read from the stores of flyxr."""
+    from flyxr.store import arrays
+
+    parts: list[tuple[str, str]] = []
+    read = arrays._CheckedArray.__getitem__
+
+    def read_and_note(array: arrays._CheckedArray, key: tuple[object, ...]) -> object:
+        parts.append((array.source.name, repr(key)))
+        return read(array, key)
+
+    monkeypatch.setattr(arrays._CheckedArray, "__getitem__", read_and_note)
+    return parts
+
+
 class FileServer:
     """Serves one body under every path; the last ``n_cut`` bytes of it are held back."""
 

@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import flyxr as fx
 from flyxr import provenance, schema
-from flyxr.clustering import members
+from flyxr.clustering import base, members
 from flyxr.selection import UnknownCellTypeError
 
 if TYPE_CHECKING:
@@ -256,6 +256,20 @@ def test_cluster__runs_cell_types_in_processes(clusters: xr.Dataset) -> None:
     with dask.config.set(scheduler="processes", num_workers=2):
         computed = fx.cluster(central(), ["T4c", "T5a"], **QUICK)
     xr.testing.assert_equal(computed.cluster, clusters.cluster.sel(cell_type=["T4c", "T5a"]))
+
+
+def test_cluster__reads_responses_once(
+    clusters: xr.Dataset, tmp_path: Path, chunks_read: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = central().assign(response=central().response.chunk(model=1))
+    stored = fx.open(fx.save(data, tmp_path / "central.zarr"))
+    found = fx.cluster(stored, ["T4c", "T5a"], **QUICK)
+    assert len(chunks_read) == len(set(chunks_read)) == data.sizes["model"]
+    expected = clusters.sel(cell_type=["T4c", "T5a"])
+    xr.testing.assert_equal(found[["embedding", "cluster"]], expected[["embedding", "cluster"]])
+    monkeypatch.setattr(base, "GROUP_BYTES", 1)  # one cell type at a time
+    one_by_one = fx.cluster(stored, ["T4c", "T5a"], **QUICK)
+    xr.testing.assert_equal(one_by_one, found)
 
 
 def test_members__are_labels_of_models(clusters: xr.Dataset) -> None:

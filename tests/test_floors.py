@@ -104,7 +104,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "bench": ("limits", "workload", "worker", "cases"),
     "training": ("readout", "indicator", "losses", "calibration", "loop", "checkpoints", "models", "checks"),
     "tuning": ("base",),
-    "clustering": ("mixture", "base", "models"),
+    "clustering": ("restarts", "mixture", "base", "models"),
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

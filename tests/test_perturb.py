@@ -406,3 +406,17 @@ def test_perturbation_effect__duplicate_models() -> None:
     perturbed = fx.silence(models(2), "Mi1")
     with pytest.raises(schema.SchemaError, match=r"expected each model once, got more than one of \[0\]"):
         fx.perturbation_effect(perturbed.isel(model=[0, 0, 1, 2, 3]))
+
+
+def test_perturbation_effect__reads_each_model_once(tmp_path: Path, chunks_read: list[Any]) -> None:
+    labels = np.arange(6)
+    values = np.random.default_rng(0).normal(size=(6, 2, 5, 3, 1)).astype(np.float32)
+    responses = xr.Dataset(
+        {"response": (("model", "sample", "time", "cell_type", "column"), values)},
+        {"model": labels, "unperturbed": ("model", labels % 2)},
+    )
+    path = fx.save(responses.chunk(model=1), tmp_path / "responses.zarr")
+    effect = fx.perturbation_effect(fx.open(path).response)
+    assert chunks_read == []
+    np.testing.assert_array_equal(effect, values[2:] - values[[0, 1, 0, 1]])
+    assert len(chunks_read) == len(set(chunks_read)) == 6

@@ -22,7 +22,7 @@ from flyxr import schema, store
 from flyxr.errors import ExistsError, FlyxrWarning
 from flyxr.identity import ChangedError
 from flyxr.store import StoreError, journal, labels
-from flyxr.store.encoding import encoding_of
+from flyxr.store.encoding import encoding_of, types_per_chunk_before
 from flyxr.store.metadata import check_metadata
 from flyxr.testing import noise_rendering, tiny_connectome
 
@@ -71,25 +71,55 @@ LONG = 13_000
 """Number of frames with which one cell type fills a chunk of 1 MiB."""
 
 
-@pytest.mark.parametrize(("n_time", "n_types"), [(LONG, 1), (LONG // 2, 2), (4, 3)])
-def test_save__small_cell_types_share_a_chunk(tmp_path: Path, n_time: int, n_types: int) -> None:
+@pytest.mark.parametrize(("n_time", "n_types", "shards"), [(LONG, 1, True), (LONG // 2, 3, False), (4, 3, False)])
+def test_save__small_cell_types_share_a_chunk(tmp_path: Path, n_time: int, n_types: int, shards: bool) -> None:
     responses = make_responses(n_time)
     path = fx.save(responses, tmp_path / "r.zarr")
     array = zarr.open_group(path, mode="r")["response"]
     assert array.chunks == (1, 3, n_time, n_types, 7)
-    assert array.shards == (1, 3, n_time, 4 if n_types == 2 else 3, 7)
+    assert array.shards == ((1, 3, n_time, 3, 7) if shards else None)
     xr.testing.assert_identical(fx.open(path).load(), responses.load())
 
 
-def test_encoding_of__a_large_cell_type_has_its_own_chunk() -> None:
+def test_encoding_of__chunks_by_the_size_of_a_cell_type() -> None:
+    def chunks(*shape: int, dtype: str = "f4", **options: Any) -> tuple[int, ...]:
+        variable = xr.Variable(("model", "sample", "time", "cell_type", "column"), np.zeros(shape, dtype))
+        encoding = encoding_of(variable, **options)
+        lengths = encoding["chunks"]
+        if "shards" in encoding:
+            assert encoding["shards"][3] % lengths[3] == 0
+            assert encoding["shards"][3] >= shape[3]
+        else:
+            assert lengths[3] >= shape[3]
+        return tuple(lengths)
+
+    assert chunks(1, 4, 100, 65, 721) == (1, 4, 100, 1, 721)  # 1.1 MiB each
+    assert chunks(1, 4, 100, 65, 721, dtype="f2") == (1, 4, 100, 8, 721)  # 0.55 MiB each
+    assert chunks(1, 64, 485, 65, 1) == (1, 64, 485, 65, 1)  # 7.7 MiB in all
+    assert chunks(1, 64, 2000, 65, 1) == (1, 64, 2000, 9, 1)  # 32 MiB in all
+    assert chunks(1, 4, 100, 65, 721, n_chunk_types=5) == (1, 4, 100, 5, 721)
+
+
+def test_encoding_of__layout_up_to_version_0_2() -> None:
+    """Sweeps whose ledger does not state their chunks have those of these rules."""
     response = xr.Variable(("model", "sample", "time", "cell_type", "column"), np.zeros((1, 4, 100, 65, 721), "f2"))
-    encoding = encoding_of(response)
-    assert encoding["chunks"] == (1, 4, 100, 2, 721)
-    assert encoding["shards"] == (1, 4, 100, 66, 721)
-    assert encoding_of(response.astype("f4"))["chunks"] == (1, 4, 100, 1, 721)
-    assert encoding_of(response, type_chunk_bytes=1)["chunks"] == (1, 4, 100, 1, 721)
+    assert types_per_chunk_before(65, response.nbytes // 65) == 2
+    encoding = encoding_of(response, n_chunk_types=2, shard_single_chunks=True)
+    assert (encoding["chunks"], encoding["shards"]) == ((1, 4, 100, 2, 721), (1, 4, 100, 66, 721))
+    assert types_per_chunk_before(65, response.nbytes // 65 * 2) == 1
+    assert types_per_chunk_before(65, 63 * 621 * 4) == 7
+    assert types_per_chunk_before(3, 12) == 3
+    small = encoding_of(response[:, :, :1, :, :1], n_chunk_types=65, shard_single_chunks=True)
+    assert small["chunks"] == small["shards"] == (1, 4, 1, 65, 1)
 
 
+@pytest.fixture
+def sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each cell type a chunk of its own, however small it is."""
+    monkeypatch.setattr("flyxr.store.encoding.TYPE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("sharded")
 def test_save__writes_zarr_v3_with_checksums(tmp_path: Path) -> None:
     array = zarr.open_group(fx.save(make_responses(), tmp_path / "r.zarr"), mode="r")["response"]
     assert array.metadata.zarr_format == 3
@@ -114,6 +144,26 @@ def test_open__reads_one_cell_type_without_the_rest(tmp_path: Path) -> None:
     assert responses.response.chunks[3] == (1, 1, 1)
     assert responses.cell_type.chunks is None
     assert responses.fly.celltype("T").response.load().shape == (2, 3, LONG, 7)
+
+
+def test_open__reads_a_whole_block_of_small_cell_types(tmp_path: Path, chunks_read: list[Any]) -> None:
+    """Also in the layout up to version 0.2, where a shard of them had several chunks."""
+    responses = make_responses()
+    for options in ({}, {"n_chunk_types": 2, "shard_single_chunks": True}):
+        path = tmp_path / f"{len(options)}.zarr"
+        store.write_template(responses, path, block_samples=3, **options)
+        for model in range(2):
+            store.write_region(path, "response", responses.response.values[[model]], (model, 0))
+        chunks_read.clear()
+        stored = fx.open(path).response
+        assert stored.chunks[3] == (3,)
+        np.testing.assert_array_equal(stored, responses.response)
+        assert len(chunks_read) == 2
+        chunks_read.clear()
+        np.testing.assert_array_equal(stored.sel(cell_type="T"), responses.response.sel(cell_type="T"))
+        position = responses.cell_type.values.tolist().index("T")
+        assert len(chunks_read) == 2
+        assert all(f", {position}, " in key for _, key in chunks_read)  # reads the chunk of this type only
 
 
 def test_open__does_not_read_values(tmp_path: Path, counting_scheduler: Any) -> None:
@@ -545,6 +595,7 @@ def edit_metadata(path: Path, **changes: Any) -> None:
         ("sample", {"shape": [2**25], "chunks": [2**25]}, "expected at most 16,777,216 labels"),
     ],
 )
+@pytest.mark.usefixtures("sharded")
 def test_open__refuses_what_metadata_cannot_declare(
     tmp_path: Path, name: str, changes: dict[str, Any], message: str
 ) -> None:
@@ -554,11 +605,12 @@ def test_open__refuses_what_metadata_cannot_declare(
         fx.open(path)
 
 
+@pytest.mark.usefixtures("sharded")
 def test_open__takes_shards_as_large_as_a_block(tmp_path: Path) -> None:
     path = fx.save(make_responses(), tmp_path / "r.zarr")
     metadata = json.loads((path / "response" / "zarr.json").read_text())
     inner = metadata["codecs"][0]["configuration"]["chunk_shape"]
-    large = [length * factor for length, factor in zip(inner, (1, 200, 200, 1, 100), strict=True)]
+    large = [length * factor for length, factor in zip(inner, (1, 200, 200, 3, 100), strict=True)]
     assert 4 * np.prod(large) > 2**31
     edit_metadata(path / "response", shape=large, chunks=large)
     check_metadata(path)

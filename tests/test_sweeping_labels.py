@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from flyxr.identity import ChangedError
 from flyxr.store import StoreError, files
 from flyxr.store.ledger import LEDGER_FILE
 from flyxr.sweeping import LabelMismatchError, SweepError, SweepMismatchError
+from flyxr.sweeping.base import Run
 from flyxr.testing import corrupt_file, failing_engine, noise_rendering, observed_engine, tiny_connectome
 
 if TYPE_CHECKING:
@@ -559,3 +561,71 @@ def test_sweep__names_an_array_whose_metadata_are_damaged(tmp_path: Path) -> Non
     file.write_text("{{" + text[2:])  # of the same size, so that the ledger does not notice
     with pytest.raises(StoreError, match=r"r.zarr/response is damaged"):
         sweep(path, engine="stencil")
+
+
+def forget_layout(path: Path) -> None:
+    """Turn a sweep into one of version 0.2, whose ledger does not state its chunks."""
+    entries = read_entries(path)
+    for entry in entries:
+        entry.get("inputs", {}).pop("chunk_types", None)
+    (path / LEDGER_FILE).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+@pytest.fixture
+def second_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished sweep of two models and three samples with the layout of version 0.2, two cell types per chunk."""
+    path = tmp_path / "second.zarr"
+    layout = {"n_chunk_types": 2, "shard_single_chunks": True}
+    monkeypatch.setattr("flyxr.sweeping.base.types_per_chunk_before", lambda n_types, type_bytes: 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "layout", layout)
+        sweep_in_pairs(path, noise_rendering(3), make_ensemble(2))
+    forget_layout(path)
+    return path
+
+
+def layout_of(path: Path) -> tuple[Any, Any]:
+    array = zarr.open_array(path / "response", mode="r")
+    return array.chunks, array.shards
+
+
+def test_sweep__states_its_chunks_and_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another chunk policy of a later version does not change an existing store."""
+    path = tmp_path / "r.zarr"
+    sweep_in_pairs(path, noise_rendering(3), make_ensemble(2))
+    assert read_entries(path)[0]["inputs"]["chunk_types"] == 3
+    layout = layout_of(path)
+    monkeypatch.setattr("flyxr.sweeping.base.types_per_chunk", lambda n_types, type_bytes: 1)
+    got = sweep_in_pairs(path)
+    assert layout_of(path) == layout
+    xr.testing.assert_identical(got.load().drop_attrs(), simulate().load().drop_attrs())
+
+
+def test_second_version__opens_and_is_not_written_to(second_version: Path, computed_blocks: list[Any]) -> None:
+    before = (second_version / LEDGER_FILE).read_bytes()
+    computed_blocks.clear()
+    got = sweep_in_pairs(second_version, noise_rendering(3), make_ensemble(2))
+    assert computed_blocks == []
+    assert (second_version / LEDGER_FILE).read_bytes() == before
+    expected = simulate(noise_rendering(3), make_ensemble(2))
+    xr.testing.assert_identical(got.load().drop_attrs(), expected.load().drop_attrs())
+
+
+def test_second_version__extends_with_its_own_chunks(second_version: Path, computed_blocks: list[Any]) -> None:
+    layout = layout_of(second_version)
+    assert (layout[0][3], layout[1][3]) == (2, 4)
+    n_before = len(computed_blocks)
+    got = sweep_in_pairs(second_version)
+    assert sum(n for _, n in computed_blocks[n_before:]) == 15 - 6
+    assert layout_of(second_version) == layout
+    xr.testing.assert_identical(got.load().drop_attrs(), simulate().load().drop_attrs())
+
+
+def test_second_version__recomputes_a_damaged_file_and_lost_metadata(second_version: Path) -> None:
+    layout, expected = layout_of(second_version), fx.open(second_version).load()
+    corrupt_file(second_version / "response/c/0/1/0/0/0")
+    (second_version / "response/zarr.json").unlink()
+    with pytest.warns(UserWarning, match="is missing or corrupted"):
+        got = sweep_in_pairs(second_version, noise_rendering(3), make_ensemble(2))
+    assert layout_of(second_version) == layout
+    xr.testing.assert_identical(got.load().drop_attrs(), expected.drop_attrs())

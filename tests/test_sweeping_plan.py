@@ -13,7 +13,7 @@ from flyxr.store.ledger import LEDGER_FILE
 from flyxr.sweeping import Plan, SweepMismatchError
 from flyxr.sweeping.plan import COPIES_PER_BLOCK, PROCESS_BYTES, choose_blocks
 from flyxr.sweeping.workers import ThreadPool
-from flyxr.testing import noise_rendering, tiny_connectome
+from flyxr.testing import noise_rendering, random_rendering, tiny_connectome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +40,20 @@ def test_choose_blocks__memory_bounds_blocks_and_threads() -> None:
     prepared = prepare(noise_rendering(40), make_ensemble(50), connectome=CONNECTOME, device="cpu")
     sample_bytes, pool = bytes_per_sample(prepared, COPIES_PER_BLOCK), ThreadPool(4)
     memories = [PROCESS_BYTES + n_samples * sample_bytes for n_samples in (1.5, 4.5, 16.5, 400)]
-    assert [choose_blocks(prepared, memory, pool) for memory in memories] == [(1, 1), (1, 4), (4, 4), (64, 4)]
+    assert [choose_blocks(prepared, memory, pool) for memory in memories] == [(1, 1), (1, 4), (4, 4), (40, 4)]
     assert choose_blocks(prepared, memories[-1], pool, max_samples=3) == (3, 4)
     assert choose_blocks(prepared, memories[-1], pool, stored_samples=80, max_samples=3) == (80, 4)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "chunk", "expected"),
+    [(24, 1, 24), (24, 9, 24), (144, 1, 48), (144, 9, 54), (65, 1, 33), (2, 1, 8), (1000, 100, 63)],
+)
+def test_choose_blocks__are_equal_and_hold_whole_chunks(n_samples: int, chunk: int, expected: int) -> None:
+    """A block that lacks samples would hold fill values instead."""
+    rendering = random_rendering(n_samples=n_samples).chunk(sample=chunk)
+    prepared = prepare(rendering, make_ensemble(50), connectome=CONNECTOME, device="cpu")
+    assert choose_blocks(prepared, 100e9, ThreadPool(2))[0] == expected
 
 
 def test_sweep__plan_computes_little_and_keeps_nothing(tmp_path: Path, computed_blocks: list[Any]) -> None:

@@ -21,6 +21,7 @@ from strategies import chunk_sizes
 
 import flyxr as fx
 from flyxr import hexgrid, provenance, schema
+from flyxr.tuning import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -335,6 +336,86 @@ def test_measures__do_not_depend_on_chunks(name: str, data: st.DataObject) -> No
     responses = make()
     found = measure(responses.chunk(data.draw(chunk_sizes(responses.response.sizes))))
     xr.testing.assert_allclose(found.compute(), measure(responses), rtol=1e-6, atol=1e-6)
+
+
+SUMMARIES = {
+    "edges": motion_responses,
+    "flashes": flash_responses,
+    "impulses": lambda: impulse_responses(),
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_summary__reads_each_chunk_once(name: str, tmp_path: Any, chunks_read: list[Any]) -> None:
+    responses = SUMMARIES[name]()
+    blocks = responses.response.chunk(model=1, sample=-(-responses.sizes["sample"] // 2))
+    stored = fx.open(fx.save(responses.assign(response=blocks), tmp_path / "responses.zarr"))
+    n_chunks = responses.sizes["model"] * 2
+    assert stored.response.data.npartitions == n_chunks
+    assert chunks_read == []
+    found = fx.tuning.summary(stored).compute()
+    assert len(chunks_read) == len(set(chunks_read)) == n_chunks
+    xr.testing.assert_allclose(found, fx.tuning.summary(responses), rtol=1e-6, atol=1e-6)
+
+
+def count_tasks(dataset: xr.Dataset) -> int:
+    return len(dict(dataset.__dask_graph__()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", ["peak_responses", "tuning_curves", "direction_selectivity_index", "preferred_direction", "summary"]
+)
+def test_measures__have_few_tasks(name: str) -> None:
+    """50 models x 144 edges x 485 frames, as a sweep stores them."""
+    import dask.array as da
+
+    angle, intensity, speed = (
+        grid.ravel() for grid in np.meshgrid(ANGLES, [0.0, 1.0], np.arange(1.0, 1 + 72 / len(ANGLES)), indexing="ij")
+    )
+    assert angle.size == 144
+    shape = (50, 144, 485, 65, 1)
+    responses = xr.Dataset(
+        {"response": (("model", "sample", "time", "cell_type", "column"), da.zeros(shape, chunks=(1, 48, *shape[2:])))},
+        {
+            "model": np.arange(50),
+            "time": schema.time_coord(485, 0.01),
+            "cell_type": [f"type {number}" for number in range(65)],
+            "u": ("column", [0]),
+            "v": ("column", [0]),
+            "angle": ("sample", angle),
+            "intensity": ("sample", intensity),
+            "speed": ("sample", speed),
+            "t_stim": ("sample", np.full(144, 4.0)),
+        },
+    )
+    assert count_tasks(getattr(fx.tuning, name)(responses)) < 1300
+
+
+@pytest.mark.parametrize(
+    "name", ["tuning_curves", "direction_selectivity_index", "preferred_direction", "flash_response_index"]
+)
+def test_measures__are_the_same_to_the_last_bit_in_chunks(name: str) -> None:
+    measure, make = MEASURES[name]
+    responses = make()
+    xr.testing.assert_equal(measure(responses.chunk(model=1, sample=3, cell_type=1)).compute(), measure(responses))
+
+
+def test_peak_responses__of_frames_in_several_chunks_and_of_integers() -> None:
+    responses = motion_responses()
+    peak = fx.tuning.peak_responses(responses).peak_response
+    np.testing.assert_array_equal(fx.tuning.peak_responses(responses.chunk(time=7)).peak_response, peak)
+    whole = responses.isel(cell_type=[0, 1]).round().astype(np.int64)
+    np.testing.assert_array_equal(
+        fx.tuning.peak_responses(whole).peak_response, fx.tuning.peak_responses(whole.astype(float)).peak_response
+    )
+
+
+def test_peak_responses__use_the_frames_between_two_windows() -> None:
+    """A mask with a gap, as no stimulus has, still selects frames one by one."""
+    array = xr.DataArray([[[1.0, 9.0, 2.0]], [[5.0, 9.0, np.nan]]], dims=("cell_type", "sample", "time"))
+    where = xr.DataArray([[True, False, True]], dims=("sample", "time"))
+    np.testing.assert_array_equal(base.highest(array, where), [[2.0], [5.0]])
+    np.testing.assert_array_equal(base.lowest(array, where), [[1.0], [5.0]])
 
 
 @each_measure

@@ -78,6 +78,19 @@ def _cpu_cases(size: workload.Size, store: str) -> Iterator[Case]:
     n_models, n_samples = size.stored
     title = f"read one of 65 cell types of {n_models} x {n_samples} stored"
     yield Case("read", title, "read", {"repeats": size.repeats, "store": store}, peer=None)
+    yield from _analysis_cases(size)
+
+
+def _analysis_cases(size: workload.Size) -> Iterator[Case]:
+    """Measures and clusters of central responses on disk."""
+    n_models, n_samples, n_frames = size.measured
+    stored = f"{n_models} models x {n_samples} edges x {n_frames} frames"
+    request = {"measured": size.measured, "repeats": size.repeats}
+    for measure in ("direction_selectivity_index", "preferred_direction", "summary"):
+        title = f"{measure} of {stored}"
+        yield Case(f"measure {measure}", title, "measure", {**request, "measure": measure}, peer=None)
+    title = f"cluster {n_models} models by {_count(size.clustered, 'cell type')}"
+    yield Case("cluster", title, "cluster", {**request, "n_types": size.clustered, "repeats": 1}, peer=None)
 
 
 def _simulation_case(simulation: workload.Simulation, size: workload.Size) -> Case:

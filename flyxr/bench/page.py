@@ -35,6 +35,10 @@ and compile code. Python's files, and whatever a side keeps on disk between proc
 - **gradient**: responses of the central cells over the same 120 steps, and the gradient of their mean square with
   respect to all parameters. flyvis is not timed.
 - **read**: open responses on disk as written by `fx.save`, and select one cell type. flyvis has no counterpart.
+- **measure**: open responses of central cells to moving edges on disk, and compute a measure of `fx.tuning`. flyvis is
+  not timed.
+- **cluster**: open the same responses and cluster the models by cell types with `fx.cluster`, including the import and
+  the compilation of UMAP. flyvis is not timed.
 
 Peak memory is the largest resident set of the process, including imports (for flyvis, while computing the part that was
 timed). The ratio is the best time of flyvis over the best time of flyxr. The difference is the largest absolute
@@ -89,6 +93,12 @@ calls take turns in one process, by the stencil, as `respond` and `fx.simulate` 
 products, as on a GPU. *checkpointed* stores every tenth state and recomputes the others.
 
 {gradients}
+
+## Measures and clusters
+
+The calls take turns with reading all responses, in one process. *read* is the time to open and read them once.
+
+{analyses}
 """
 
 
@@ -158,6 +168,12 @@ def text(report: dict[str, Any]) -> str:
             gradients.append([case["name"], *(_seconds(side[name]) for name in names)])
             gradients[-1] += [f"{side['best'] / side['forward']:.2f}", _seconds(side["forward_products"])]
             gradients[-1].append(f"{side['best'] / side['forward_products']:.2f}")
+    analyses = [["case", "best", "read", "ratio"]]
+    for case in report["cases"]:
+        if "read" in case["flyxr"]:
+            side = case["flyxr"]
+            ratio = f"{side['best'] / side['read']:.2f}"
+            analyses.append([case["title"], _seconds(side["best"]), _seconds(side["read"]), ratio])
     csr = ", ".join(f"{_seconds(seconds)} per step for {count}" for count, seconds in hardware["csr_step"].items())
     return TEMPLATE.format(
         command="flyxr bench --peer PYTHON --page docs/benchmarks.md",
@@ -176,6 +192,7 @@ def text(report: dict[str, Any]) -> str:
         csr=f"{csr} sequences",
         rendering_limits=_markdown(rendering_limits),
         gradients=_markdown(gradients),
+        analyses=_markdown(analyses),
     )
 
 

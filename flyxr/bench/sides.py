@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from flyxr.bench.cases import Case
 
+_OTHER_TIMES = {
+    "gradient": ("checkpointed", "forward", "forward_products"),
+    "measure": ("read",),
+    "cluster": ("read",),
+}
+"""Times that some tasks report besides their own."""
 MAX_QUOTED = 600
 """Number of characters of the output of a failed process that an error quotes."""
 
@@ -137,8 +143,7 @@ class Sides:
                 "scaled_by": scale,
                 "peak_memory": max(answer["peak_memory"] for answer in answers),
             }
-            if case.task == "gradient":
-                names = ("checkpointed", "forward", "forward_products")
+            if names := _OTHER_TIMES.get(case.task):
                 row[side] |= {name: min(min(answer[name]) for answer in answers) for name in names}
         if "best" in (row.get("flyvis") or {}):
             row["ratio"] = row["flyvis"]["best"] / row["flyxr"]["best"]

@@ -11,12 +11,13 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 Timing = tuple[list[float], dict[str, Any]]
 """Seconds of the repeats, and functions that return the arrays to compare."""
@@ -214,13 +215,7 @@ def flyxr_gradient(request: dict[str, Any]) -> dict[str, Any]:
         "forward": lambda: forward(stencil),
         "forward_products": lambda: forward(sparse, device),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(request["repeats"]):
-        for name, call in calls.items():
-            seconds[name] += _timed(call, 1)[0]
-    return seconds
+    return _take_turns(calls, request["repeats"])
 
 
 def flyxr_store(request: dict[str, Any]) -> dict[str, Any]:
@@ -241,6 +236,86 @@ def flyxr_read(request: dict[str, Any]) -> Timing:
 
     read()
     return _timed(read, request["repeats"])[0], {}
+
+
+def flyxr_measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Open responses and compute a measure, in turn with opening and reading them."""
+    from flyxr import store, tuning
+
+    measure = getattr(tuning, request["measure"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = _write_central(folder, request["measured"])
+        calls: dict[str, Callable[[], Any]] = {
+            "seconds": lambda: measure(store.open(path)).compute(),
+            "read": lambda: store.open(path)["response"].load(),
+        }
+        return _take_turns(calls, request["repeats"])
+
+
+def flyxr_cluster(request: dict[str, Any]) -> dict[str, Any]:
+    """Open responses and cluster models, with the import and compilation of UMAP, and read the responses."""
+    from flyxr import clustering, store
+
+    def cluster(path: Path) -> None:
+        responses = store.open(path)
+        clustering.cluster(responses, responses["cell_type"].values[: request["n_types"]])
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = _write_central(folder, request["measured"])
+        calls: dict[str, Callable[[], Any]] = {
+            "read": lambda: store.open(path)["response"].load(),
+            "seconds": lambda: cluster(path),
+        }
+        return _take_turns(calls, request["repeats"], warm_up=("read",))
+
+
+def _take_turns(
+    calls: dict[str, Callable[[], Any]], repeats: int, warm_up: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """Seconds of each repeat of each call; all are called once before, or those to warm up."""
+    for name in calls if warm_up is None else warm_up:
+        calls[name]()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            seconds[name] += _timed(call, 1)[0]
+    return seconds
+
+
+def _write_central(folder: str, shape: Sequence[int]) -> Path:
+    """Write random responses of central cells to edges in 12 directions, one block per model as a sweep does."""
+    import numpy as np
+    import xarray as xr
+
+    from flyxr import schema, store
+    from flyxr.connectome import open_connectome
+
+    n_models, n_samples, n_frames = shape
+    cell_type = open_connectome(extent=1)["cell_type"].values
+    n_angles = min(n_samples, 12)
+    sample, rng = np.arange(n_samples), np.random.default_rng(0)
+    # Slow fluctuations around five courses, so that models form groups.
+    values = rng.normal(size=(5, n_samples, n_frames, cell_type.size)).astype(np.float32)[np.arange(n_models) % 5]
+    for model in values:
+        model += rng.normal(size=model.shape).astype(np.float32)
+    np.cumsum(values, axis=2, out=values)
+    dataset = xr.Dataset(
+        {"response": (("model", "sample", "time", "cell_type", "column"), values[..., None])},
+        {
+            "model": np.arange(n_models),
+            "task_error": ("model", rng.uniform(size=n_models)),
+            "sample": sample,
+            "time": schema.time_coord(n_frames, 0.01),
+            "cell_type": cell_type,
+            **{name: ("column", [0]) for name in ("column", "u", "v")},
+            "angle": ("sample", sample % n_angles * 360 / n_angles),
+            "intensity": ("sample", (sample // n_angles % 2).astype(float)),
+            "speed": ("sample", 10.0 + sample // (2 * n_angles)),
+            "t_stim": ("sample", np.full(n_samples, n_frames / 200)),
+        },
+    )
+    dataset["response"] = dataset["response"].copy(data=dataset["response"].variable.chunk(model=1).data)
+    return store.save(dataset, Path(folder, "central.zarr"))
 
 
 def _labelled(inputs: dict[str, Any], n_models: int, n_samples: int) -> tuple[Any, Any]:
@@ -447,6 +522,8 @@ TASKS: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
     ("flyxr", "gradient"): flyxr_gradient,
     ("flyxr", "store"): flyxr_store,
     ("flyxr", "read"): flyxr_read,
+    ("flyxr", "measure"): flyxr_measure,
+    ("flyxr", "cluster"): flyxr_cluster,
     ("flyxr", "machine"): machine,
     ("flyvis", "about"): flyvis_about,
     ("flyvis", "import"): flyvis_import,

@@ -51,8 +51,9 @@ class Size:
 
     ``processes`` is the number of fresh processes for the start-up cases, ``repeats`` the number of runs of the others
     in one process, ``step_repeats`` that of simulations frame by frame. ``movies`` have shapes (sample, frame, y, x).
-    ``stored`` is (models, samples) of the responses on disk, ``gradients`` the numbers of samples to differentiate, and
-    ``csr_samples`` those to multiply with the sparse matrix.
+    ``stored`` is (models, samples) of the responses on disk, ``measured`` (models, samples, frames) of the stored
+    responses of central cells to moving edges, ``clustered`` the number of their cell types to cluster, ``gradients``
+    the numbers of samples to differentiate, and ``csr_samples`` those to multiply with the sparse matrix.
     """
 
     processes: int
@@ -60,6 +61,8 @@ class Size:
     movies: dict[str, tuple[int, int, int, int]]
     simulations: tuple[Simulation, ...]
     stored: tuple[int, int]
+    measured: tuple[int, int, int]
+    clustered: int
     csr_samples: tuple[int, ...]
     gradients: tuple[int, ...]
     n_frames: int = 20
@@ -76,6 +79,8 @@ FULL = Size(
     movies={"64 x 64": (16, 20, 64, 64), "720p": (1, 10, 720, 1280)},
     simulations=(Simulation(50, 1, 3, 1, 1), Simulation(4, 16, 1, 16, 4), Simulation(1, 64, 1, 16, 4)),
     stored=(4, 16),
+    measured=(50, 24, 485),
+    clustered=65,
     csr_samples=(1, 4, 16, 64),
     gradients=(1, 4, 16),
 )
@@ -85,6 +90,8 @@ QUICK = Size(
     movies={"64 x 64": (2, 5, 64, 64)},
     simulations=(Simulation(2, 2, 1, 2, 1),),
     stored=(1, 2),
+    measured=(8, 8, 50),
+    clustered=2,
     csr_samples=(2,),
     gradients=(2,),
     copy_bytes=2**26,

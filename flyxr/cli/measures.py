@@ -41,12 +41,14 @@ def add_cluster(commands: base.Commands) -> None:
     )
     parser.add_argument("responses", help="zarr store of responses, ideally to natural or random movies")
     parser.add_argument("out", help="zarr store to write")
-    parser.add_argument("--cell-types", nargs="+", metavar="TYPE", help="names or patterns (default: all; takes hours)")
+    parser.add_argument(
+        "--cell-types", nargs="+", metavar="TYPE", help="names or patterns (default: all, a minute or two)"
+    )
     parser.add_argument("--seed", type=int, default=42, help="seed of the embedding and the mixtures")
     parser.add_argument(
         "--stability",
         action="store_true",
-        help="also compare clusters across seeds and left-out models",
+        help="also compare clusters across seeds and left-out models (takes twenty times as long)",
     )
     base.add_overwrite(parser)
 

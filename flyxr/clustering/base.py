@@ -18,6 +18,9 @@ from flyxr.selection import match_cell_types
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+GROUP_BYTES = 2**30
+"""Size of the responses that are in memory at once, bytes."""
+
 
 def select_responses(
     central: xr.Dataset | xr.DataArray, cell_types: str | Iterable[str] | None
@@ -118,11 +121,6 @@ def check_integers(arguments: Arguments, name: str, values: Any, *, least: int, 
     return []
 
 
-def split_cell_types(array: xr.DataArray) -> list[Any]:
-    """Array (model, sample, time) of each cell type; lazy if the responses are."""
-    return [array.data[i] for i in range(array.sizes["cell_type"])]
-
-
 def add_provenance(
     dataset: xr.Dataset, operation: str, arguments: Mapping[str, Any], central: xr.Dataset | xr.DataArray
 ) -> xr.Dataset:
@@ -135,11 +133,36 @@ def add_provenance(
     return provenance.add(dataset, operation, arguments, hashes=hashes, tokens=tokens, packages=packages)
 
 
-def compute_tasks(tasks: Sequence[tuple[Callable[..., Any], *tuple[Any, ...]]], description: str) -> list[Any]:
-    """Compute each task, a function and its arguments, as one dask task; shows a progress bar."""
+def compute_by_type(
+    array: xr.DataArray, runs: Sequence[tuple[Callable[..., Any], *tuple[Any, ...]]], description: str
+) -> list[Any]:
+    """Compute runs, each a function and its arguments after the responses (model, sample, time), of each cell type.
+
+    Each run of a cell type is one dask task. Lazy responses are read once, as many cell types at a time as fit
+    GROUP_BYTES: by this process, or by the workers of a ``dask.distributed.Client``. Shows a progress bar.
+    """
     import dask.base
     from dask.delayed import delayed
 
-    lazy = [delayed(function, pure=False)(*arguments) for function, *arguments in tasks]
+    n_types = array.sizes["cell_type"]
+    n_at_once = max(1, int(GROUP_BYTES // max(1, array.nbytes // max(1, n_types))))
+    results: list[Any] = []
     with dask_progress_bar(description):
-        return list(dask.base.compute(*lazy))
+        for first in range(0, n_types, n_at_once):
+            group = array.isel(cell_type=slice(first, first + n_at_once))
+            group = group.persist() if _has_workers() else group.compute()
+            tasks = [
+                delayed(function, pure=False)(group.data[i], *arguments)
+                for i in range(group.sizes["cell_type"])
+                for function, *arguments in runs
+            ]
+            results += dask.base.compute(*tasks)
+    return results
+
+
+def _has_workers() -> bool:
+    """Whether dask computes on the workers of a client, and not in this process or its children."""
+    from dask.base import get_scheduler
+
+    client = getattr(get_scheduler(), "__self__", None)
+    return type(client).__module__.startswith("distributed")

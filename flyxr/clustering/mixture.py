@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from flyxr.clustering.restarts import fit_mixture
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -213,7 +215,6 @@ def gaussian_mixture(
     >>> gaussian_mixture(points, [2], n_init=1)[0] >= 0
     array([ True,  True,  True,  True,  True,  True, False])
     """
-    from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
     is_valid = np.isfinite(points).all(axis=1)
@@ -226,7 +227,7 @@ def gaussian_mixture(
         if number > n_distinct:
             continue
         with threadpool_limits(1):  # with so few points, threads of BLAS and OpenMP make the fit twenty times slower
-            mixture = GaussianMixture(number, random_state=seed, max_iter=max_iter, n_init=n_init).fit(valid_points)
+            mixture = fit_mixture(valid_points, number, n_init=n_init, max_iter=max_iter, seed=seed)
         scores[i] = mixture.bic(valid_points) if criterion == "bic" else mixture.aic(valid_points)
         if scores[i] < best_score:
             best_score, labels[is_valid] = scores[i], mixture.predict(valid_points)

@@ -130,8 +130,7 @@ def cluster(
     arguments.raise_problems()
     names = array["cell_type"].values.tolist()
     task_error = array["task_error"].values
-    tasks = [(cluster_responses, features, task_error, settings, seed) for features in base.split_cell_types(array)]
-    results = base.compute_tasks(tasks, "cluster")
+    results = base.compute_by_type(array, [(cluster_responses, task_error, settings, seed)], "cluster")
     for name, result in zip(names, results, strict=True):
         if result.remark:
             warnings.warn(FlyxrWarning(f"{name}: {result.remark}"), stacklevel=2)

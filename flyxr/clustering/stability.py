@@ -112,12 +112,11 @@ def cluster_stability(
     runs: list[tuple[int, NDArray[np.int64] | None]] = [(seed, None) for seed in seeds]
     runs += [(seeds[0], subset) for subset in subsets]
     tasks = [
-        (_cluster_labels, features, settings, seed, subset, seeds[0] if is_null else None)
-        for features in base.split_cell_types(array)
+        (_cluster_labels, settings, seed, subset, seeds[0] if is_null else None)
         for is_null in (False, True)
         for seed, subset in runs
     ]
-    labels = np.reshape(base.compute_tasks(tasks, "cluster_stability"), (len(names), 2, len(runs), n_models))
+    labels = np.reshape(base.compute_by_type(array, tasks, "cluster_stability"), (len(names), 2, len(runs), n_models))
     mean, std = np.empty((2, len(names), 2, 2))
     for index in np.ndindex(len(names), 2):
         seed_labels, subset_labels = labels[index][: len(seeds)], labels[index][len(seeds) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,7 @@ from flyxr.errors import Problem
 from flyxr.identity import ChangedError
 from flyxr.store import files, places
 from flyxr.store.contents import VERIFY_HINTS, reading_store
+from flyxr.store.encoding import READ_BYTES
 from flyxr.store.files import StoreError
 from flyxr.store.ledger import read_ledger, store_id
 
@@ -67,16 +69,35 @@ Source = SavedArray | SweepArray | RemoteArray
 
 
 def lazy_array(path: Place, name: str, variable: xr.DataArray, source: Source) -> xr.DataArray:
-    """Dask array of a variable of a store, with one task per chunk."""
+    """Dask array of a variable of a store, with one task per chunk, or for several small chunks of a shard."""
     import dask.array as da
     from dask.base import tokenize
 
-    chunks = variable.encoding.get("chunks") or variable.shape
+    chunks = _chunks_to_read(variable)
     where = str(path) if places.is_remote(path) else str(path.absolute())
     graph_name = f"{name}-{tokenize(where, *map(str, source))}"
     backend = _CheckedArray(source, variable.shape, variable.dtype)
     meta = np.empty((0,) * variable.ndim, variable.dtype)
     return variable.copy(data=da.from_array(backend, chunks=chunks, name=graph_name, meta=meta))
+
+
+def _chunks_to_read(variable: xr.DataArray) -> tuple[int, ...]:
+    """Lengths of what a task reads: a chunk, or as many chunks of small cell types of one shard as fit READ_BYTES.
+
+    A cell type that is large enough for chunks of its own is read without the others.
+    """
+    chunks: tuple[int, ...] = variable.encoding.get("chunks") or variable.shape
+    shards = variable.encoding.get("shards")
+    if not shards or "cell_type" not in variable.dims:
+        return chunks
+    axis = variable.dims.index("cell_type")
+    if chunks[axis] == 1:
+        return chunks
+    n_chunks = shards[axis] // chunks[axis]
+    chunk_bytes = math.prod(chunks) * variable.dtype.itemsize
+    # A divisor of the number of chunks, so that no task reads two shards.
+    n_read = max((n for n in range(1, n_chunks + 1) if n_chunks % n == 0 and n * chunk_bytes <= READ_BYTES), default=1)
+    return (*chunks[:axis], n_read * chunks[axis], *chunks[axis + 1 :])
 
 
 class _CheckedArray:

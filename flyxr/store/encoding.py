@@ -15,12 +15,58 @@ SHARD_BYTES = 256 * 2**20
 """Largest shard for data without chunks of their own, bytes."""
 CHUNK_BYTES = 16 * 2**20
 """Largest chunk of movies and renderings, bytes."""
-TYPE_CHUNK_BYTES = 2**20
-"""Smallest chunk of responses, bytes: cell types share a chunk where one type is smaller, which reads as fast."""
+TYPE_BYTES = 2**20
+"""Smallest cell type with chunks of its own, bytes; smaller ones share a chunk."""
+SHARED_CHUNK_BYTES = 4 * 2**20
+"""Size of a chunk that cell types share, bytes."""
+WHOLE_BLOCK_BYTES = 16 * 2**20
+"""Largest block of small cell types that is a single chunk, bytes, such as one of central cells."""
+READ_BYTES = 16 * 2**20
+"""Largest part of a shard that a task reads at once where cell types share chunks, bytes."""
+
+
+def types_per_chunk(n_types: int, type_bytes: int) -> int:
+    """Number of cell types that share a chunk of a block of ``n_types`` cell types of ``type_bytes`` each.
+
+    Reading a chunk takes some ms, however small it is, so that small cell types share one.
+
+    Examples
+    --------
+    >>> types_per_chunk(65, 24 * 485 * 721 * 4)  # all columns
+    1
+    >>> types_per_chunk(65, 24 * 485 * 4)  # the central column
+    65
+    """
+    if type_bytes >= TYPE_BYTES:
+        return 1
+    if type_bytes * n_types <= WHOLE_BLOCK_BYTES:
+        return n_types
+    return _balanced(n_types, type_bytes, SHARED_CHUNK_BYTES)
+
+
+def types_per_chunk_before(n_types: int, type_bytes: int) -> int:
+    """Number of cell types that share a chunk in sweeps whose ledger does not state it, up to version 0.2.
+
+    Examples
+    --------
+    >>> types_per_chunk_before(65, 64 * 485 * 4)
+    9
+    """
+    return _balanced(n_types, type_bytes, TYPE_BYTES)
+
+
+def _balanced(n_types: int, type_bytes: int, chunk_bytes: int) -> int:
+    """Number of cell types in chunks of about ``chunk_bytes``, as equal as possible."""
+    n_chunks = max(1, min(n_types, math.ceil(type_bytes * n_types / chunk_bytes)))
+    return math.ceil(n_types / n_chunks)
 
 
 def encoding_of(
-    variable: xr.Variable, block: dict[str, int] | None = None, *, type_chunk_bytes: int = TYPE_CHUNK_BYTES
+    variable: xr.Variable,
+    block: dict[str, int] | None = None,
+    *,
+    n_chunk_types: int | None = None,
+    shard_single_chunks: bool = False,
 ) -> dict[str, Any]:
     """Chunks, shards and compression of a variable.
 
@@ -30,8 +76,10 @@ def encoding_of(
         The variable to write.
     block
         Lengths of a block by dim; a dim that it lacks is not split. By default the chunks of the variable decide.
-    type_chunk_bytes
-        Smallest chunk of responses, bytes.
+    n_chunk_types
+        Number of cell types in a chunk of responses; by default that of :func:`types_per_chunk`.
+    shard_single_chunks
+        Whether a block of a single chunk is a shard, too, as up to version 0.2. Reading it takes one more copy.
     """
     from zarr.codecs import BloscCodec, Crc32cCodec
 
@@ -56,11 +104,11 @@ def encoding_of(
     }
     if {"cell_type", "time"} <= set(sizes) and lengths["cell_type"] > 1:
         type_bytes = math.prod(lengths.values()) // lengths["cell_type"] * itemsize
-        n_chunks = min(lengths["cell_type"], math.ceil(type_bytes * lengths["cell_type"] / type_chunk_bytes))
-        n_types = math.ceil(lengths["cell_type"] / n_chunks)
+        n_types = n_chunk_types or types_per_chunk(lengths["cell_type"], type_bytes)
         n_chunks = math.ceil(lengths["cell_type"] / n_types)
         encoding["chunks"] = tuple({**lengths, "cell_type": n_types}.values())
-        encoding["shards"] = tuple({**lengths, "cell_type": n_types * n_chunks}.values())
+        if n_chunks > 1 or shard_single_chunks:
+            encoding["shards"] = tuple({**lengths, "cell_type": n_types * n_chunks}.values())
     if variable.dtype.kind == "f":
         encoding["_FillValue"] = np.nan
     return encoding

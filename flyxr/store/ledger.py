@@ -151,6 +151,8 @@ class Ledger:
             )
         if int(inputs["block_samples"]) < 1:
             raise InputError(f"expected at least one sample per block, got {inputs['block_samples']}")
+        if int(inputs.get("chunk_types", 1)) < 1:
+            raise InputError(f"expected at least one cell type per chunk, got {inputs['chunk_types']}")
         padding = ((0, n_models - self.done.shape[0]), (0, n_samples - self.done.shape[1]))
         self.inputs, self.done = inputs, np.pad(self.done, padding)
         self.seconds = np.pad(self.seconds, padding, constant_values=np.nan)

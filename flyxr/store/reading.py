@@ -216,7 +216,7 @@ def _open_sweep(path: Path, ledger: Ledger, problems: list[Problem]) -> xr.Datas
                 Problem(f"{path / variable.name / 'zarr.json'} cannot be read ({error})", *RECOMPUTE_HINTS)
             ) from error
         template = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), array.shape), dims=variable.dims)
-        template.encoding = {"chunks": array.chunks}
+        template.encoding = {"chunks": array.chunks, "shards": array.shards}
         source = SweepArray(path.absolute(), variable.name, identifier, digest)
         stored[variable.name] = lazy_array(path, variable.name, template, source)
     dataset = combine_sweep(dataset, stored, ledger)

@@ -165,7 +165,7 @@ def _open_sweep(path: UPath, ledger: Ledger, problems: list[Problem]) -> xr.Data
         check_array(files.parse_json(text, path / name / "zarr.json", RECOMPUTE_HINTS), path / name, RECOMPUTE_HINTS)
         array = zarr.open_array(RemoteStore(path, {f"{name}/zarr.json": text}), path=name, mode="r", zarr_format=3)
         template = xr.DataArray(np.broadcast_to(np.empty((), array.dtype), array.shape), dims=variable.dims)
-        template.encoding = {"chunks": array.chunks}
+        template.encoding = {"chunks": array.chunks, "shards": array.shards}
         source = RemoteArray(path, name, text, identifier, is_sweep=True, manifest="")
         stored[name] = lazy_array(path, name, template, source)
     dataset = combine_sweep(labels.decode(ledger.labels), stored, ledger)

@@ -18,7 +18,7 @@ from flyxr.errors import ExistsError
 from flyxr.progress import dask_progress_bar
 from flyxr.store import files, labels, places
 from flyxr.store.contents import reading_store
-from flyxr.store.encoding import TYPE_CHUNK_BYTES, encoding_of
+from flyxr.store.encoding import encoding_of
 from flyxr.store.reuse import check_same, write_tokens
 
 if TYPE_CHECKING:
@@ -130,12 +130,11 @@ def _write_saved(dataset: xr.Dataset, path: Path) -> None:
         files.write_manifest(path, name)
 
 
-def write_dataset(dataset: xr.Dataset, path: Path, *, type_chunk_bytes: int = TYPE_CHUNK_BYTES) -> None:
+def write_dataset(dataset: xr.Dataset, path: Path, *, n_chunk_types: int | None = None) -> None:
     """Write a Dataset without encodings to a new path, with the chunks of :func:`encoding_of`."""
     dataset = labels.to_text(dataset)
     encoding = {
-        str(name): encoding_of(variable, type_chunk_bytes=type_chunk_bytes)
-        for name, variable in dataset.variables.items()
+        str(name): encoding_of(variable, n_chunk_types=n_chunk_types) for name, variable in dataset.variables.items()
     }
     lazy = {name: variable for name, variable in dataset.data_vars.items() if variable.chunks is not None}
     for name, variable in lazy.items():  # one writer per shard
@@ -144,14 +143,24 @@ def write_dataset(dataset: xr.Dataset, path: Path, *, type_chunk_bytes: int = TY
     _write_zarr(dataset, path, encoding)
 
 
-def write_template(dataset: xr.Dataset, path: Path, block_samples: int) -> None:
+def write_template(
+    dataset: xr.Dataset,
+    path: Path,
+    block_samples: int,
+    *,
+    n_chunk_types: int | None = None,
+    shard_single_chunks: bool = False,
+) -> None:
     """Write a store to a new path, without the values of lazy variables.
 
-    A shard of responses holds one model and ``block_samples`` samples, even if there are fewer samples so far.
+    A shard of responses holds one model and ``block_samples`` samples, even if there are fewer samples so far. The
+    chunks are those of :func:`flyxr.store.encoding.encoding_of`.
     """
     dataset = labels.to_text(_prepare(dataset))
+    block = {"model": 1, "sample": block_samples}
+    options: dict[str, Any] = {"n_chunk_types": n_chunk_types, "shard_single_chunks": shard_single_chunks}
     encoding = {
-        str(name): encoding_of(variable, {"model": 1, "sample": block_samples} if variable.chunks is not None else None)
+        str(name): encoding_of(variable, block, **options) if variable.chunks is not None else encoding_of(variable)
         for name, variable in dataset.variables.items()
     }
     dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False, encoding=encoding, compute=False)

@@ -168,7 +168,11 @@ def sweep(
         max_samples=block_samples,
     )
     run = Run(prepared, path, inputs, labels.encode(prepared.labels), progress)
-    if ledger is not None:
+    if ledger is None:
+        run = run.state_layout()
+    else:
+        if "chunk_types" in ledger.inputs:
+            inputs["chunk_types"] = ledger.inputs["chunk_types"]
         _check_content(run, ledger, relabel)
     if plan_only:
         if ledger is not None:

@@ -16,6 +16,7 @@ from flyxr.arguments import Arguments, as_int, shorten
 from flyxr.errors import FlyxrError, InputError, Problem
 from flyxr.simulation import RESPONSE_DIMS, Block, Prepared, run_block
 from flyxr.store import labels
+from flyxr.store.encoding import types_per_chunk, types_per_chunk_before
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +73,25 @@ class Run(NamedTuple):
         return int(self.inputs["block_samples"])
 
     @property
+    def layout(self) -> dict[str, Any]:
+        """Chunks of the store, as for :func:`flyxr.store.write_template`; they never change.
+
+        Ledgers up to version 0.2 do not state them.
+        """
+        if "chunk_types" in self.inputs:
+            return {"n_chunk_types": int(self.inputs["chunk_types"])}
+        return {"n_chunk_types": types_per_chunk_before(*self._type_sizes()), "shard_single_chunks": True}
+
+    def state_layout(self) -> Run:
+        """State the number of cell types per chunk of a new store in the inputs."""
+        return self._replace(inputs={**self.inputs, "chunk_types": types_per_chunk(*self._type_sizes())})
+
+    def _type_sizes(self) -> tuple[int, int]:
+        """Number of cell types, and bytes of each in a block."""
+        n_frames, n_types, n_columns = self.prepared.recorded_shape
+        return n_types, self.block_samples * n_frames * n_columns * dtype_of(self.inputs["precision"]).itemsize
+
+    @property
     def n_blocks(self) -> int:
         """Number of blocks, each of one model and ``block_samples`` samples."""
         return len(self.inputs["models"]) * math.ceil(int(self.inputs["n_samples"]) / self.block_samples)
@@ -110,7 +130,7 @@ def check_inputs(ledger: Ledger, inputs: Mapping[str, Any], path: Path) -> None:
     SweepMismatchError
         With one line per difference.
     """
-    growing = {"models", "n_samples", "block_samples"}
+    growing = {"models", "n_samples", "block_samples", "chunk_types"}
     problems: list[str | Problem] = [
         f"{name}: the store has {_abbreviate(ledger.inputs.get(name))}, this call {_abbreviate(inputs[name])}"
         for name in inputs

@@ -146,12 +146,17 @@ def choose_blocks(
     if stored_samples is not None:
         return stored_samples, threads * pool.n_workers
     largest = max(1, min(max_samples or BLOCK_SAMPLES, int(block_memory / threads // sample_bytes)))
-    n_responses = prepared.luminance.sizes["sample"] * len(prepared.model_names)
-    even = math.ceil(n_responses / (BLOCKS_PER_THREAD * threads * pool.n_workers))
+    n_samples = prepared.luminance.sizes["sample"]
+    even = math.ceil(n_samples * len(prepared.model_names) / (BLOCKS_PER_THREAD * threads * pool.n_workers))
     block_samples = int(min(largest, max(MIN_BLOCK_SAMPLES, even)))
     chunk = max(prepared.luminance.chunks[0]) if prepared.luminance.chunks is not None else 1
     if chunk < block_samples:  # whole chunks, so that none is computed twice
         block_samples -= block_samples % chunk
+    # Blocks of equal size: what a block lacks is stored as fill values, and takes time to read.
+    equal = math.ceil(n_samples / math.ceil(n_samples / block_samples))
+    if chunk < equal < n_samples:
+        equal += -equal % chunk
+    block_samples = min(block_samples, max(MIN_BLOCK_SAMPLES, equal))
     return block_samples, threads * pool.n_workers
 
 
@@ -198,7 +203,8 @@ def _time_blocks(run: Run, n_blocks: int, pool: Pool) -> tuple[float, float]:
 
     with stores.scratch_directory(run.path) as folder:
         path = folder / "store"
-        stores.write_template(template(run, n_blocks, n_samples), path, run.block_samples)
+        content = template(run, n_blocks, n_samples)
+        stores.write_template(content, path, run.block_samples, **run.layout)
         for future in pool.completed(submit_blocks(path, 1, 1), 1):  # compile before timing
             future.result()
         started = time.perf_counter()

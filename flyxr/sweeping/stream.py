@@ -59,7 +59,8 @@ def write_labels(path: Path, run: Run, ledger: Ledger) -> None:
     dataset["response"].attrs.update(final_attrs.get("response", {}))
     decoded = labels.decode(ledger.labels or {})
     dataset = dataset.assign_coords(decoded.coords).assign_attrs({**decoded.attrs, **final_attrs.get("attrs", {})})
-    stores.write_template(schema.annotate(dataset, "responses"), path, run.block_samples)
+    dataset = schema.annotate(dataset, "responses")
+    stores.write_template(dataset, path, run.block_samples, **run.layout)
 
 
 def write_new(path: Path, run: Run) -> None:

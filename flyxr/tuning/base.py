@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from flyxr.errors import InputError, Problem, raise_problems
 from flyxr.selection import central
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 ROUNDING = 1e-6
 """Fraction of a step below which two times are equal."""
@@ -168,6 +171,56 @@ def is_within(array: xr.DataArray, start: xr.DataArray | float, stop: xr.DataArr
     return mask
 
 
+def highest(array: xr.DataArray, where: xr.DataArray) -> xr.DataArray:
+    """Largest value over the frames in a mask (sample, time), ignoring NaN; NaN if there is no value.
+
+    Lazy arrays are reduced in one task per block, which makes no copy of it.
+    """
+    return _reduce_frames(array, where, np.fmax)
+
+
+def lowest(array: xr.DataArray, where: xr.DataArray) -> xr.DataArray:
+    """Smallest value over the frames in a mask (sample, time), as :func:`highest`."""
+    return _reduce_frames(array, where, np.fmin)
+
+
+def _reduce_frames(array: xr.DataArray, where: xr.DataArray, ufunc: np.ufunc) -> xr.DataArray:
+    array = array if array.dtype.kind == "f" else array.astype(float)
+    reduced: xr.DataArray = xr.apply_ufunc(
+        _reduce_masked,
+        array,
+        where,
+        input_core_dims=[["time"], ["time"]],
+        kwargs={"ufunc": ufunc},
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True},
+        output_dtypes=[array.dtype],
+    )
+    return reduced.transpose(*(dim for dim in array.dims if dim != "time"))
+
+
+def _reduce_masked(
+    values: NDArray[np.floating[Any]], mask: NDArray[np.bool_], *, ufunc: np.ufunc
+) -> NDArray[np.floating[Any]]:
+    """Reduce values (..., time) where a mask, which broadcasts against them, is true."""
+    reduced = np.empty(values.shape[:-1], values.dtype)
+    lengths = mask.shape[:-1]
+    for position in np.ndindex(lengths):
+        rows = (..., *(i if length > 1 else slice(None) for i, length in zip(position, lengths, strict=True)))
+        frames = np.flatnonzero(mask[position])
+        is_window = frames.size and frames[-1] - frames[0] + 1 == frames.size  # a slice copies nothing
+        selected = values[(*rows, slice(frames[0], frames[-1] + 1) if is_window else frames)]
+        reduced[rows] = ufunc.reduce(selected, axis=-1, initial=np.nan)
+    return reduced
+
+
+def gather(array: xr.DataArray) -> xr.DataArray:
+    """Join the blocks of a lazy array that is small, such as peak responses, so that few tasks work on it."""
+    if array.chunks is None:
+        return array
+    return array.copy(data=array.data.rechunk(tuple(-1 if dim == "sample" else "auto" for dim in array.dims)))
+
+
 def maximum(array: xr.DataArray, dim: str = "time", where: xr.DataArray | bool = True) -> xr.DataArray:
     """Maximum along a dim, ignoring NaN; NaN if there is no value, without the warning of a lazy ``nanmax``."""
     filled = array.where(array.notnull() & where, -np.inf).max(dim, skipna=False)
@@ -187,12 +240,84 @@ def unstack_conditions(array: xr.DataArray, names: Sequence[str], stimulus: sche
         If a coordinate is NaN.
     """
     check_known(array, names, stimulus)
-    conditions = pd.MultiIndex.from_arrays([array[name].values.astype(float) for name in names], names=list(names))
+    values = [array[name].values.astype(float) for name in names]
+    conditions = pd.MultiIndex.from_arrays(values, names=list(names))
     if conditions.has_duplicates:
         raise _duplicate_error(array, conditions, stimulus)
-    sample_coords = [name for name, coord in array.coords.items() if "sample" in coord.dims]
-    coords = xr.Coordinates.from_pandas_multiindex(conditions, "sample")
-    return array.drop_vars(sample_coords).assign_coords(coords).unstack("sample").transpose(..., *names)
+    levels, codes = zip(*(np.unique(column, return_inverse=True) for column in values), strict=True)
+    sizes = {name: level.size for name, level in zip(names, levels, strict=True)}
+    dtype = array.dtype if array.dtype.kind == "f" else np.dtype(float)
+    unstacked: xr.DataArray = xr.apply_ufunc(
+        _arrange,
+        array.drop_vars([name for name, coord in array.coords.items() if "sample" in coord.dims]).astype(dtype),
+        input_core_dims=[["sample"]],
+        output_core_dims=[list(names)],
+        kwargs={"positions": np.ravel_multi_index(codes, tuple(sizes.values())), "shape": tuple(sizes.values())},
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
+        output_dtypes=[dtype],
+    )
+    return unstacked.assign_coords(dict(zip(names, levels, strict=True)))
+
+
+def _arrange(
+    values: NDArray[np.floating[Any]], *, positions: NDArray[np.integer[Any]], shape: tuple[int, ...]
+) -> NDArray[np.floating[Any]]:
+    """Values (..., *shape) from values (..., sample) at flat positions; NaN elsewhere."""
+    arranged = np.full((*values.shape[:-1], math.prod(shape)), np.nan, values.dtype)
+    arranged[..., positions] = values
+    return arranged.reshape(*values.shape[:-1], *shape)
+
+
+def apply_to_conditions(
+    function: Callable[..., tuple[xr.DataArray, ...]], curves: xr.DataArray, drop: Sequence[str], n_results: int = 1
+) -> tuple[xr.DataArray, ...]:
+    """Apply a function of labelled arrays to curves over the conditions of a stimulus, in one task if they are lazy.
+
+    Parameters
+    ----------
+    function
+        Module-level function of curves (..., conditions) and ``drop``, which returns arrays without the dims ``drop``.
+    curves
+        From :func:`unstack_conditions`.
+    drop
+        Conditions that the results lack.
+    n_results
+        Number of results.
+    """
+    names = [dim for dim in curves.dims if dim in (*CONDITIONS, "angle")]
+    kept = [name for name in names if name not in drop]
+    results = xr.apply_ufunc(
+        _apply_labelled,
+        curves,
+        input_core_dims=[names],
+        output_core_dims=[kept] * n_results,
+        kwargs={
+            "function": function,
+            "coords": {str(name): curves[name].values for name in names},
+            "drop": tuple(drop),
+            "kept": tuple(kept),
+        },
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True},
+        output_dtypes=[np.dtype(float)] * n_results,
+    )
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _apply_labelled(
+    values: NDArray[np.floating[Any]],
+    *,
+    function: Callable[..., tuple[xr.DataArray, ...]],
+    coords: Mapping[str, NDArray[Any]],
+    drop: tuple[str, ...],
+    kept: tuple[str, ...],
+) -> tuple[NDArray[np.floating[Any]], ...] | NDArray[np.floating[Any]]:
+    """Results of a labelled function as arrays, of which there is one, or a tuple of several."""
+    others = [f"dim_{axis}" for axis in range(values.ndim - len(coords))]
+    results = function(xr.DataArray(values, coords, [*others, *coords]), drop)
+    arrays = tuple(result.transpose(*others, *kept).values for result in results)
+    return arrays if len(arrays) > 1 else arrays[0]
 
 
 def _duplicate_error(array: xr.DataArray, conditions: pd.MultiIndex, stimulus: schema.Stimulus) -> InputError:

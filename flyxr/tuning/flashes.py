@@ -85,7 +85,7 @@ def flash_response_index(
     if radius is None:
         radii = array["radius"].values
         radius = LARGE_RADIUS if LARGE_RADIUS in radii else float(radii.max())
-    during_flash = {}
+    positions = []
     for intensity in (on_intensity, off_intensity):
         is_match = (array["radius"].values == radius) & np.isclose(array["intensity"].values, intensity)
         if is_match.sum() != 1:
@@ -94,16 +94,17 @@ def flash_response_index(
             text += f"(radius, intensity: {sorted(set(pairs))})"
             hint = "choose radius=, on_intensity= and off_intensity= from these, and select one duration if there are "
             raise InputError(Problem(text, hint + "several"))
-        flash = array.isel(sample=int(np.flatnonzero(is_match)[0]))
-        # quirk: the first frame after the flash counts, the last frame before it does not
-        flash = flash.where(base.is_within(flash, 0.0, float(flash["t_stim"])))
-        sample_coords = [name for name, coord in array.coords.items() if "sample" in coord.dims]
-        during_flash[intensity] = flash.drop_vars(sample_coords)
-    on, off = during_flash[on_intensity], during_flash[off_intensity]
-    on_peak, off_peak = base.maximum(on), base.maximum(off)
+        positions.append(int(np.flatnonzero(is_match)[0]))
+    flashes = array.isel(sample=positions)
+    # quirk: the first frame after the flash counts, the last frame before it does not
+    is_during = base.is_within(flashes, 0.0, flashes["t_stim"])
+    flashes = flashes.drop_vars([name for name, coord in array.coords.items() if "sample" in coord.dims])
+    is_during = is_during.drop_vars([name for name in is_during.coords if name != "time"])
+    peak = base.gather(base.highest(flashes, is_during))
+    on_peak, off_peak = peak.isel(sample=0), peak.isel(sample=1)
     if nonnegative:
-        lowest = -np.maximum(base.maximum(-on), base.maximum(-off))
-        shift = abs(lowest)  # quirk: a minimum above 0 is added, not subtracted; published values depend on it
+        # quirk: a minimum above 0 is added, not subtracted; published values depend on it
+        shift = abs(base.gather(base.lowest(flashes, is_during)).min("sample", skipna=False))
         on_peak, off_peak = on_peak + shift, off_peak + shift
     total = on_peak + off_peak
     index = ((on_peak - off_peak) / total.where(total != 0)).fillna(0).where(total.notnull())

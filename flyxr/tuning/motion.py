@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,9 @@ from flyxr.errors import Problem, raise_problems
 from flyxr.optics import DEGREES_PER_COLUMN, DEGREES_PER_LED
 from flyxr.selection import align_labels
 from flyxr.tuning import base
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Responses = xr.Dataset | xr.DataArray
 Window = tuple[float, float] | None
@@ -170,17 +173,10 @@ def direction_selectivity_index(
     """
     window = _check_window(window)
     curves, squeeze = _curves(responses, window, norm, even=True)
-    total = curves.sum("angle", skipna=False)
-    if "intensity" in total.dims:
-        # quirk: the larger of the ON and OFF responses normalises both
-        total = base.maximum(total, "intensity")
-    length: xr.DataArray = xr.ufuncs.hypot(*_vector_sum(curves))
-    index = (length / total.where(total > 0)).fillna(0).where(length.notnull())
-    if average:
-        index = index.mean(_average_dims(index))
+    (index,) = base.apply_to_conditions(_selectivity, curves, ["angle", *_average_dims(curves) * average])
     arguments = {"average": average, "window": window, "norm": norm}
     name = "direction_selectivity_index"
-    return base.wrap({name: _transpose_like(index, curves)}, responses, name, arguments, squeeze)
+    return base.wrap({name: index}, responses, name, arguments, squeeze)
 
 
 def preferred_direction(
@@ -232,20 +228,10 @@ def preferred_direction(
     """
     window = _check_window(window)
     curves, squeeze = _curves(responses, window, norm, even=True)
-    x, y = _vector_sum(curves)
-    total = curves.sum("angle", skipna=False)
-    if average:
-        x, y, total = (array.sum(_average_dims(array), min_count=1) for array in (x, y, total))
-    length: xr.DataArray = xr.ufuncs.hypot(x, y)
-    angle: xr.DataArray = xr.ufuncs.rad2deg(xr.ufuncs.arctan2(y, x)) % 360
-    angle = angle.where(angle < 360, 0)  # rounding takes angles just below 0 to 360
-    # The vector of a response that is equal in all directions is a rounding error.
-    angle = angle.where(length > base.ROUNDING * total)
+    drop = ["angle", *_average_dims(curves) * average]
+    angle, length = base.apply_to_conditions(_preference, curves, drop, n_results=2)
     arguments = {"average": average, "window": window, "norm": norm}
-    variables = {
-        "preferred_direction": _transpose_like(angle, curves),
-        "vector_length": _transpose_like(length, curves),
-    }
+    variables = {"preferred_direction": angle, "vector_length": length}
     return base.wrap(variables, responses, "preferred_direction", arguments, squeeze)
 
 
@@ -278,7 +264,7 @@ def _peak(
         start = (window[0] - array["first_offset"]) / degrees_per_second
         # quirk: one LED is added to the end, so that a window around the centre is symmetric
         stop = (window[1] + DEGREES_PER_LED - array["first_offset"]) / degrees_per_second
-    peak = base.maximum(array.clip(min=0), where=base.is_within(array, start, stop))
+    peak = base.highest(array, base.is_within(array, start, stop)).clip(min=0)
     if norm is not None:
         peak = peak / align_labels(_norm_array(norm), peak, "a norm")
     return peak, squeeze
@@ -305,7 +291,7 @@ def _curves(
     """Peak responses over the conditions of the stimulus, with the direction last."""
     conditions = "several directions of motion" if even else ""
     peak, squeeze = _peak(responses, ("angle", "t_stim"), window, norm, conditions)
-    peak = peak.assign_coords(angle=peak["angle"].astype(float) % 360)
+    peak = base.gather(peak).assign_coords(angle=peak["angle"].astype(float) % 360)
     names = [name for name in base.CONDITIONS if name in peak.coords and peak[name].dims == ("sample",)]
     curves = base.unstack_conditions(peak, [*names, "angle"], schema.MOVING)
     ones = xr.ones_like(peak["angle"]).assign_coords(peak["angle"].coords)
@@ -324,6 +310,31 @@ def _curves(
     return curves, squeeze
 
 
+def _selectivity(curves: xr.DataArray, drop: Sequence[str]) -> tuple[xr.DataArray]:
+    """Direction selectivity index of curves over ``angle``, averaged over the other dims to drop."""
+    total = curves.sum("angle", skipna=False)
+    if "intensity" in total.dims:
+        # quirk: the larger of the ON and OFF responses normalises both
+        total = base.maximum(total, "intensity")
+    length: xr.DataArray = xr.ufuncs.hypot(*_vector_sum(curves))
+    index = (length / total.where(total > 0)).fillna(0).where(length.notnull())
+    return (index.mean([dim for dim in drop if dim != "angle"]),)
+
+
+def _preference(curves: xr.DataArray, drop: Sequence[str]) -> tuple[xr.DataArray, xr.DataArray]:
+    """Preferred direction, degrees, and length of the vector sum of curves over all dims to drop."""
+    x, y = _vector_sum(curves)
+    total = curves.sum("angle", skipna=False)
+    if len(drop) > 1:
+        summed = [dim for dim in drop if dim != "angle"]
+        x, y, total = (array.sum(summed, min_count=1) for array in (x, y, total))
+    length: xr.DataArray = xr.ufuncs.hypot(x, y)
+    angle: xr.DataArray = xr.ufuncs.rad2deg(xr.ufuncs.arctan2(y, x)) % 360
+    angle = angle.where(angle < 360, 0)  # rounding takes angles just below 0 to 360
+    # The vector of a response that is equal in all directions is a rounding error.
+    return angle.where(length > base.ROUNDING * total), length
+
+
 def _vector_sum(curves: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Components x and y of the vector sum of responses over directions."""
     radian = np.deg2rad(curves["angle"])
@@ -333,7 +344,3 @@ def _vector_sum(curves: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
 
 def _average_dims(array: xr.DataArray) -> list[Any]:
     return [dim for dim in ("width", "speed") if dim in array.dims]
-
-
-def _transpose_like(array: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
-    return array.transpose(*(dim for dim in like.dims if dim in array.dims))

@@ -4,7 +4,7 @@ many        sequences like Moving MNIST through the eye and one model, central c
 cluster     the same on a LocalCluster of two processes, and on workers started by hand
 growth      1 to 64 models x samples: time per step, model and sample, peak memory
 throughput  a sweep, compared with computing alone and writing alone
-layout      precision and chunk size: writing, reading one type, reading one model, compression ratio, files
+layout      precision and cell types per chunk: writing, reading one type, reading one model, compression ratio, files
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dask.utils import format_bytes
 
 import flyxr as fx
 from flyxr.bench.worker import peak_memory
@@ -165,13 +164,13 @@ def layout(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str,
             responses = fx.open(sweep_path).load().drop_encoding()
             blocks = responses.assign(response=responses.response.variable.chunk(model=1, sample=8))
             error = float(np.nanmax(np.abs(responses.response - exact.response)))
-            for chunk_bytes in (1, 2**18, 2**20, 2**22):
-                if precision != "float32" and chunk_bytes != 2**20:
+            for n_types in (1, 4, 16, None):
+                if precision != "float32" and n_types is not None:
                     continue
                 path = folder / "w.zarr"
                 shutil.rmtree(path, ignore_errors=True)
                 started = time.perf_counter()
-                write_dataset(blocks, path, type_chunk_bytes=chunk_bytes)
+                write_dataset(blocks, path, n_chunk_types=n_types)
                 writing = time.perf_counter() - started
                 started = time.perf_counter()
                 fx.open(path).response.sel(cell_type="T4c").load()
@@ -184,7 +183,7 @@ def layout(folder: Path, ensemble: str | None, n_samples: int) -> list[dict[str,
                     {
                         "record": record,
                         "precision": precision,
-                        "chunk": format_bytes(chunk_bytes),
+                        "types per chunk": n_types or "default",
                         "MB/s": responses.response.nbytes / writing / 1e6,
                         "ratio": exact.response.nbytes / sum(sizes),
                         "T4c, s": one_type,

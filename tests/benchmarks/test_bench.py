@@ -25,6 +25,8 @@ TINY = workload.Size(
     movies={"tiny": (1, 2, 8, 8)},
     simulations=(workload.Simulation(2, 1, 1, 1, 1),),
     stored=(1, 1),
+    measured=(4, 4, 6),
+    clustered=1,
     csr_samples=(1,),
     gradients=(1,),
     n_frames=2,
@@ -32,6 +34,7 @@ TINY = workload.Size(
     copy_bytes=2**12,
     matmul_size=8,
 )
+ANALYSES = {"measure direction_selectivity_index", "measure preferred_direction", "measure summary", "cluster"}
 SHARED_ROWS = {"import", "compile", "first_response", "render tiny", "simulate 2 x 1", "step"}
 
 
@@ -72,7 +75,7 @@ def both() -> tuple[dict[str, Any], Requests, list[str]]:
 def test_run__reports_every_figure(both: tuple[dict[str, Any], Requests, list[str]]) -> None:
     report, _, lines = both
     assert json.loads(json.dumps(report)) == report
-    assert {case["name"] for case in report["cases"]} == SHARED_ROWS | {"gradient 1", "read"}
+    assert {case["name"] for case in report["cases"]} == SHARED_ROWS | ANALYSES | {"gradient 1", "read"}
     for case in report["cases"]:
         for figures in filter(None, (case["flyxr"], case["flyvis"])):
             assert 0 < figures["best"] <= figures["median"]
@@ -85,7 +88,10 @@ def test_run__reports_every_figure(both: tuple[dict[str, Any], Requests, list[st
     assert report["versions"]["flyxr"]["flyxr"] == fx.__version__
     gradient = next(case["flyxr"] for case in report["cases"] if case["name"] == "gradient 1")
     assert min(gradient[name] for name in ("checkpointed", "forward", "forward_products")) > 0
-    assert len(lines) == 3 + 2 * len(SHARED_ROWS) + 2
+    for case in report["cases"]:
+        assert (case["name"] in ANALYSES) == ("read" in case["flyxr"])
+        assert case["flyxr"].get("read", 1) > 0
+    assert len(lines) == 3 + 2 * len(SHARED_ROWS) + 2 + len(ANALYSES)
 
 
 def test_run__takes_turns_scales_and_compares(both: tuple[dict[str, Any], Requests, list[str]]) -> None:
@@ -112,7 +118,8 @@ def test_page__contains_tables_and_machine(both: tuple[dict[str, Any], Requests,
     assert report["machine"]["cpu"] in text
     assert "--quick" in text
     assert json.loads((tmp_path / "bench.json").read_text()) == report
-    assert bench.table(report).count("none") == 2  # neither reading nor gradients are compared
+    assert bench.table(report).count("none") == 2 + len(ANALYSES)  # neither reading nor gradients are compared
+    assert text.split("## Measures and clusters")[1].count("| ") > 4 * len(ANALYSES)
     assert "| gradient 1 |" in text.split("## Gradients")[1]
 
 
