@@ -139,7 +139,7 @@ def optimal_stimulus(
         rendering, ensemble, initial_state="steady_state", record=record, connectome=connectome, device=device
     )
 
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     n_models = ensemble.sizes["model"]
     with tqdm(total=n_models * n_iterations, desc=name, unit="step", disable=not progress) as bar:

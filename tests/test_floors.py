@@ -15,6 +15,7 @@ FLOORS = {
     "hexgrid": -1,
     "optics": -1,
     "paths": -1,
+    "progress": -1,
     "schema": 0,
     "provenance": 0,
     "downloads": 0,

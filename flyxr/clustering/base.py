@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from flyxr import identity, provenance, schema
+from flyxr import identity, progress, provenance, schema
 from flyxr.arguments import Arguments, as_int, shorten
 from flyxr.clustering.mixture import FEWEST_MODELS, METRICS, Settings
 from flyxr.errors import Problem
@@ -141,8 +141,7 @@ def compute_tasks(tasks: Sequence[tuple[Callable[..., Any], *tuple[Any, ...]]], 
     """Compute each task, a function and its arguments, as one dask task; shows a progress bar."""
     import dask.base
     from dask.delayed import delayed
-    from tqdm.dask import TqdmCallback
 
     lazy = [delayed(function, pure=False)(*arguments) for function, *arguments in tasks]
-    with TqdmCallback(desc=description, delay=PROGRESS_DELAY, unit="task"):
+    with progress.task_bar(description, delay=PROGRESS_DELAY):
         return list(dask.base.compute(*lazy))

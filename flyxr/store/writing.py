@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
 
-from flyxr import identity, schema
+from flyxr import identity, progress, schema
 from flyxr.engine import base
 from flyxr.errors import ExistsError
 from flyxr.store import files, labels, places
@@ -261,10 +261,9 @@ def _update_kind(dataset: xr.Dataset) -> xr.Dataset:
 
 def _write_zarr(dataset: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> None:
     import dask
-    from tqdm.dask import TqdmCallback
 
     name = path.parent.name.partition(".partial-")[0]
-    with _single_threaded_zarr(), TqdmCallback(desc=name, delay=_PROGRESS_AFTER, unit="task"), ExitStack() as stack:
+    with _single_threaded_zarr(), progress.task_bar(name, delay=_PROGRESS_AFTER), ExitStack() as stack:
         if dask.config.get("scheduler", None) in (None, "threads", "threading"):
             # Dask's own threads keep writing after a task has failed; leaving this pool waits for them.
             pool = ThreadPoolExecutor(dask.config.get("num_workers", base.n_threads()))

@@ -318,7 +318,7 @@ def _progress(folder: Path, names: Sequence[str], n_iterations: int, is_shown: b
     if not is_shown:
         yield
         return
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     files = [ModelFile(folder, i) for i in range(len(names))]
     is_done = threading.Event()

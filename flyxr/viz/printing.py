@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DPI = 100
 """Screen pixels of a figure in an inch."""
 
+FILL = "#30a2da"
+"""HoloViews' own colour of areas."""
+
 MARGIN = 0.08
 """Space around a figure, inches."""
 
@@ -118,6 +121,8 @@ def _figure(element: Any, size: tuple[int, int]) -> Any:
 
 
 def _with_options(element: Any) -> Any:
+    from matplotlib.colors import to_hex, to_rgba
+
     plot_class = hv.Store.registry["matplotlib"].get(type(element))
     if plot_class is None:
         return element
@@ -131,7 +136,9 @@ def _with_options(element: Any) -> Any:
     if "line_dash" in given:
         wanted["linestyle"] = DASHES.get(given["line_dash"], given["line_dash"])
     if "line_color" in given:
-        wanted["edgecolors"] = given["line_color"]
+        wanted["edgecolors"] = wanted["edgecolor"] = given["line_color"]
+    if "fill_alpha" in given and isinstance(given.get("color", FILL), str):
+        wanted["facecolor"] = to_hex(to_rgba(given.get("color", FILL), given["fill_alpha"]), keep_alpha=True)
     if "size" in given and not isinstance(given["size"], str):
         wanted["s"] = (given["size"] * POINTS) ** 2
     if "frame_width" in given and "frame_height" in given:
