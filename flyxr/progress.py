@@ -1,12 +1,28 @@
-"""Progress bars of dask tasks."""
+"""Progress bars, which are text in notebooks, too."""
 
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+
+@contextmanager
+def without_widgets() -> Iterator[None]:
+    """Import a package that has ``tqdm.auto``, which warns in a notebook without ipywidgets; flyxr needs none.
+
+    Examples
+    --------
+    >>> with without_widgets():
+    ...     import tqdm.auto
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 def task_bar(description: str, *, delay: float) -> AbstractContextManager[Any]:
@@ -28,8 +44,7 @@ def task_bar(description: str, *, delay: float) -> AbstractContextManager[Any]:
     """
     from tqdm import tqdm
 
-    with warnings.catch_warnings():  # widgets, which are not used here, are missing in a notebook without ipywidgets
-        warnings.filterwarnings("ignore", "IProgress not found")
+    with without_widgets():
         from tqdm.dask import TqdmCallback
     bar: AbstractContextManager[Any] = TqdmCallback(tqdm_class=tqdm, desc=description, delay=delay, unit="task")
     return bar

@@ -1,9 +1,9 @@
 """Run notebooks and store their outputs: ``python notebooks/make.py [01 05 ...]``.
 
-A notebook runs from top to bottom in a new kernel, in an empty folder, without a network, and with an empty cache folder,
-so that it takes the ensemble that flyxr ships. What differs from run to run is removed, and each code cell keeps a hash
-of its source, by which a test finds cells that were edited and not run again. A cell has the tag ``varies`` if its text
-differs between machines or runs, such as times, ports, and the coordinates of UMAP.
+A notebook runs from top to bottom in a new kernel, in an empty folder, without a network, and with an empty cache
+folder, so that it takes the ensemble that flyxr ships. What differs from run to run is removed. Each code cell keeps a
+hash of its source, by which a test finds cells that were edited and not run again. A cell has the tag ``varies`` if its
+text differs between machines or runs, such as times, ports, and clusters of UMAP.
 
 ``python notebooks/make.py --cache ~/.cache --out FOLDER`` takes another cache folder, where the published models may
 be, and writes to another folder. Outputs of published models are never stored in the repository.
@@ -40,6 +40,7 @@ def paths(names: list[str] | None = None) -> list[Path]:
 def run(path: Path, cache: Path | None = None) -> Any:
     """Run a notebook and return it with its outputs; the cache folder is an empty one if None is given."""
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,9 +52,12 @@ def run(path: Path, cache: Path | None = None) -> Any:
         }
         (Path(folder) / "work").mkdir()
         client = NotebookClient(
-            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(Path(folder) / "work")}}
+            notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(Path(folder) / "work")}}
         )
-        client.execute(env={**os.environ, **environment})
+        try:
+            client.execute(env={**os.environ, **environment})
+        except CellExecutionError as error:
+            raise SystemExit(f"{path.name}: {error.ename}: {error.evalue}") from None
     return tidy(notebook)
 
 
@@ -82,8 +86,10 @@ def source_hash(source: str) -> str:
 
 
 def is_progress(output: Any) -> bool:
-    """Whether an output is a progress bar, which is overwritten as it grows."""
-    return output.output_type == "stream" and output.name == "stderr" and "\r" in output.text
+    """Whether an output is a progress bar, which is overwritten as it grows, or the announcement of a download."""
+    if output.output_type != "stream" or output.name != "stderr":
+        return False
+    return "\r" in output.text or not output.text.strip() or output.text.startswith("Downloading data from")
 
 
 def merge_streams(outputs: list[Any]) -> list[Any]:
