@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyxr.errors import DownloadError, FlyxrError, Problem
 from flyxr.paths import local_path
-from flyxr.progress import is_watched
+from flyxr.progress import is_watched, without_widgets
 
 if TYPE_CHECKING:
     import os
@@ -23,9 +23,7 @@ def default_cache() -> Path:
     >>> default_cache().name
     'flyxr'
     """
-    import pooch
-
-    return Path(pooch.os_cache("flyxr"))
+    return Path(_import_pooch().os_cache("flyxr"))
 
 
 @contextmanager
@@ -39,8 +37,7 @@ def quiet() -> Iterator[None]:
     ...     pooch.get_logger().isEnabledFor(20)
     False
     """
-    import pooch
-
+    pooch = _import_pooch()
     logger = pooch.get_logger()  # it is no part of the hierarchy of loggers, so that setting its level is no use
     was_disabled, logger.disabled = logger.disabled, True
     try:
@@ -96,7 +93,7 @@ def download(
     >>> download("https://example.org/few.npy", "few.npy", cache=folder).name
     'few.npy'
     """
-    import pooch
+    pooch = _import_pooch()
 
     def download_whole(address: str, output_file: str, registry: Any) -> None:
         # pooch moves this temporary file into the cache when the function returns, and removes it when it raises
@@ -113,3 +110,9 @@ def download(
     except (OSError, ValueError) as error:  # pooch raises ValueError for another hash
         raise DownloadError(Problem(f"could not download {url} ({error})", hint)) from error
     return Path(path).resolve()
+
+
+def _import_pooch() -> Any:
+    with without_widgets():
+        import pooch
+    return pooch

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 DELAY = 1.0
 """Time before a bar is shown, so that short computations have none, s."""
@@ -79,10 +81,24 @@ def dask_progress_bar(description: str) -> Any:
     ...     delayed(sum)([1, 2]).compute()
     3
     """
-    from contextlib import nullcontext
-
-    from tqdm.dask import TqdmCallback
+    from tqdm import tqdm
 
     if not is_watched():
         return nullcontext()
-    return TqdmCallback(desc=description, delay=DELAY, unit="task", dynamic_ncols=True)
+    with without_widgets():
+        from tqdm.dask import TqdmCallback
+    return TqdmCallback(tqdm_class=tqdm, desc=description, delay=DELAY, unit="task", dynamic_ncols=True)
+
+
+@contextmanager
+def without_widgets() -> Iterator[None]:
+    """Import a package that has ``tqdm.auto``, which warns in a notebook without ipywidgets; bars here are text.
+
+    Examples
+    --------
+    >>> with without_widgets():
+    ...     import tqdm.auto
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield

@@ -430,3 +430,33 @@ def test_matplotlib__keeps_the_orientation_of_the_stimulus() -> None:
     np.testing.assert_allclose(collection.get_array(), rendering.values[0])
     assert collection.get_clim() == (0, 1)
     assert not figure.axes[0].yaxis_inverted()
+
+
+# -- figures of matplotlib --------------------------------------------------------------------------------------------
+
+
+def test_draw__colour_bar_stands_beside_the_frame() -> None:
+    clusters = xr.Dataset(
+        {"embedding": (("model", "component"), np.random.default_rng(0).random((7, 2)))},
+        {"cell_type": "T4c", "model": range(7), "task_error": ("model", np.arange(7.0))},
+    ).assign(cluster=("model", [0, 1, 1, 1, 2, 2, 2]))
+    panel = scenes.read_scene(fx.viz.embedding(clusters)).panels[0]
+    frame, bar = (axes.get_position() for axes in printing.draw(panel.first, panel.size).axes)
+    assert frame.x1 < bar.x0 < frame.x1 + 0.05
+    np.testing.assert_allclose([bar.y0, bar.height], [frame.y0, frame.height])
+
+
+def test_draw__areas_are_as_transparent_as_on_the_screen() -> None:
+    panel = scenes.read_scene(fx.BoxEye(extent=1, kernel_size=5).illustrate()).panels[0]
+    boxes = printing.draw(panel.first, panel.size).axes[0].collections[0]
+    np.testing.assert_allclose(boxes.get_facecolor()[:, 3], 0.1, atol=0.01)
+
+
+def test_paint__a_figure_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draw = printing.draw
+    monkeypatch.setattr(printing, "draw", lambda *arguments: drawn.append(arguments) or draw(*arguments))
+    course = xr.DataArray(np.zeros(3), {"time": [0.0, 0.1, 0.2]}, "time", name="response")
+    page = sheet.Sheet(scenes.read_scene(fx.viz.traces(course)), has_caption=False)
+    assert [frame.shape for frame in page.paint(1)] == [(page.height, page.width, 3)]
+    assert len(drawn) == 1

@@ -345,12 +345,22 @@ class Formatter(dict):  # type: ignore[type-arg]
         return earlier
 
 
+class Bundles(dict):  # type: ignore[type-arg]
+    """As much of IPython's formatter of several types as an extension needs."""
+
+    lookup_by_type = dict.__getitem__
+
+    def for_type_by_name(self, module: str, name: str, function: Any) -> None:
+        self[f"{module}.{name}"] = function
+
+
 class Shell:
     """As much of IPython's shell as an extension needs."""
 
     def __init__(self) -> None:
         self.display_formatter = self
         self.formatters = {"text/html": Formatter()}
+        self.mimebundle_formatter = Bundles()
 
 
 @pytest.mark.parametrize("earlier", [None, repr], ids=["nothing before", "another extension before"])

@@ -91,7 +91,7 @@ def hexagon_style(
 def scale_style(scale: colours.ColourScale, label: str = "", n_colours: int = 256) -> dict[str, Any]:
     """Options of an element whose colours are values, with a colour bar if there is a label."""
     fill = {"cmap": scale.palette(n_colours), "clim": scale.clim, "clipping_colors": {"NaN": colours.NO_CELL}}
-    bar = {"colorbar": True, "clabel": label, "colorbar_opts": {"width": 12}} if label else {}
+    bar = {"colorbar": True, "clabel": label.replace("_", " "), "colorbar_opts": {"width": 12}} if label else {}
     return {**fill, **bar}
 
 

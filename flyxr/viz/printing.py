@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 DPI = 100
 """Screen pixels of a figure in an inch."""
 
+FILL = "#30a2da"
+"""HoloViews' own colour of areas."""
+
 MARGIN = 0.08
 """Space around a figure, inches."""
+
+BAR_GAP, BAR_WIDTH, BAR_SPACE = 8, 12, 70
+"""Space before a colour bar, its width, and space from one bar to the next, screen pixels."""
 
 POINTS = 72 / DPI
 """Size of a screen pixel in points."""
@@ -37,6 +43,8 @@ MARKERS = {
     "x": "x",
     "dash": "_",
 }
+UNFILLED = ("x", "_")
+"""Markers without an edge, of which matplotlib warns if it is given a colour."""
 DASHES = {"dashed": "--", "dotted": ":", "dotdash": "-.", "solid": "-"}
 
 SAME_NAME = (
@@ -69,18 +77,39 @@ def load_matplotlib() -> None:
         _register_time_courses()
 
 
-def figure_size(element: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of a figure whose frame has a size, with its axes, labels and keys, screen pixels."""
-    height, width, _ = pixels(element, size, 1).shape
+def draw(element: Any, size: tuple[int, int]) -> Any:
+    """Draw an element or overlay, whose frame has a size in screen pixels, as a figure of matplotlib."""
+    drawn = for_matplotlib(element)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = hv.render(drawn, backend="matplotlib")
+    FigureCanvasAgg(figure)
+    # The frame gets its size, and colour bars, which HoloViews placed for another size, follow.
+    axes, *bars = figure.axes
+    frame = axes.get_position(original=True)
+    width, height = size[0] / frame.width, size[1] / frame.height  # of the figure, screen pixels
+    figure.set_size_inches(width / DPI, height / DPI)
+    axes.apply_aspect()
+    frame = axes.get_position()
+    for number, bar in enumerate(bars):
+        left = frame.x1 + (BAR_GAP + number * BAR_SPACE) / width
+        bar.set_position([left, frame.y0, BAR_WIDTH / width, frame.height])
+    return figure
+
+
+def figure_size(figure: Any) -> tuple[int, int]:
+    """Width and height of a figure with its axes, labels and keys, screen pixels."""
+    height, width, _ = pixels(figure, 1).shape
     return width, height
 
 
-def pixels(element: Any, size: tuple[int, int], scale: float) -> NDArray[np.uint8]:
-    """Draw an element or overlay, as pixels (row, pixel, channel)."""
+def pixels(figure: Any, scale: float) -> NDArray[np.uint8]:
+    """Pixels (row, pixel, channel) of a figure."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    _figure(element, size).savefig(buffer, format="png", dpi=DPI * scale, bbox_inches="tight", pad_inches=MARGIN)
+    figure.savefig(buffer, format="png", dpi=DPI * scale, bbox_inches="tight", pad_inches=MARGIN)
+    buffer.seek(0)
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
@@ -88,7 +117,7 @@ def svg(element: Any, size: tuple[int, int], number: int) -> str:
     """Draw an element or overlay, as an ``svg`` element; its number on the sheet makes the names inside differ."""
     import matplotlib as mpl
 
-    figure, buffer = _figure(element, size), io.StringIO()
+    figure, buffer = draw(element, size), io.StringIO()
     with mpl.rc_context({"svg.hashsalt": f"panel {number}", "svg.fonttype": "none"}):
         options = {"bbox_inches": "tight", "pad_inches": MARGIN, "metadata": {"Date": None}}
         figure.savefig(buffer, format="svg", **options)
@@ -105,19 +134,9 @@ def for_matplotlib(picture: Any) -> Any:
     return _with_options(copy) if isinstance(copy, hv.Overlay | hv.NdOverlay) else copy
 
 
-def _figure(element: Any, size: tuple[int, int]) -> Any:
-    drawn = for_matplotlib(element)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure = hv.render(drawn, backend="matplotlib")
-    FigureCanvasAgg(figure)
-    # The frame gets its size, and what stands around it follows.
-    frame = figure.axes[0].get_position()
-    figure.set_size_inches(size[0] / DPI / frame.width, size[1] / DPI / frame.height)
-    return figure
-
-
 def _with_options(element: Any) -> Any:
+    from matplotlib.colors import to_hex, to_rgba
+
     plot_class = hv.Store.registry["matplotlib"].get(type(element))
     if plot_class is None:
         return element
@@ -131,12 +150,18 @@ def _with_options(element: Any) -> Any:
     if "line_dash" in given:
         wanted["linestyle"] = DASHES.get(given["line_dash"], given["line_dash"])
     if "line_color" in given:
-        wanted["edgecolors"] = given["line_color"]
+        wanted["edgecolors"] = wanted["edgecolor"] = given["line_color"]
+    if "fill_alpha" in given and isinstance(given.get("color", FILL), str):
+        wanted["facecolor"] = to_hex(to_rgba(given.get("color", FILL), given["fill_alpha"]), keep_alpha=True)
     if "size" in given and not isinstance(given["size"], str):
         wanted["s"] = (given["size"] * POINTS) ** 2
     if "frame_width" in given and "frame_height" in given:
         wanted["aspect"] = "equal" if given.get("data_aspect") == 1 else given["frame_width"] / given["frame_height"]
     wanted["show_values"] = False  # of a HeatMap
+    if wanted.get("legend_position") == "bottom":  # HoloViews gives it the width of the frame, too little for several
+        wanted["legend_cols"] = 1
+    if wanted.get("marker") in UNFILLED:
+        wanted |= {"edgecolor": None, "edgecolors": None}
     known = set(plot_class.param) | set(getattr(plot_class, "style_opts", ()))
     wanted = {name: value for name, value in wanted.items() if name in known}
     return element.opts(hv.Options(type(element).__name__, **wanted, backend="matplotlib"))

@@ -74,7 +74,13 @@ class Sheet:
     def __init__(self, scene: Scene, has_caption: bool) -> None:
         self.scene, self.has_caption = scene, has_caption
         n_columns = max(min(scene.n_columns, len(scene.panels)), 1)
-        sizes = [_outer_size(panel) for panel in scene.panels]
+        # Figures of the first frame tell the sizes, and are painted then: drawing one takes a second.
+        self.figures = {
+            number: printing.draw(panel.first, panel.size)
+            for number, panel in enumerate(scene.panels)
+            if panel.kind == "other"
+        }
+        sizes = [_outer_size(panel, self.figures.get(number)) for number, panel in enumerate(scene.panels)]
         widths = [max(size[0] for size in sizes[column::n_columns]) for column in range(n_columns)]
         lefts = np.cumsum([MARGIN, *(width + GAP for width in widths)])
         top: float = MARGIN + (LINE_HEIGHT if has_caption else 0)
@@ -98,7 +104,7 @@ class Sheet:
         sheet = Image.new("RGB", (round(self.width * scale), round(self.height * scale)), "white")
         draw, font = ImageDraw.Draw(sheet), _font(FONT_SIZE * scale)
         painters = []
-        for panel, box in zip(self.scene.panels, self.boxes, strict=True):
+        for number, (panel, box) in enumerate(zip(self.scene.panels, self.boxes, strict=True)):
             for line, text in enumerate(reversed(box.title), 1):
                 place = (box.left * scale, (box.top - line * LINE_HEIGHT) * scale)
                 draw.text(place, _drawable(text), TEXT_COLOUR, font)
@@ -107,7 +113,7 @@ class Sheet:
                 if panel.label:
                     _paint_bar(sheet, panel, box, scale)
             else:
-                painters.append(_printer(panel, scale))
+                painters.append(_printer(panel, scale, self.figures[number]))
         page = np.asarray(sheet).copy()
         shown: dict[int, tuple[Any, ...]] = {}
         for key in self.scene.keys:
@@ -156,10 +162,10 @@ class Sheet:
         return "\n".join([*parts, "</svg>"])
 
 
-def _outer_size(panel: Panel) -> tuple[float, float]:
+def _outer_size(panel: Panel, figure: Any) -> tuple[float, float]:
     """Width and height of a panel with its colour bar, or of a figure with its axes."""
-    if panel.kind == "other":
-        return printing.figure_size(panel.first, panel.size)
+    if figure is not None:
+        return printing.figure_size(figure)
     bar = 8 + BAR_WIDTH + TICK_WIDTH + LINE_HEIGHT if panel.label else 0
     return panel.size[0] + bar, panel.size[1]
 
@@ -189,7 +195,9 @@ def _paint_bar(sheet: Any, panel: Panel, box: Box, scale: float) -> None:
         draw.text(place, _drawable(text), TEXT_COLOUR, font, anchor="lm")
     label = Image.new("RGB", (round(height * scale), round(LINE_HEIGHT * scale)), "white")
     middle = (label.width / 2, label.height / 2)
-    ImageDraw.Draw(label).text(middle, _drawable(panel.label), TEXT_COLOUR, _font(FONT_SIZE * scale), anchor="mm")
+    size = FONT_SIZE * scale
+    size *= min(label.width / max(_font(size).getlength(panel.label), 1), 1)  # a long label is smaller, and not cut
+    ImageDraw.Draw(label).text(middle, _drawable(panel.label), TEXT_COLOUR, _font(size), anchor="mm")
     corner = (round((left + BAR_WIDTH + TICK_WIDTH) * scale), round(box.top * scale))
     sheet.paste(label.rotate(90, expand=True), corner)
 
@@ -231,8 +239,14 @@ def _svg_image(pixels: NDArray[np.uint8], left: float, top: float, width: float,
     return f'<image {place} xlink:href="data:image/png;base64,{data}" style="image-rendering: pixelated"/>'
 
 
-def _printer(panel: Panel, scale: float) -> Any:
-    return lambda element: printing.pixels(element, panel.size, scale)
+def _printer(panel: Panel, scale: float, first: Any) -> Any:
+    """Function from an element to its pixels; the figure of the first frame is drawn already."""
+
+    def pixels(element: Any) -> NDArray[np.uint8]:
+        figure = first if element is panel.first else printing.draw(element, panel.size)
+        return printing.pixels(figure, scale)
+
+    return pixels
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,9 @@ VIDEO_WIDTH = 1600
 """Pixels of a row of a video, unless its scale would be below 1 or above 2."""
 
 N_GIF_COLOURS = 256
+
+MAX_IMAGE_FRAMES, IMAGE_DURATION, IMAGE_SCALE = 24, 150, 1.5
+"""Images in a notebook: most frames, the time each is shown (ms), and pixels of a still one for each screen pixel."""
 
 
 def save(
@@ -115,6 +120,56 @@ def save(
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def image(picture: Any) -> tuple[bytes, int, int]:
+    """PNG of a picture for a notebook, animated if it has several frames, and its size.
+
+    Parameters
+    ----------
+    picture
+        A HoloViews object. Of many frames, :data:`MAX_IMAGE_FRAMES` are shown, spaced evenly.
+
+    Returns
+    -------
+    bytes
+        The file: PNG, or animated PNG, whose first frame shows where animations are not supported.
+    int, int
+        Width and height, screen pixels.
+
+    Raises
+    ------
+    ValueError
+        If the picture is no HoloViews object, or has no panel or unknown frames.
+
+    Examples
+    --------
+    >>> from flyxr.testing import random_rendering
+    >>> from flyxr.viz import hexmap
+    >>> png, width, height = image(hexmap(random_rendering().isel(sample=0, time=0)))
+    >>> png[1:4], height
+    (b'PNG', 342)
+    """
+    from PIL import Image
+
+    scene = scenes.read_scene(picture)
+    if len(scene.keys) > MAX_IMAGE_FRAMES:
+        chosen = np.linspace(0, len(scene.keys) - 1, MAX_IMAGE_FRAMES).round().astype(int)
+        scene = dataclasses.replace(scene, keys=[scene.keys[position] for position in chosen])
+    page = sheet.Sheet(scene, has_caption=len(scene.keys) > 1)
+    frames = [Image.fromarray(frame.copy()) for frame in page.paint(IMAGE_SCALE if len(scene.keys) == 1 else 1.0)]
+    if scene.is_pictures and len(frames) > 1:  # one palette makes the file a third as large
+        palette = _gif_palette(scene)
+        frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    elif len(frames) == 1:
+        frames = [frame.quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    first, *others = frames
+    buffer = io.BytesIO()
+    if others:
+        first.save(buffer, "png", save_all=True, append_images=others, duration=IMAGE_DURATION, loop=0)
+    else:
+        first.save(buffer, "png", optimize=True)
+    return buffer.getvalue(), page.width, page.height
 
 
 def _write_page(picture: Any, scene: scenes.Scene, path: Path, title: str, fps: float) -> None:
