@@ -3,7 +3,7 @@
 A notebook runs from top to bottom in a new kernel, in an empty folder, without a network, and with an empty cache
 folder, so that it takes the ensemble that flyxr ships. What differs from run to run is removed. Each code cell keeps a
 hash of its source, by which a test finds cells that were edited and not run again. A cell has the tag ``varies`` if its
-text differs between machines or runs, such as times, ports, and clusters of UMAP.
+text differs between machines or runs, such as times, ports, clusters of UMAP, and results of long optimisations.
 
 ``python notebooks/make.py --cache ~/.cache --out FOLDER`` takes another cache folder, where the published models may
 be, and writes to another folder. Outputs of published models are never stored in the repository.
