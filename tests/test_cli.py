@@ -469,7 +469,8 @@ def test_train__writes_an_ensemble_and_continues(tmp_path: Path, capsys: pytest.
 def test_contributing__names_existing_files() -> None:
     text = (ROOT / "docs/contributing.md").read_text()
     for path in re.findall(r"(?:flyxr|tests|docs|\.ci)/[\w./]*\w", text):
-        assert (ROOT / path).exists() or path.endswith("test_stimuli_"), path
+        is_made = path.startswith("docs/_build/")  # by the command beside it
+        assert (ROOT / path).exists() or is_made or path.endswith("test_stimuli_"), path
 
 
 def test_publish_catalog__write_list_and_describe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,12 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import xarray as xr
 
 import flyxr as fx
-from flyxr.clustering.base import compute_tasks
+from flyxr.clustering.base import compute_by_type
 from flyxr.progress import is_watched, progress_bar
 from flyxr.testing import random_rendering
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 CONNECTOME = fx.open_connectome(extent=1)
 MODELS = fx.sample_ensemble(4, seed=0, connectome=CONNECTOME)
 RENDERING = random_rendering(extent=1)
+CENTRAL = xr.DataArray(np.zeros((2, 1, 1, 3)), dims=("cell_type", "model", "sample", "time"))
 
 
 def verify(folder: Path) -> None:
@@ -38,7 +41,7 @@ CALLS: dict[str, tuple[str, Callable[[Path], Any]]] = {
         ),
     ),
     "sweep": ("simulate r.zarr", lambda folder: fx.sweep(RENDERING, MODELS, folder / "r.zarr")),
-    "cluster": ("cluster", lambda _: compute_tasks([(sum, [1, 2])], "cluster")),
+    "cluster": ("cluster", lambda _: compute_by_type(CENTRAL, [(np.max,)], "cluster")),
     "verify": ("verify e", verify),
     "animate": (
         "write a.gif",
