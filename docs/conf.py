@@ -152,7 +152,13 @@ def write_thumbnail(notebook: dict[str, Any], stem: Path) -> Path | None:
     return path
 
 
+def link_to_copies(app: Sphinx, name: str, source: list[str]) -> None:
+    """Let links to notebooks of the repository lead to their copies beside the pages."""
+    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above to the build."""
+    app.connect("source-read", link_to_copies)
     app.connect("builder-inited", copy_notebooks, priority=1)  # before autosummary looks for pages
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
