@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from scripts import load_script
 
 import flyxr as fx
 from flyxr.catalog import base
@@ -23,12 +23,7 @@ FOLDER = Path(__file__).parents[1] / "catalog"
 @pytest.fixture(scope="module")
 def recipe() -> ModuleType:
     """The script that makes the stores."""
-    spec = importlib.util.spec_from_file_location("make_catalog", FOLDER / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FOLDER / "make.py")
 
 
 def test_catalog__every_entry_opens(recipe: ModuleType) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import html.parser
 import importlib
-import importlib.util
 import json
 import re
 import shlex
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import load_script
 
 import flyxr as fx
 from flyxr import cli
@@ -131,12 +131,7 @@ def test_code__runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def build() -> ModuleType:
     """The configuration of the site, whose functions make the gallery."""
     pytest.importorskip("sphinx")
-    spec = importlib.util.spec_from_file_location("docs_conf", DOCS / "conf.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DOCS / "conf.py")
 
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import load_script
 
 import flyxr as fx
 from flyxr import notebook as extension
@@ -29,17 +29,7 @@ MAX_CODE_CELLS = 14
 pytest.importorskip("nbformat", reason="nbformat is not installed")
 
 
-def load_make() -> Any:
-    """The script that runs notebooks."""
-    spec = importlib.util.spec_from_file_location("make_notebooks", FOLDER / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-make = load_make()
+make = load_script(FOLDER / "make.py")
 
 
 def read(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from flyxr.errors import InputError, Problem
 from flyxr.optics import GREY
 
 if TYPE_CHECKING:
@@ -177,6 +178,19 @@ class Stepper(Protocol):
             Responses; the next step may overwrite them.
         """
         ...
+
+
+def check_cpu(engine: str, device: str) -> None:
+    """Raise if an engine that computes on the CPU is asked for another device.
+
+    Examples
+    --------
+    >>> check_cpu("stencil", "cpu")
+    """
+    if device != "cpu":
+        raise InputError(
+            Problem(f"the {engine} engine computes on the CPU, got device={device!r}", "use engine='sparse'")
+        )
 
 
 def n_threads() -> int:

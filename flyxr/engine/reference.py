@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flyxr.engine.base import EngineResult, Network, Parameters
-from flyxr.errors import InputError, Problem
+from flyxr.engine.base import EngineResult, Network, Parameters, check_cpu
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,10 +40,7 @@ def integrate(
     >>> integrate(network, parameters, np.zeros((1, 5, network.n_columns)), 0.01).responses.shape
     (1, 1, 5, 21)
     """
-    if device != "cpu":
-        raise InputError(
-            Problem(f"the reference engine computes on the CPU, got device={device!r}", "use engine='sparse'")
-        )
+    check_cpu("reference", device)
     cells = np.arange(network.n_cells) if cells is None else cells
     frames = np.arange(stimulus.shape[1]) if frames is None else frames
     n_models, n_samples = len(parameters.bias), len(stimulus)

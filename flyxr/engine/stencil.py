@@ -11,7 +11,6 @@ import numpy as np
 
 from flyxr.engine import base, batches, lattice
 from flyxr.engine.base import EngineResult, Network, Parameters
-from flyxr.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +47,7 @@ def integrate(
     >>> integrate(network, parameters, np.zeros((1, 5, network.n_columns)), 0.01).responses.shape
     (1, 1, 5, 21)
     """
-    _check(device)
+    base.check_cpu("stencil", device)
     cells = np.arange(network.n_cells) if cells is None else np.asarray(cells)
     recording = lattice.recording(network, stimulus.shape[1], cells, frames)
     n_recorded = stimulus.shape[1] if frames is None else len(frames)
@@ -82,7 +81,7 @@ class Stepper:
         cells: NDArray[np.integer],
         device: str = "cpu",
     ) -> None:
-        _check(device)
+        base.check_cpu("stencil", device)
         models = batches.model_arrays(parameters, dt)
         self._network, self._n_models, self._n_samples = network, len(models.bias), n_samples
         self._n_threads = base.n_threads() if self._n_models * n_samples >= _MIN_PARALLEL_SAMPLES else 1
@@ -126,10 +125,3 @@ class Stepper:
         state = np.broadcast_to(state, (self._n_models, self._n_samples, dense.size))
         for (model, samples), stepper, states in zip(self._batches, self._steppers, self._states, strict=True):
             states[self._current].reshape(-1, stepper.width)[dense] = state[model, samples].T
-
-
-def _check(device: str) -> None:
-    if device != "cpu":
-        raise InputError(
-            Problem(f"the stencil engine computes on the CPU, got device={device!r}", "use engine='sparse'")
-        )

@@ -15,6 +15,7 @@ from flyxr.errors import FlyxrError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -83,12 +84,17 @@ def _integrate(
     block: Block, parameters: base.Parameters, stimulus: NDArray[np.floating], **options: Any
 ) -> base.EngineResult:
     engine, network = ENGINES[block.engine], compile_network(block.tables)
-    with exclusive_torch_threads() if engine.is_exclusive else nullcontext():
+    with threads_of(block):
         return engine.load()(network, parameters, stimulus, block.dt, device=block.device, **options)
 
 
+def threads_of(block: Block) -> AbstractContextManager[None]:
+    """Context in which the engine of a block computes: one task at a time, if it uses all threads by itself."""
+    return _exclusive_torch_threads() if ENGINES[block.engine].is_exclusive else nullcontext()
+
+
 @contextmanager
-def exclusive_torch_threads() -> Iterator[None]:
+def _exclusive_torch_threads() -> Iterator[None]:
     """Give one task at a time all threads of the process, since torch parallelises within a task."""
     import torch
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from flyxr.connectome import cell_index, cell_presence, compile_network, find_co
 from flyxr.engine import ENGINES
 from flyxr.errors import InputError, Problem, raise_problems
 from flyxr.optics import GREY
-from flyxr.simulation.block import DIVERGED, diverged, exclusive_torch_threads, steady_state
+from flyxr.simulation.block import DIVERGED, diverged, steady_state, threads_of
 from flyxr.simulation.checks import prepare, sort_columns
 from flyxr.simulation.record import Record
 
@@ -268,8 +267,7 @@ class Stepper:
 
     def _advance(self, frame: NDArray[np.float32]) -> NDArray[np.floating]:
         """Advance the engine; responses (model, sample, present recorded cell)."""
-        is_exclusive = ENGINES[self._block.engine].is_exclusive
-        with exclusive_torch_threads() if is_exclusive else nullcontext():
+        with threads_of(self._block):
             return self._engine.step(frame)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def types_per_chunk(n_types: int, type_bytes: int) -> int:
 
 
 def types_per_chunk_before(n_types: int, type_bytes: int) -> int:
-    """Number of cell types that share a chunk in sweeps whose ledger does not state it, up to version 0.2.
+    """Number of cell types that share a chunk in sweeps whose ledger does not state it, before version 0.2.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def encoding_of(
     n_chunk_types
         Number of cell types in a chunk of responses; by default that of :func:`types_per_chunk`.
     shard_single_chunks
-        Whether a block of a single chunk is a shard, too, as up to version 0.2. Reading it takes one more copy.
+        Whether a block of a single chunk is a shard, too, as before version 0.2. Reading it takes one more copy.
     """
     from zarr.codecs import BloscCodec, Crc32cCodec
 

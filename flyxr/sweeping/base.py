@@ -76,7 +76,7 @@ class Run(NamedTuple):
     def layout(self) -> dict[str, Any]:
         """Chunks of the store, as for :func:`flyxr.store.write_template`; they never change.
 
-        Ledgers up to version 0.2 do not state them.
+        Ledgers before version 0.2 do not state them.
         """
         if "chunk_types" in self.inputs:
             return {"n_chunk_types": int(self.inputs["chunk_types"])}

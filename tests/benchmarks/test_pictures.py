@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
-spec = importlib.util.spec_from_file_location("pictures", Path(__file__).with_name("pictures.py"))
-assert spec is not None
-assert spec.loader is not None
-pictures = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pictures)
+from scripts import load_script
+
+pictures = load_script(Path(__file__).with_name("pictures.py"))
 
 
 def test_pictures__measures() -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import load_script
 
-spec = importlib.util.spec_from_file_location("sweeps", Path(__file__).with_name("sweeps.py"))
-assert spec is not None
-assert spec.loader is not None
-sweeps = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sweeps)
+sweeps = load_script(Path(__file__).with_name("sweeps.py"))
 
 
 @pytest.mark.parametrize(
