@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 
     from flyxr.engine.base import Network, Parameters
     from flyxr.engine.kernels import Recording
+    from flyxr.engine.lattice import Layout
 
     Batch = tuple[int, slice]
 
-_MAX_BATCH_SIZE = 8
+_MAX_BATCH_SIZE = 4
 """Samples of a batch at most; more would not fit the caches."""
+_CACHE_LINE = 64
+"""Bytes of a cache line."""
 _MIN_GRADIENT_BATCHES = 4
 """Batches of a gradient at least, if there are as many samples. Unlike the batches of responses they do not depend on
 the number of cores, so that sums over samples have the same order, and the same bits, on every machine."""
@@ -115,22 +119,24 @@ def forward(
     layout, dtype = network_layout(network), models.bias.dtype
     n_threads = base.n_threads() if n_threads is None else n_threads
     n_models, n_samples, n_frames, _ = stimulus.shape
-    n_dense = len(layout.is_input) * network.n_columns
+    state_size = layout.state_size
     last_state = np.empty((n_models, n_samples, network.n_cells), dtype)
     n_kept = 0 if interval is None else n_checkpoints(n_frames, interval)
-    checkpoints = np.empty(n_models * n_samples * n_kept * n_dense, dtype)
+    checkpoints = np.empty(n_models * n_samples * n_kept * state_size, dtype)
 
     def run(batch: Batch) -> None:
         model, samples = batch
         stepper = BatchStepper(network, models, model, samples)
-        kept = checkpoints[_batch_slice(batch, n_samples, n_kept * n_dense)].reshape(n_kept, n_dense * stepper.width)
-        states = kept if interval == 1 else np.empty((2, n_dense * stepper.width), dtype)
+        kept = checkpoints[_batch_slice(batch, n_samples, n_kept * state_size)].reshape(
+            n_kept, state_size * stepper.width
+        )
+        states = kept if interval == 1 else aligned_zeros((2, state_size * stepper.width), dtype)
         states[0] = 0
         initial = models.bias[model, network.cell_type, None]
         if state is not None:
             initial = state[model, samples if state.shape[1] > 1 else slice(None)].T
-        states[0].reshape(n_dense, stepper.width)[layout.dense] = initial
-        luminance = _interleave(stimulus[model, samples])
+        states[0].reshape(state_size, stepper.width)[layout.state] = initial
+        luminance = _interleave(stimulus[model, samples], layout)
         if interval is None or interval == 1:
             stepper.step(luminance, states, recording, responses[model, samples])
             last = n_frames % len(states)
@@ -144,7 +150,7 @@ def forward(
                 stepper.step(luminance[frames], states, part, responses[model, samples])
                 last = (frames.stop - frames.start) % 2
                 kept[index + 1] = states[last]
-        last_state[model, samples] = states[last].reshape(n_dense, stepper.width)[layout.dense].T
+        last_state[model, samples] = states[last].reshape(state_size, stepper.width)[layout.state].T
 
     min_batches = n_threads if interval is None else _MIN_GRADIENT_BATCHES
     run_all(run, split_batches(n_models, n_samples, min_batches), n_threads, context)
@@ -177,8 +183,8 @@ def backward(
     """
     layout, dtype = network_layout(network), models.bias.dtype
     n_threads = base.n_threads() if n_threads is None else n_threads
-    n_models, n_samples, n_frames, n_columns = stimulus.shape
-    n_dense, n_kept = len(layout.is_input) * n_columns, n_checkpoints(n_frames, interval)
+    n_models, n_samples, n_frames, _ = stimulus.shape
+    state_size, n_kept = layout.state_size, n_checkpoints(n_frames, interval)
     grad_state = np.empty((n_models, n_samples, network.n_cells), dtype)
     grad_stimulus = np.empty(stimulus.shape, dtype) if needs_stimulus else None
     batches = split_batches(n_models, n_samples, _MIN_GRADIENT_BATCHES)
@@ -189,13 +195,15 @@ def backward(
         model, samples = batches[number]
         stepper = BatchStepper(network, models, model, samples)
         width, rate = stepper.width, models.rate[model]
-        kept = checkpoints[_batch_slice(batches[number], n_samples, n_kept * n_dense)].reshape(n_kept, n_dense * width)
-        luminance = _interleave(stimulus[model, samples]) if interval > 1 else None
-        recomputed = np.empty((interval + 1 if interval > 1 else 0, n_dense * width), dtype)
+        kept = checkpoints[_batch_slice(batches[number], n_samples, n_kept * state_size)].reshape(
+            n_kept, state_size * width
+        )
+        luminance = _interleave(stimulus[model, samples], layout) if interval > 1 else None
+        recomputed = np.empty((interval + 1 if interval > 1 else 0, state_size * width), dtype)
         taps = weighted_taps(layout.backward_taps, stepper.weight * rate[network.stencil.target], width)
-        grid = np.zeros((2, len(rate) * stepper.layout.block_size), dtype)
+        grid = aligned_zeros((2, len(rate) * stepper.layout.block_size), dtype)
         grid[0].reshape(-1, width)[layout.grid] = grad_last_state[model, samples].T
-        grad_luminance = np.zeros((n_frames if needs_stimulus else 0, stepper.layout.dense_size), dtype)
+        grad_luminance = np.zeros((n_frames if needs_stimulus else 0, stepper.layout.type_size), dtype)
         length = n_frames if interval == 1 else interval
         for index, first in reversed(list(enumerate(range(0, n_frames, max(length, 1))))):
             frames = slice(first, min(first + length, n_frames))
@@ -221,7 +229,8 @@ def backward(
             )
         grad_state[model, samples] = grid[0].reshape(-1, width)[layout.grid].T
         if grad_stimulus is not None:
-            grad_stimulus[model, samples] = grad_luminance.reshape(n_frames, n_columns, width).transpose(2, 0, 1)
+            places = grad_luminance.reshape(n_frames, layout.n_places, width)
+            grad_stimulus[model, samples] = places[:, layout.column_place].transpose(2, 0, 1)
 
     run_all(run, range(len(batches)), n_threads, context)
     grad_bias, grad_rate = np.zeros(models.bias.shape), np.zeros(models.rate.shape)
@@ -250,7 +259,7 @@ class BatchStepper:
         self.weight = stencil.signed_synapses.astype(models.bias.dtype) * models.synapse_strength[model, stencil.pair]
         self.taps = weighted_taps(network_layout(network).forward_taps, self.weight, self.width)
         self.rate, self.bias = models.rate[model], models.bias[model]
-        self.grid = np.zeros((2, len(self.rate) * self.layout.block_size), models.bias.dtype)
+        self.grid = aligned_zeros((2, len(self.rate) * self.layout.block_size), models.bias.dtype)
 
     def step(
         self,
@@ -260,21 +269,37 @@ class BatchStepper:
         responses: NDArray[np.floating],
         first: int = 0,
     ) -> None:
-        """Step through a luminance (frame, column x sample) from the state in row ``first`` of the states."""
+        """Step through a luminance (frame, place x sample) from the state in row ``first`` of the states."""
         advance(self.layout, self.taps, self.rate, self.bias, luminance, states, first, self.grid, recording, responses)
 
 
-def _interleave(stimulus: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Copy (sample, frame, column) to (frame, column x sample)."""
-    n_samples, n_frames, n_columns = stimulus.shape
-    # Always a copy: a view could be read-only, and the kernels would be compiled again for read-only arrays.
-    return np.array(stimulus.transpose(1, 2, 0), order="C").reshape(n_frames, n_columns * n_samples)
+def _interleave(stimulus: NDArray[np.floating], layout: Layout) -> NDArray[np.floating]:
+    """Copy (sample, frame, column) to (frame, place x sample)."""
+    n_samples, n_frames, _ = stimulus.shape
+    luminance = np.zeros((n_frames, layout.n_places, n_samples), stimulus.dtype)
+    luminance[:, layout.column_place] = stimulus.transpose(1, 2, 0)
+    return luminance.reshape(n_frames, layout.n_places * n_samples)
 
 
 def _batch_slice(batch: Batch, n_samples: int, size: int) -> slice:
     """Slice of a batch in an array with ``size`` numbers for each sample of each model."""
     model, samples = batch
     return slice((model * n_samples + samples.start) * size, (model * n_samples + samples.stop) * size)
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[np.floating]:
+    """Make an array of zeros that begins with a cache line, since reads across two lines take twice as long.
+
+    Examples
+    --------
+    >>> aligned_zeros((2, 16), np.float32).ctypes.data % 64
+    0
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + _CACHE_LINE, np.uint8)
+    begin = -memory.ctypes.data % _CACHE_LINE
+    array: NDArray[np.floating] = memory[begin : begin + size].view(dtype)
+    return array.reshape(shape)
 
 
 def split_batches(n_models: int, n_samples: int, min_batches: int) -> list[Batch]:

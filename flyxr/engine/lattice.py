@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from flyxr.engine.base import Network
 
-_ROWWISE_WIDTH = 6
-"""Samples of a batch from which the kernels go row by row: rows are then long enough, and corners can be skipped."""
-
 
 class UnweightedTaps(NamedTuple):
     """Taps of all models: cell type ``i`` adds up the taps from ``first[i]`` to ``first[i + 1]``.
@@ -40,25 +37,30 @@ class UnweightedTaps(NamedTuple):
 class Layout(NamedTuple):
     """Where the cells of one sample lie.
 
-    ``dense`` (cell,) is the position of a cell among all types and columns, ``grid`` (cell,) its position on the grid.
-    There each type has a block of ``block_size`` places: ``guard_size`` zeros, the rows of its columns from
-    ``row_begin`` to ``row_end`` (counted from the end of these zeros), and zeros again. ``row_column`` is the first
-    column of a row. ``masks`` (mask, column) is true where a type with that ``mask_index`` (cell_type,) has a cell.
-    ``forward_taps`` give the currents of targets, ``backward_taps`` the gradients of sources.
+    Rows of columns lie one after the other on ``n_places`` places, with a gap after each row. ``column_place``
+    (column,) is the place of a column. States hold the places of each cell type. On the grid each type has a block of
+    ``block_size`` places: ``guard_size`` zeros, its places, and zeros again. ``state`` (cell,) is the position of a
+    cell in the states, ``grid`` (cell,) that on the grid. ``masks`` (mask, place) is true where a type with that
+    ``mask_index`` (cell_type,) has a cell. ``forward_taps`` give the currents of targets, ``backward_taps`` the
+    gradients of sources.
     """
 
-    dense: NDArray[np.int64]
-    grid: NDArray[np.int64]
+    n_places: int
+    column_place: NDArray[np.int64]
     block_size: int
     guard_size: int
-    row_begin: NDArray[np.int64]
-    row_end: NDArray[np.int64]
-    row_column: NDArray[np.int64]
+    state: NDArray[np.int64]
+    grid: NDArray[np.int64]
     masks: NDArray[np.bool_]
     mask_index: NDArray[np.int64]
     is_input: NDArray[np.bool_]
     forward_taps: UnweightedTaps
     backward_taps: UnweightedTaps
+
+    @property
+    def state_size(self) -> int:
+        """Numbers in the state of one sample."""
+        return len(self.is_input) * self.n_places
 
 
 @lru_cache(maxsize=4)
@@ -66,32 +68,38 @@ def network_layout(network: Network) -> Layout:
     """Lay out a network; done once for each."""
     stencil, n_types = network.stencil, int(network.cell_type.max()) + 1
     du, dv = stencil.offset.T
-    # Each row of the grid is one u. Rows are far enough apart that a shift along v ends in zeros, not in the next row.
+    # Each row is one u. Rows are far enough apart that a shift along v ends in a gap, not in the next row.
     pitch = 2 * int(np.abs(network.v).max()) + 1 + int(np.abs(dv).max(initial=0))
     column_place = (network.u - network.u.min()) * pitch + network.v - network.v.min()
+    column_place -= column_place.min()
     shift = du * pitch + dv
-    length, guard_size = int(column_place.max()) + 1, int(np.abs(shift).max(initial=0))
-    block_size = -(-(length + 2 * guard_size) // 16) * 16
-    has_cell = np.zeros((n_types, network.n_columns), dtype=bool)
-    has_cell[network.cell_type, network.column] = True
+    n_places = _round_up(int(column_place.max()) + 1)
+    guard_size = _round_up(int(np.abs(shift).max(initial=0)))
+    block_size = n_places + 2 * guard_size
+    has_cell = np.zeros((n_types, n_places), dtype=bool)
+    has_cell[network.cell_type, column_place[network.column]] = True
     masks, mask_index = np.unique(has_cell, axis=0, return_inverse=True)
-    row_column = np.flatnonzero(np.diff(network.u, prepend=network.u.min() - 1))
     is_input = np.zeros(n_types, dtype=bool)
     is_input[network.cell_type[network.is_input]] = True
+    cell_type, cell_place = network.cell_type.astype(np.int64), column_place[network.column]
     return Layout(
-        dense=network.cell_type.astype(np.int64) * network.n_columns + network.column,
-        grid=network.cell_type.astype(np.int64) * block_size + guard_size + column_place[network.column],
+        n_places=n_places,
+        column_place=column_place,
         block_size=block_size,
         guard_size=guard_size,
-        row_begin=column_place[row_column],
-        row_end=column_place[np.append(row_column[1:], network.n_columns) - 1] + 1,
-        row_column=row_column,
+        state=cell_type * n_places + cell_place,
+        grid=cell_type * block_size + guard_size + cell_place,
         masks=masks,
         mask_index=mask_index.ravel(),
         is_input=is_input,
         forward_taps=_taps(stencil.target, stencil.source * block_size + guard_size - shift, n_types),
         backward_taps=_taps(stencil.source, stencil.target * block_size + guard_size + shift, n_types),
     )
+
+
+def _round_up(n_places: int) -> int:
+    """Round up, so that the values of each cell type begin with a cache line."""
+    return -(-n_places // 16) * 16
 
 
 def _taps(cell_type: NDArray[np.int64], begin: NDArray[np.int64], n_types: int) -> UnweightedTaps:
@@ -110,19 +118,10 @@ def _taps(cell_type: NDArray[np.int64], begin: NDArray[np.int64], n_types: int) 
 def batch_layout(network: Network, n_samples: int, dtype: str) -> BatchLayout:
     """Layout of a batch of ``n_samples`` interleaved samples."""
     layout = network_layout(network)
-    n_rows = len(layout.row_begin)
-    row_begin, row_end = layout.row_begin * n_samples, layout.row_end * n_samples
-    is_rowwise = n_samples >= _ROWWISE_WIDTH
     return BatchLayout(
+        type_size=layout.n_places * n_samples,
         block_size=layout.block_size * n_samples,
         guard_size=layout.guard_size * n_samples,
-        dense_size=network.n_columns * n_samples,
-        segment_begin=row_begin if is_rowwise else row_begin[:1],
-        segment_end=row_end if is_rowwise else row_end[-1:],
-        first_row=np.arange(n_rows + 1) if is_rowwise else np.array([0, n_rows]),
-        row_begin=row_begin,
-        row_end=row_end,
-        row_dense=layout.row_column * n_samples,
         is_input=layout.is_input,
         masks=np.repeat(layout.masks, n_samples, axis=1).astype(dtype),
         mask_index=layout.mask_index,
@@ -142,7 +141,7 @@ def recording(
     frame_slot = np.full(n_frames, -1)
     recorded = np.arange(n_frames) if frames is None else frames
     frame_slot[recorded] = np.arange(len(recorded))
-    positions = np.where(cells >= 0, network_layout(network).dense[cells], -2)  # -2 is next to no position
+    positions = np.where(cells >= 0, network_layout(network).state[cells], -2)  # -2 is next to no position
     first = np.flatnonzero((np.diff(positions, prepend=-2) != 1) | (positions < 0))
     length = np.diff(np.append(first, positions.size))
     is_present = positions[first] >= 0

@@ -241,8 +241,11 @@ def respond(
         place = f"{parameters.bias.dtype} on {parameters.bias.device}"
         raise InputError(Problem(f"the stencil takes float32 or float64 on the CPU, got {place}", "use method='auto'"))
     _check(network, stimulus.shape[-2], cells, frames, checkpoint)
-    inputs = _prepare(network, parameters, stimulus, dt, state, cells, frames, checkpoint, checkpoint_bytes)
-    if can_use_stencil and method != "products":
+    uses_stencil = can_use_stencil and method != "products"
+    state_size = lattice.network_layout(network).state_size if uses_stencil else network.n_cells
+    max_states = checkpoint_bytes // max(state_size * stimulus.shape[-3] * parameters.bias.element_size(), 1)
+    inputs = _prepare(network, parameters, stimulus, dt, state, cells, frames, checkpoint, max_states)
+    if uses_stencil:
         return TorchResult(*_StencilFunction.apply(*inputs, n_threads))  # type: ignore[no-untyped-call]
     return TorchResult(*products.respond(inputs))
 
@@ -288,7 +291,7 @@ def _prepare(
     cells: NDArray[np.integer] | None,
     frames: NDArray[np.integer] | None,
     checkpoint: int | None,
-    checkpoint_bytes: int,
+    max_states: int,
 ) -> products.Inputs:
     """Bring all inputs to one dtype, one device, and all models and samples; the interval is None without gradient."""
     bias, time_constant, strength = parameters
@@ -303,8 +306,7 @@ def _prepare(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (bias, rate, strength, stimulus, state)):
         interval = checkpoint
         if interval is None:
-            state_bytes = network.n_cells * n_samples * bias.element_size()
-            interval = checkpoint_interval(n_models, n_frames, checkpoint_bytes // max(state_bytes, 1))
+            interval = checkpoint_interval(n_models, n_frames, max_states)
         interval = min(interval, max(n_frames, 1))
     return products.Inputs(bias, rate, strength, stimulus, state, network, cells, frames, interval)
 
