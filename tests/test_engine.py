@@ -225,8 +225,8 @@ def test_stencil__equals_reference_with_strides_and_gaps() -> None:
         np.testing.assert_allclose(result.state, expected.state, atol=3e-6)
 
 
-def test_stencil__equals_reference_with_wide_batches() -> None:
-    """37 samples make wide batches; recorded runs of cells are longer than one copy."""
+def test_stencil__equals_reference_with_many_samples() -> None:
+    """37 samples make batches of several sizes; recorded runs of cells are longer than one copy."""
     network = compile_network(open_connectome(extent=5))
     rng = np.random.default_rng(0)
     parameters = Parameters(
