@@ -307,8 +307,8 @@ def split_batches(n_models: int, n_samples: int, min_batches: int) -> list[Batch
 
     Examples
     --------
-    >>> split_batches(1, 10, min_batches=2)
-    [(0, slice(0, 5, None)), (0, slice(5, 10, None))]
+    >>> split_batches(1, 6, min_batches=2)
+    [(0, slice(0, 3, None)), (0, slice(3, 6, None))]
     >>> split_batches(2, 1, min_batches=4)
     [(0, slice(0, 1, None)), (1, slice(0, 1, None))]
     """
