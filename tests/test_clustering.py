@@ -100,6 +100,12 @@ def test_cluster__round_trips_through_a_store_without_pickles(clusters: xr.Datas
     assert {codec["name"] for array_codecs in codecs for codec in array_codecs} <= allowed
 
 
+def test_cluster__round_trips_through_netcdf(clusters: xr.Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("h5netcdf")
+    clusters.to_netcdf(tmp_path / "clusters.nc", engine="h5netcdf")
+    xr.testing.assert_identical(xr.open_dataset(tmp_path / "clusters.nc", engine="h5netcdf").load(), clusters.load())
+
+
 def test_cluster__does_not_depend_on_chunks_or_the_order_of_models(clusters: xr.Dataset) -> None:
     lazy = central().chunk({"model": 5, "cell_type": 1, "time": 7})
     from_lazy = fx.cluster(lazy, ["T4c", "T5a"], **QUICK)

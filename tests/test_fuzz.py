@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-N_CASES = {"stores": 40, "zipped-stores": 30, "catalogs": 60, "zips": 60, "checkpoints": 60, "videos": 80}
+N_CASES = {"stores": 24, "zipped-stores": 15, "catalogs": 60, "zips": 30, "checkpoints": 60, "videos": 80}
 
 
 @pytest.fixture(scope="module")
