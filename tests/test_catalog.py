@@ -30,10 +30,10 @@ MODELS = fx.sample_ensemble(2, seed=0, connectome=CONNECTOME)
 OPTIONS: dict[str, Any] = {"connectome": CONNECTOME, "device": "cpu", "progress": False}
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a catalog of a rendering, an ensemble and the responses of a sweep."""
-    folder = tmp_path / "lab"
+    folder = tmp_path_factory.mktemp("original")
     catalog = folder / "catalog" / "catalog.yaml"
     fx.save(noise_rendering(3), folder / "noise.zarr")
     fx.save(MODELS, folder / "catalog" / "models.zarr")
@@ -42,6 +42,13 @@ def lab(tmp_path: Path) -> Path:
     fx.catalog.publish(folder / "catalog" / "models.zarr", catalog, description="Two untrained models")
     fx.catalog.publish(folder / "data" / "responses.zarr", catalog, name="answers", description="Answers to noise")
     return folder
+
+
+@pytest.fixture
+def lab(original_lab: Path, tmp_path: Path) -> Path:
+    """Copy of the folder, which a test may change."""
+    shutil.copytree(original_lab, tmp_path / "lab")
+    return tmp_path / "lab"
 
 
 def change(catalog: Path, name: str, **entry: Any) -> Path:
