@@ -153,7 +153,8 @@ def write_thumbnail(notebook: dict[str, Any], stem: Path) -> Path | None:
 
 
 def link_to_copies(app: Sphinx, name: str, source: list[str]) -> None:
-    """Let links to notebooks of the repository lead to their copies beside the pages."""
+    """Let links to notebooks of the repository lead to their copies beside the pages, and to the gallery."""
+    source[0] = source[0].replace("](../notebooks/README.md)", "](notebooks/index.md)")
     source[0] = source[0].replace("](../notebooks/", "](notebooks/")
 
 
