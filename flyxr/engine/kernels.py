@@ -134,7 +134,7 @@ def _advance(
     """Step through all frames of a luminance (frame, place x sample), and record.
 
     The initial state is ``states[state]``. The state after each frame goes to the next row, and from the last row back
-    to the first. ``grid`` (2, type x block) is scratch memory for the activity; it must be zero between the rows.
+    to the first. ``grid`` (2, type x block) is scratch memory for the activity; it must be zero around the places.
     """
     zero = rate.dtype.type(0)
     n_samples, size = responses.shape[0], layout.type_size
