@@ -226,7 +226,7 @@ def test_stencil__equals_reference_with_strides_and_gaps() -> None:
 
 
 def test_stencil__equals_reference_with_many_samples() -> None:
-    """37 samples make batches of several sizes; recorded runs of cells are longer than one copy."""
+    """37 samples make batches of several sizes; more cells are recorded than are copied together."""
     network = compile_network(open_connectome(extent=5))
     rng = np.random.default_rng(0)
     parameters = Parameters(

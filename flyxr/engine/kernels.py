@@ -54,15 +54,12 @@ class Taps(NamedTuple):
 class Recording(NamedTuple):
     """Frames and cells to record.
 
-    ``frame_slot`` (frame,) is the position of a frame in the responses, -1 if it is not recorded. Recorded cells that
-    are neighbours in the states form runs: ``run_begin`` is the position of a run in the states, ``run_first_cell``
-    its position in the responses, ``run_length`` its number of cells.
+    ``frame_slot`` (frame,) is the position of a frame in the responses, -1 if it is not recorded. ``place`` (recorded
+    cell,) is the place of a cell in the states of one sample, -1 if it is absent.
     """
 
     frame_slot: NDArray[np.int64]
-    run_begin: NDArray[np.int64]
-    run_first_cell: NDArray[np.int64]
-    run_length: NDArray[np.int64]
+    place: NDArray[np.int64]
 
 
 def jit(function: Callable[..., Any], *fastmath: str, inline: bool = False) -> Any:
@@ -171,15 +168,13 @@ def _advance(
             )
         activity, next_activity = next_activity, activity
         if recording.frame_slot[frame] >= 0:
-            for run in range(recording.run_begin.size):
-                for first in range(0, recording.run_length[run], _CELLS_PER_COPY):
-                    n_cells = min(_CELLS_PER_COPY, recording.run_length[run] - first)
-                    position = (recording.run_begin[run] + first) * n_samples
-                    cell = recording.run_first_cell[run] + first
-                    for sample in range(n_samples):
-                        recorded = responses[sample, recording.frame_slot[frame], cell : cell + n_cells]
-                        for i in range(n_cells):
-                            recorded[i] = next_potential[position + i * n_samples + sample]
+            for first in range(0, recording.place.size, _CELLS_PER_COPY):
+                end = min(first + _CELLS_PER_COPY, recording.place.size)
+                for sample in range(n_samples):
+                    recorded = responses[sample, recording.frame_slot[frame]]
+                    for i in range(first, end):
+                        if recording.place[i] >= 0:
+                            recorded[i] = next_potential[recording.place[i] * n_samples + sample]
 
 
 def _backpropagate(

@@ -137,17 +137,13 @@ def weighted_taps(taps: UnweightedTaps, weight: NDArray[np.floating], n_samples:
 def recording(
     network: Network, n_frames: int, cells: NDArray[np.integer], frames: NDArray[np.integer] | None
 ) -> Recording:
-    """Group the recorded cells into runs of neighbours; a cell below 0 is absent and in no run."""
+    """Recording of some cells, of which one below 0 is absent, and of some frames or all."""
     frame_slot = np.full(n_frames, -1)
     recorded = np.arange(n_frames) if frames is None else frames
     frame_slot[recorded] = np.arange(len(recorded))
-    positions = np.where(cells >= 0, network_layout(network).state[cells], -2)  # -2 is next to no position
-    first = np.flatnonzero((np.diff(positions, prepend=-2) != 1) | (positions < 0))
-    length = np.diff(np.append(first, positions.size))
-    is_present = positions[first] >= 0
-    return Recording(frame_slot, positions[first][is_present], first[is_present], length[is_present])
+    return Recording(frame_slot, np.where(cells >= 0, network_layout(network).state[cells], -1))
 
 
 def empty_recording(n_frames: int) -> Recording:
     """Recording of nothing."""
-    return Recording(np.full(n_frames, -1), *[np.empty(0, np.int64)] * 3)
+    return Recording(np.full(n_frames, -1), np.empty(0, np.int64))
