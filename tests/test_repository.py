@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = {".cff", ".cfg", ".ipynb", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
@@ -16,7 +17,7 @@ def constraints() -> dict[str, Requirement]:
     lines = (ROOT / ".ci/constraints.txt").read_text(encoding="utf-8").splitlines()
     requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
     assert len({requirement.name for requirement in requirements}) == len(requirements)
-    return {requirement.name.lower().replace("_", "-"): requirement for requirement in requirements}
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 
 def test_constraints__name_one_version_of_each_package() -> None:
@@ -30,7 +31,7 @@ def test_constraints__meet_every_requirement() -> None:
     extras, known = project["optional-dependencies"], constraints()
     lines = [*project["dependencies"], *extras["dev"], *extras["docs"], *extras["notebooks"]]
     for requirement in map(Requirement, lines):
-        name = requirement.name.lower().replace("_", "-")
+        name = canonicalize_name(requirement.name)
         if name != "flyxr":
             version = str(known[name].specifier).removeprefix("==")
             assert requirement.specifier.contains(version, prereleases=True), name

@@ -83,16 +83,15 @@ class Stepper:
     ) -> None:
         base.check_cpu("stencil", device)
         models = batches.model_arrays(parameters, dt)
-        self._network, self._n_models, self._n_samples = network, len(models.bias), n_samples
+        self._layout, self._n_models, self._n_samples = lattice.network_layout(network), len(models.bias), n_samples
         self._n_threads = base.n_threads() if self._n_models * n_samples >= _MIN_PARALLEL_SAMPLES else 1
         self._batches = batches.split_batches(self._n_models, n_samples, self._n_threads)
         self._steppers = [batches.BatchStepper(network, models, *batch) for batch in self._batches]
         # The states of each batch before and after a frame, in turn.
-        sizes = [stepper.layout.type_size for stepper in self._steppers]
-        self._states = [batches.aligned_zeros((2, models.bias.shape[1] * size), np.float32) for size in sizes]
+        sizes = [self._layout.state_size * stepper.width for stepper in self._steppers]
+        self._states = [batches.aligned_zeros((2, size), np.float32) for size in sizes]
         self._current = 0
-        self._luminance = [np.zeros((1, size), np.float32) for size in sizes]
-        self._column_place = lattice.network_layout(network).column_place
+        self._luminance = [np.zeros((1, stepper.layout.type_size), np.float32) for stepper in self._steppers]
         self._recording = lattice.recording(network, 1, cells, None)
         self._responses = np.full((self._n_models, n_samples, 1, len(cells)), np.nan, np.float32)
         self.state = models.bias[:, None, network.cell_type]
@@ -103,7 +102,7 @@ class Stepper:
         def run(number: int) -> None:
             (model, samples), stepper = self._batches[number], self._steppers[number]
             frame = self._luminance[number]
-            frame.reshape(-1, stepper.width)[self._column_place] = luminance[samples].T
+            frame.reshape(-1, stepper.width)[self._layout.column_place] = luminance[samples].T
             responses = self._responses[model, samples]
             stepper.step(frame, self._states[number], self._recording, responses, self._current)
 
@@ -114,7 +113,7 @@ class Stepper:
     @property
     def state(self) -> NDArray[np.float32]:
         """State (model, sample, cell), as a copy; can be set, also with one sample for all."""
-        place = lattice.network_layout(self._network).state
+        place = self._layout.state
         state = np.empty((self._n_models, self._n_samples, place.size), np.float32)
         for (model, samples), stepper, states in zip(self._batches, self._steppers, self._states, strict=True):
             state[model, samples] = states[self._current].reshape(-1, stepper.width)[place].T
@@ -122,7 +121,7 @@ class Stepper:
 
     @state.setter
     def state(self, state: NDArray[np.floating]) -> None:
-        place = lattice.network_layout(self._network).state
+        place = self._layout.state
         state = np.broadcast_to(state, (self._n_models, self._n_samples, place.size))
         for (model, samples), stepper, states in zip(self._batches, self._steppers, self._states, strict=True):
             states[self._current].reshape(-1, stepper.width)[place] = state[model, samples].T
